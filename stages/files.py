@@ -1,0 +1,37 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.errors import InputError
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file; raises `InputError`, and leaves what was there, if it cannot be written."""
+    with replacing(path) as draft:
+        draft.write_bytes(content)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value`, keys in order; NaN and infinity, which JSON has not, raise `ValueError`."""
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    write(path, f"{text}\n".encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a draft beside `path`, which takes its place if all went well and else is removed."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); make room or give permission, then run again"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,97 @@
+"""The only reader of `params.yaml`: all problems at once, one line each, before any work.
+
+A section is a frozen pydantic model in a module of its own, so that a stage depends on the
+definition of its own parameters and of no others. No parameter has a default in code: what
+a run used is what stands in the file.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from stages.errors import InputError
+
+# That of the folder the stage runs in. In temporary and queued experiments the variable
+# DVC_ROOT names the parent workspace, whose parameters are others.
+PATH = Path("params.yaml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load(model: type[S], name: str | None = None) -> S:
+    """Return the section `name` of `params.yaml`, or the whole file, checked against `model`.
+
+    Raises `InputError` with a line for each problem.
+    """
+    values = _read()
+    if name and name not in values:
+        raise InputError(f"{PATH}: {name}: missing; every section has to be given")
+    try:
+        return model.model_validate(values[name] if name else values)
+    except ValidationError as error:
+        raise InputError("\n".join(_lines(error, model, name))) from None
+
+
+def _read() -> dict[object, Any]:
+    try:
+        text = PATH.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{PATH}: not found; run from the top of the project, "
+            f"or bring the file back with `git checkout {PATH}`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{PATH}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        # The reader that DVC uses, so that 1e-05, yes and 010 mean here what they mean to DVC.
+        values = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise InputError(f"{PATH}:{place} not valid YAML: {error.problem}") from None
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{PATH}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        found = "is empty" if values is None else f"is a {type(values).__name__}"
+        raise InputError(f"{PATH}: {found}; it needs sections of `key: value` lines")
+    return values
+
+
+def _lines(error: ValidationError, model: type[Section], name: str | None) -> list[str]:
+    """Return a line a problem: the file, the dotted key, what is wrong with which value."""
+    lines = []
+    for problem in error.errors():
+        place = f"{PATH}: {'.'.join(map(str, ([name] if name else []) + list(problem['loc'])))}"
+        match problem["type"]:
+            case "extra_forbidden":
+                lines.append(f"{place}: unknown parameter{_nearest(problem['loc'], model)}")
+            case "missing":
+                lines.append(f"{place}: missing; every section and parameter has to be given")
+            case "value_error":
+                lines.append(f"{place}: {problem['ctx']['error']}")
+            case "model_type" | "model_attributes_type":
+                lines.append(f"{place}: should be a section of `key: value` lines")
+            case _:
+                value = repr(problem["input"])
+                value = value if len(value) <= 60 else value[:57] + "..."
+                lines.append(f"{place}: {problem['msg'].lower()}, not {value}")
+    return lines
+
+
+def _nearest(location: tuple[int | str, ...], model: type[Section]) -> str:
+    """Return advice for an unknown name: the known one most like it, or all of them."""
+    *sections, unknown = location
+    for section in sections:
+        model = cast(type[Section], model.model_fields[str(section)].annotation)
+    known = list(model.model_fields)
+    near = difflib.get_close_matches(str(unknown), known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"

@@ -1,0 +1,135 @@
+"""What is said of a bad params.yaml, and that a good one means what DVC takes it for."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+from dvc.utils.serialize import parse_yaml
+
+from stages.check import Params
+from stages.errors import InputError
+from stages.params import load
+from stages.params.train import Train
+
+GOOD = (ROOT / "params.yaml").read_text()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems(text: str | bytes) -> list[str]:
+    Path("params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        load(Params)
+    return str(caught.value).splitlines()
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    return text
+
+
+def test_the_committed_file_is_valid() -> None:
+    Path("params.yaml").write_text(GOOD)
+    assert load(Params).train == load(Train, "train")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("  lr:", "  lrr:", "train.lrr: unknown parameter; did you mean lr?"),
+        ("  lr:", "  lrr:", "train.lr: missing; every section and parameter has to be given"),
+        ("  lr: 0.01", "  lr: 0", "train.lr: input should be greater than 0, not 0"),
+        ("  lr: 0.01", "  lr: fast", "train.lr: input should be a valid number, not 'fast'"),
+        ("  lr: 0.01", "  lr: true", "train.lr: input should be a valid number, not True"),
+        ("  lr: 0.01", "  lr: .inf", "train.lr: input should be a finite number, not inf"),
+        ("  lr: 0.01", "  lr:", "train.lr: input should be a valid number, not None"),
+        ("epochs: 10", "epochs: 1.5", "train.epochs: input should be a valid integer, not 1.5"),
+        ("momentum: 0.0", "momentum: 1", "train.momentum: input should be less than 1, not 1"),
+        (
+            "sampling: stratified",
+            "sampling: strat",
+            "prepare.sampling: input should be 'first', 'random' or 'stratified', not 'strat'",
+        ),
+        ("drop_last: false", "drop_last: no", "train.drop_last: input should be a valid boolean"),
+        ("train_size: 2000", "train_size: 2001", "prepare: train_size 2001 + val_size 500 is more"),
+        ("train:\n", "trian:\n", "trian: unknown parameter; did you mean train?"),
+        ("train:\n", "trian:\n", "train: missing; every section and parameter has to be given"),
+        ("evaluate:\n", "evaluate: 3\nx:\n", "evaluate: should be a section of `key: value` lines"),
+        ("evaluate:\n", "evaluate: 3\nx:\n", "x: unknown parameter; known are fetch, prepare,"),
+        ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
+        ("mnist-5k ", "cifar ", "fetch.dataset: input should be 'mnist-5k', not 'cifar'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_remedy(old: str, new: str, line: str) -> None:
+    assert any(found.startswith(f"params.yaml: {line}") for found in problems(changed((old, new))))
+
+
+def test_all_problems_come_at_once() -> None:
+    lines = problems(
+        changed(
+            ("  lr: 0.01", "  lr: -1"),
+            ("train_size: 2000", "train_size: 9999"),
+            ("mistakes: 18", "mistakes: few"),
+            ("sampling:", "samplin:"),
+        )
+    )
+    places = [line.split(": ")[1] for line in lines]
+    assert places == ["prepare.sampling", "prepare.samplin", "train.lr", "evaluate.mistakes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "is empty; it needs sections"),
+        ("# nothing but a remark\n", "is empty; it needs sections"),
+        ("- fetch\n- train\n", "is a list; it needs sections"),
+        ("train: [1,\n", "line 2, column 1: not valid YAML"),
+        ("train:\n\tlr: 1\n", "line 2, column 1: not valid YAML"),
+        ("train: {lr: 1, lr: 2}\n", 'line 1, column 16: not valid YAML: found duplicate key "lr"'),
+        (b"train: \xff\n", "cannot be read as UTF-8 text"),
+        ("train: \x00\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(text: str | bytes, line: str) -> None:
+    [found] = problems(text)
+    assert line in found
+    assert found.startswith("params.yaml: ")
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(InputError, match=r"params.yaml: not found; run from the top"):
+        load(Params)
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1e-3", "1e3", "010", "1_000", "0o10", "1.5e2"])
+def test_a_number_is_the_one_that_dvc_reads(written: str) -> None:
+    text = changed(("  lr: 0.01", f"  lr: {written}"))
+    Path("params.yaml").write_text(text)
+    seen_by_dvc = parse_yaml(text, "params.yaml")["train"]["lr"]
+    assert isinstance(seen_by_dvc, int | float)
+    assert load(Train, "train").lr == seen_by_dvc
+
+
+def test_yes_is_a_word() -> None:
+    text = changed(("drop_last: false", "drop_last: yes"))
+    assert parse_yaml(text, "params.yaml")["train"]["drop_last"] == "yes"
+    assert problems(text) == [
+        "params.yaml: train.drop_last: input should be a valid boolean, not 'yes'"
+    ]
+
+
+@pytest.mark.parametrize("stage", ["check", "fetch", "prepare", "train", "evaluate"])
+def test_every_stage_refuses_before_it_works(project: Project, stage: str) -> None:
+    section = "train" if stage == "check" else stage
+    project.edit("params.yaml", f"{section}:\n", f"{section}:\n  surplus: 1\n")
+    said = project.refused(stage)
+    assert said.startswith(f"params.yaml: {section}.surplus: unknown parameter")
+    assert len(said.splitlines()) == 1
+    assert project.run("git", "diff", "--name-only").stdout == "params.yaml\n"

@@ -1,0 +1,76 @@
+"""Which images are taken, against what the words mean."""
+
+import numpy as np
+import pytest
+
+from stages.errors import InputError
+from stages.fetch import mnist_5k
+from stages.params.prepare import Prepare
+from stages.prepare import subset
+from stages.tensors import Array
+
+POOL = mnist_5k()["train"]["labels"]
+
+
+def params(**changes: object) -> Prepare:
+    values = {"sampling": "stratified", "train_size": 2_000, "val_size": 500, "seed": 0}
+    return Prepare.model_validate(values | changes)
+
+
+def unequal() -> Array:
+    """Labels of classes from 5 to 1,000 images, as real data have them, in mixed order."""
+    sizes = [5, 10, 20, 40, 80, 160, 320, 500, 700, 1_000]
+    return np.random.default_rng(0).permutation(np.repeat(np.arange(10, dtype=np.uint8), sizes))
+
+
+@pytest.mark.parametrize("sampling", ["first", "random", "stratified"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_image_is_taken_twice(sampling: str, seed: int) -> None:
+    train, val = subset(POOL, params(sampling=sampling, seed=seed))
+    assert len(train) == 2_000
+    assert len(val) == 500
+    assert sorted([*train, *val]) == list(range(2_500))
+
+
+def test_first_is_the_first() -> None:
+    train, val = subset(POOL, params(sampling="first", train_size=100, val_size=50, seed=7))
+    assert train.tolist() == list(range(100))
+    assert val.tolist() == list(range(100, 150))
+
+
+@pytest.mark.parametrize("sampling", ["random", "stratified"])
+def test_validation_stays_and_training_grows(sampling: str) -> None:
+    small, val_of_small = subset(POOL, params(sampling=sampling, train_size=700))
+    large, val_of_large = subset(POOL, params(sampling=sampling, train_size=2_000))
+    assert val_of_small.tolist() == val_of_large.tolist()
+    assert small.tolist() == large[:700].tolist()
+
+
+@pytest.mark.parametrize("sampling", ["random", "stratified"])
+def test_the_seed_decides(sampling: str) -> None:
+    first, again, other = (
+        subset(POOL, params(sampling=sampling, seed=seed))[0].tolist() for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_stratified_is_exact_where_the_sizes_allow_it() -> None:
+    train, val = subset(POOL, params())
+    assert np.bincount(POOL[train]).tolist() == [200] * 10
+    assert np.bincount(POOL[val]).tolist() == [50] * 10
+
+
+@pytest.mark.parametrize("train_size", [1, 13, 500, 2_000])
+@pytest.mark.parametrize("seed", range(5))
+def test_stratified_is_within_two_images_of_the_shares(train_size: int, seed: int) -> None:
+    labels = unequal()
+    train, val = subset(labels, params(train_size=train_size, val_size=333, seed=seed))
+    shares = np.bincount(labels) / len(labels)
+    for chosen in (train, val):
+        counts = np.bincount(labels[chosen], minlength=10)
+        assert np.abs(counts - shares * len(chosen)).max() <= 2
+
+
+def test_more_than_the_pool_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
+        subset(POOL, params(train_size=2_001))
