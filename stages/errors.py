@@ -1,4 +1,4 @@
-"""How a stage refuses bad input: one clear sentence on stderr and exit status 2."""
+"""How a stage refuses bad input: in words, with exit status 2."""
 
 import sys
 from collections.abc import Callable
@@ -9,12 +9,9 @@ class InputError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`, turning `InputError` into exit status 2 and Ctrl-C into 130."""
+    """Run a stage; an `InputError` becomes its message on stderr and exit status 2."""
     try:
         main()
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

@@ -2,7 +2,7 @@
 
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/model.safetensors` and
 section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float32 (N, 10); `metrics/evaluate.json`, the figures of each split; `metrics/predictions.csv`,
+float64 (N, 10); `metrics/evaluate.json`, the figures of each split; `metrics/predictions.csv`,
 a row an image; `metrics/mistakes.png`, the mistakes on val that the model is surest of;
 `metrics/weights.png`, what it looks for in each digit.
 
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages import exact
 from stages.errors import InputError, run
 from stages.files import write, write_json
 from stages.models import predict, read_checkpoint
@@ -32,7 +33,7 @@ PLACES = 6  # decimal places written: the last bits of a logarithm differ betwee
 
 
 def figures(logits: Array, labels: Array, bins: int) -> dict[str, Any]:
-    """Return the figures of a split from logits (N, 10) and labels (N,).
+    """Return the figures of a split from logits float64 (N, 10) and labels uint8 (N,).
 
     `recall` and `precision` have an entry for each digit; null where nothing can be said.
     Expected calibration error: Guo et al. 2017, https://arxiv.org/abs/1706.04599
@@ -56,12 +57,10 @@ def figures(logits: Array, labels: Array, bins: int) -> dict[str, Any]:
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Return the probabilities (N, 10) and each image's cross-entropy (N,), both float64."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    exponentials = np.exp(shifted)
-    total = exponentials.sum(1)
-    losses = np.log(total) - shifted[np.arange(len(labels)), labels]
-    return exponentials / total[:, None], losses
+    """Return probabilities (N, 10) and the cross-entropy of each image (N,), float64, exactly."""
+    tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
+    probabilities, losses = exact.softmax_cross_entropy(*tensors)
+    return probabilities.numpy(), losses.numpy()
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -95,7 +94,6 @@ def mistakes(
 
 def main() -> None:
     params = load(Evaluate, "evaluate")
-    torch.set_num_threads(1)
     model = read_checkpoint(CHECKPOINT)
     summary = {}
     table = io.StringIO()

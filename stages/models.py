@@ -1,43 +1,46 @@
-"""The models: from images (N, 1, 28, 28), scaled to [0, 1], to logits (N, 10)."""
+"""The models: from images (N, 1, 28, 28) to logits (N, 10).
+
+An image is bytes, or float32 scaled to [0, 1]. A model's arithmetic, one of `PRECISIONS`, is
+an argument; its parameters are float32 in either.
+"""
 
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages import exact, float32
 from stages.errors import InputError
 from stages.tensors import REMEDY, read_about, read_tensors, write_tensors
+
+PRECISIONS = {"exact": exact, "float32": float32}
 
 
 class Linear(nn.Module):
     """Multinomial logistic regression: one layer from 784 pixels to 10 classes."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, precision: str = "exact") -> None:
         super().__init__()
+        self.ops = PRECISIONS[precision]
         self.weight = _uniform((10, 784), 784, generator)
         self.bias = _uniform((10,), 784, generator)
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.linear(images.flatten(1), self.weight, self.bias)
+        logits: Tensor = self.ops.linear(self.ops.pixels(images).flatten(1), self.weight, self.bias)
+        return logits
 
 
 MODELS = {"linear": Linear}
 
 
-def scaled(images: Tensor) -> Tensor:
-    """Return pixels uint8 0…255 as float32 0…1."""
-    return images.to(torch.float32) / 255
-
-
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 4_096) -> Tensor:
-    """Return the logits float32 (N, 10) of images uint8 (N, 1, 28, 28)."""
-    return torch.cat([model(scaled(batch)) for batch in images.split(batch_size)])
+def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+    """Return the logits (N, 10) of images; 512 at a time, which a CPU's cache holds in float64."""
+    return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
 def write_checkpoint(path: Path, model: nn.Module, name: str) -> None:
-    """Write the weights of the model that `MODELS` calls `name`."""
+    """Write the weights of a model, which `MODELS` calls `name`."""
     tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
     write_tensors(path, tensors, model=name)
 

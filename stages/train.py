@@ -3,7 +3,8 @@
 Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yaml`. Writes
 `data/checkpoints/model.safetensors`, the weights; `metrics/history.csv`, every `log_every`
 iterations and at the end the mean loss since the row before and the accuracy on train and
-val; `metrics/train.json`, what the last epoch came to.
+val; `metrics/train.json`, what the last epoch came to. A training that was killed continues
+after its last whole epoch.
 
     python -m stages.train
 """
@@ -12,29 +13,39 @@ import csv
 import hashlib
 import io
 import math
+import os
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.sgd import sgd  # the function: a class of torch.optim imports torch._dynamo
 from tqdm import tqdm
 
+from stages import progress
 from stages.errors import InputError, run
 from stages.files import write, write_json
-from stages.models import MODELS, predict, scaled, write_checkpoint
+from stages.models import MODELS, PRECISIONS, predict, write_checkpoint
 from stages.params import load
 from stages.params.train import Train
-from stages.tensors import PREPARED, read_split
+from stages.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
 
-PREPARED_DATA = Path("data/prepared")
+DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 
 
 class Split(NamedTuple):
     images: Tensor  # uint8 (N, 1, 28, 28)
     labels: Tensor  # int64 (N,)
+
+
+class Loss(NamedTuple):
+    """The mean over a batch, and how many images it had."""
+
+    mean: float
+    size: int
 
 
 class Row(NamedTuple):
@@ -47,75 +58,118 @@ class Row(NamedTuple):
     val_accuracy: float
 
 
-def fit(train: Split, val: Split, params: Train) -> tuple[nn.Module, list[Row], dict[str, float]]:
-    """Return the trained model, its history, and what the last epoch came to.
+@dataclass
+class State:
+    """All that an epoch starts from; random numbers are drawn anew from the seed and the epoch."""
 
-    Raises `InputError` if no batch is left to train on, or when the loss is no longer finite.
-    """
-    if params.drop_last and params.batch_size > len(train.labels):
-        raise InputError(
-            f"params.yaml: train.batch_size: {params.batch_size} is more than the "
-            f"{len(train.labels)} training images, and drop_last skips the smaller batch they make"
-        )
-    model = MODELS[params.model](generator(params.seed, "weights"))
-    weights: list[Tensor] = list(model.parameters())
-    momenta: list[Tensor | None] = [None] * len(weights)
-    iteration = 0
-    history: list[Row] = []
-    row_losses: list[tuple[float, int]] = []  # since the last row: the batch's mean, its size
-    for epoch in range(1, params.epochs + 1):
-        epoch_losses: list[tuple[float, int]] = []
-        order = list(batches(len(train.labels), params, epoch))
-        # disable=None: a progress bar on a terminal only
-        for batch in tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None):
-            loss = F.cross_entropy(model(scaled(train.images[batch])), train.labels[batch])
-            gradients = torch.autograd.grad(loss, weights)
-            iteration += 1
-            if not math.isfinite(loss.item()):
-                raise InputError(
-                    f"params.yaml: train.lr: with {params.lr} the loss became {loss.item()} at "
-                    f"iteration {iteration}, in epoch {epoch}; lower it"
-                )
-            with torch.no_grad():
-                sgd(
-                    weights,
-                    list(gradients),
-                    momenta,
-                    lr=params.lr,
-                    momentum=params.momentum,
-                    weight_decay=params.weight_decay,
-                    dampening=0.0,
-                    nesterov=False,
-                    maximize=False,
-                    foreach=False,
-                )
-            epoch_losses.append((loss.item(), len(batch)))
-            row_losses.append(epoch_losses[-1])
-            last = epoch == params.epochs and batch is order[-1]
-            if iteration % params.log_every == 0 or last:
-                accuracies = accuracy(model, train), accuracy(model, val)
-                history.append(Row(iteration, epoch, mean(row_losses), *accuracies))
-                row_losses = []
-        summary = {
-            "train_loss": mean(epoch_losses),
-            "train_accuracy": accuracy(model, train),
-            "val_accuracy": accuracy(model, val),
+    model: nn.Module
+    velocities: list[Tensor]  # the momentum of each parameter
+    last: Row  # the last epoch as a whole
+    history: list[Row] = field(default_factory=list)
+    unlogged: list[Loss] = field(default_factory=list)  # since the last row of the history
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the state as arrays, from which `restore` brings it back."""
+        weights = [weight.detach().numpy() for weight in self.model.parameters()]
+        return {
+            **{f"weight {i}": weight for i, weight in enumerate(weights)},
+            **{f"velocity {i}": velocity.numpy() for i, velocity in enumerate(self.velocities)},
+            "rows": np.array([*self.history, self.last], dtype=np.float64),
+            "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
         }
-        if not all(bool(weight.isfinite().all()) for weight in weights):
+
+    def layout(self) -> Layout:
+        """Return the dtypes and shapes of `tensors` after any epoch."""
+        fixed = {name: ("F32", array.shape) for name, array in self.tensors().items()}
+        return {**fixed, "rows": ("F64", (None, 5)), "unlogged": ("F64", (None, 2))}
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Array]) -> None:
+        for i, (weight, velocity) in enumerate(
+            zip(self.model.parameters(), self.velocities, strict=True)
+        ):
+            weight.copy_(torch.from_numpy(tensors[f"weight {i}"]))
+            velocity.copy_(torch.from_numpy(tensors[f"velocity {i}"]))
+        rows = [Row(int(i), int(epoch), *rest) for i, epoch, *rest in tensors["rows"].tolist()]
+        *self.history, self.last = rows
+        self.unlogged = [Loss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
+
+
+def begin(params: Train) -> State:
+    """Return the state before the first epoch."""
+    model = MODELS[params.model](generator(params.seed, "weights"), params.precision)
+    velocities = [torch.zeros_like(weight) for weight in model.parameters()]
+    return State(model, velocities, Row(0, 0, math.nan, math.nan, math.nan))
+
+
+def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
+    """Take `state` one epoch further.
+
+    Raises `InputError` if there is no batch to train on, or when the loss is no longer finite.
+    """
+    iteration, epoch = state.last.iteration, state.last.epoch + 1
+    weights = list(state.model.parameters())
+    order = list(batches(len(train.labels), params, epoch))
+    losses: list[Loss] = []
+    # disable=None: a progress bar on a terminal only
+    for batch in tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None):
+        iteration += 1
+        logits = state.model(train.images[batch])
+        loss = PRECISIONS[params.precision].cross_entropy(logits, train.labels[batch])
+        if not math.isfinite(loss.item()):
             raise InputError(
-                f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
-                f"epoch {epoch}; lower it"
+                f"params.yaml: train.lr: with {params.lr} the loss became {loss.item()} at "
+                f"iteration {iteration}, in epoch {epoch}; lower it"
             )
-        print(
-            f"epoch {epoch}/{params.epochs}: loss {summary['train_loss']:.4f}, "
-            f"accuracy train {summary['train_accuracy']:.4f}, val {summary['val_accuracy']:.4f}",
-            flush=True,
+        sgd(weights, torch.autograd.grad(loss, weights), state.velocities, params)
+        losses.append(Loss(loss.item(), len(batch)))
+        state.unlogged.append(losses[-1])
+        end = batch is order[-1]
+        logged = iteration % params.log_every == 0 or (end and epoch == params.epochs)
+        if logged or end:
+            accuracies = accuracy(state.model, train), accuracy(state.model, val)
+        if logged:
+            state.history.append(Row(iteration, epoch, mean(state.unlogged), *accuracies))
+            state.unlogged = []
+    if not all(bool(weight.isfinite().all()) for weight in weights):
+        raise InputError(
+            f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
+            f"epoch {epoch}; lower it"
         )
-    return model, history, summary
+    state.last = Row(iteration, epoch, mean(losses), *accuracies)
+    print(
+        f"epoch {epoch}/{params.epochs}: loss {state.last.train_loss:.4f}, "
+        f"accuracy train {state.last.train_accuracy:.4f}, val {state.last.val_accuracy:.4f}",
+        flush=True,
+    )
+
+
+@torch.no_grad()
+def sgd(
+    weights: list[nn.Parameter],
+    gradients: tuple[Tensor, ...],
+    velocities: list[Tensor],
+    params: Train,
+) -> None:
+    """Take a step of stochastic gradient descent, as `torch.optim.SGD` defines it.
+
+    Not by torch: it multiplies and adds at once, which some CPUs round once and others twice.
+    """
+    for weight, gradient, velocity in zip(weights, gradients, velocities, strict=True):
+        if params.weight_decay:
+            gradient = gradient + weight * params.weight_decay
+        if params.momentum:
+            gradient = velocity.mul_(params.momentum).add_(gradient)
+        weight.sub_(gradient * params.lr)
 
 
 def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
     """Yield the places of the images of each batch, int64; each epoch has an order of its own."""
+    if params.drop_last and params.batch_size > n:
+        raise InputError(
+            f"params.yaml: train.batch_size: {params.batch_size} is more than the {n} training "
+            "images, and drop_last skips the smaller batch that they make"
+        )
     order = torch.randperm(n, generator=generator(params.seed, f"order of epoch {epoch}"))
     for batch in order.split(params.batch_size):
         if len(batch) == params.batch_size or not params.drop_last:
@@ -128,9 +182,9 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
 
 
-def mean(losses: list[tuple[float, int]]) -> float:
-    """Return the mean over examples of batches given as (mean, size): a small one counts less."""
-    return math.fsum(loss * size for loss, size in losses) / sum(size for _, size in losses)
+def mean(losses: list[Loss]) -> float:
+    """Return the mean over all images of the batches."""
+    return math.fsum(loss.mean * loss.size for loss in losses) / sum(loss.size for loss in losses)
 
 
 def accuracy(model: nn.Module, split: Split) -> float:
@@ -139,23 +193,43 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return int(correct) / len(split.labels)
 
 
-def read(name: str) -> Split:
-    split = read_split(PREPARED_DATA / f"{name}.safetensors", PREPARED)
+def write_outputs(state: State, params: Train) -> None:
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(Row._fields)
+    rows.writerows([*row[:2], *(round(figure, 6) for figure in row[2:])] for row in state.history)
+    summary = state.last._asdict()
+    del summary["iteration"], summary["epoch"]
+    write_checkpoint(Path("data/checkpoints/model.safetensors"), state.model, params.model)
+    write(Path("metrics/history.csv"), table.getvalue().encode())
+    write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
+
+
+def read(path: Path) -> Split:
+    split = read_split(path, PREPARED)
     return Split(torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long())
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    parent = os.getppid()
     params = load(Train, "train")
-    model, history, summary = fit(read("train"), read("val"), params)
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(Row._fields)
-    rows.writerows([*row[:2], *(round(figure, 6) for figure in row[2:])] for row in history)
-    write_checkpoint(Path("data/checkpoints/model.safetensors"), model, params.model)
-    write(Path("metrics/history.csv"), table.getvalue().encode())
-    rounded = {name: round(figure, 6) for name, figure in summary.items()}
-    write_json(Path("metrics/train.json"), rounded)
+    train, val = read(DATA["train"]), read(DATA["val"])
+    inputs = {name: read_about(path)["sha256"] for name, path in DATA.items()}
+    with progress.locked(progress.key(params=params.model_dump(), **inputs)) as path:
+        state = begin(params)
+        if tensors := progress.load(path, state.layout()):
+            state.restore(tensors)
+            print(
+                f"train: continuing after epoch {state.last.epoch} of {params.epochs}", flush=True
+            )
+        while state.last.epoch < params.epochs:
+            train_epoch(state, train, val, params)
+            write_tensors(path, state.tensors())
+            if os.getppid() != parent:
+                # DVC was killed: what it runs next in this folder is not to be overwritten.
+                sys.exit(f"train: stopped after epoch {state.last.epoch}, since DVC is gone")
+        write_outputs(state, params)
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""The stages of the pipeline, and the modules that they import."""
+
+import os
+import sys
+from types import TracebackType
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Both here, because Python runs this before a stage's own imports, which take most of its time:
+# Ctrl-C says so in one line then too, and the number of threads is read by them.
+sys.excepthook = _one_line
+# One, unless more are asked for: with small tensors several only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

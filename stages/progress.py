@@ -1,0 +1,63 @@
+"""What a training had reached when it was killed, kept where the next run of it looks.
+
+That is a file under `.dvc/tmp` of the workspace, shared with its temporary and queued
+experiments, and named by a hash of everything that decides the result. A state with just
+that name is continued from, and any other is never looked at.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.errors import InputError
+from stages.tensors import Array, Layout, read_tensors
+
+
+def key(**facts: Any) -> str:
+    """Return the hash of `facts`, all code of ours that is imported, and what runs it."""
+    facts["python"] = platform.python_version()
+    facts["torch"] = torch.__version__
+    for name, module in sorted(sys.modules.items()):
+        # A stage is called __main__ here.
+        if (name == "__main__" or name.split(".")[0] == "stages") and module.__file__:
+            facts[f"code of {name}"] = Path(module.__file__).read_text(encoding="utf-8")
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """Yield the path of the state called `name`, a hash, which nobody else has meanwhile."""
+    # DVC sets DVC_ROOT for what it runs: to the workspace, also where it runs it elsewhere.
+    folder = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        # One file, of which each name has a byte: nothing to clean up, and a dead process holds
+        # no lock.
+        byte = int(name[:15], 16)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except BlockingIOError:
+            print("train: waiting for another training of just this to end", flush=True)
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+        yield folder / f"{name}.safetensors"
+
+
+def load(path: Path, layout: Layout) -> dict[str, Array] | None:
+    """Return the tensors of the state, if there is one; a broken one is set aside and reported."""
+    if not path.exists():
+        return None
+    try:
+        return read_tensors(path, layout)
+    except InputError as error:
+        aside = path.replace(path.with_suffix(".broken"))
+        print(f"train: starting anew, since {error}; kept as {aside}", file=sys.stderr)
+        return None

@@ -1,0 +1,64 @@
+"""The same bits whichever instructions a CPU has and however many threads it runs."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+# Of all results of tests/same_bits.py. After a change that is meant to change them, take the
+# value that this test finds.
+EXPECTED = "34736e7d8a6da45536062ce5356baeddcb3e1897cfa9a74765cf84a4bc7f375c"
+
+ENVIRONMENTS = {
+    "as it is": {},
+    "no vectors": {"ATEN_CPU_CAPABILITY": "default"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "MKL for any CPU": {"MKL_CBWR": "COMPATIBLE"},
+    "MKL for AVX2": {"MKL_CBWR": "AVX2"},
+    "MKL for SSE4.2": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    "two threads": {"OMP_NUM_THREADS": "2"},
+    "two threads, no vectors, MKL for any CPU": {
+        "OMP_NUM_THREADS": "2",
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_CBWR": "COMPATIBLE",
+    },
+    "NumPy without AVX": {"NPY_DISABLE_CPU_FEATURES": "AVX512_SPR AVX512_ICL X86_V4 X86_V3"},
+}
+
+
+def run(environment: dict[str, str], precision: str = "exact") -> dict[str, Any]:
+    out = subprocess.run(
+        [sys.executable, ROOT / "tests/same_bits.py", precision],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    ).stdout
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_every_environment_gives_the_committed_bits(name: str) -> None:
+    environment = ENVIRONMENTS[name]
+    found = run(environment)
+    # That the variable was heeded:
+    assert found["threads"] == int(environment.get("OMP_NUM_THREADS", "1"))
+    wanted = environment.get("ATEN_CPU_CAPABILITY")
+    assert wanted is None or found["capability"].lower() == wanted
+    assert len(set(found["results"].values())) == len(found["results"]) >= 24
+    digest = hashlib.sha256(json.dumps(found["results"], sort_keys=True).encode()).hexdigest()
+    assert digest == EXPECTED
+
+
+def test_float32_shows_that_the_environments_differ() -> None:
+    plain, scalar = run({}, "float32"), run(ENVIRONMENTS["no vectors"], "float32")
+    if plain["capability"] == scalar["capability"]:
+        pytest.skip("this CPU has no vector instructions to switch off")
+    assert plain["results"] != scalar["results"]
