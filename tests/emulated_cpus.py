@@ -20,7 +20,7 @@ CPUS = ("Haswell", "Skylake-Server", "EPYC", "EPYC-Milan")
 def reproduce(emulator: str, cpu: str, threads: int, folder: Path) -> str:
     """Return what `git status` says of a clone in `folder` after its reproduction."""
     project, programs = folder / "project", folder / "bin"
-    subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
     programs.mkdir()
     python = programs / "python"
     # Under this name it comes first in the stages' PATH; DVC itself runs as it is.
@@ -29,7 +29,7 @@ def reproduce(emulator: str, cpu: str, threads: int, folder: Path) -> str:
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(threads)}
     with (folder / "log").open("w") as log:
-        command = [Path(sys.executable).parent / "dvc", "repro"]
+        command = [str(Path(sys.executable).with_name("dvc")), "repro"]
         done = subprocess.run(command, cwd=project, env=environment, stdout=log, stderr=log)
     if done.returncode:
         return (folder / "log").read_text()

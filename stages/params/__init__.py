@@ -70,7 +70,8 @@ def _lines(error: ValidationError, model: type[Section], name: str | None) -> li
     """Return a line a problem: the file, the dotted key, what is wrong with which value."""
     lines = []
     for problem in error.errors():
-        place = f"{PATH}: {'.'.join(map(str, ([name] if name else []) + list(problem['loc'])))}"
+        keys = [*([name] if name else []), *map(str, problem["loc"])]
+        place = f"{PATH}: {'.'.join(key if key.isprintable() else repr(key) for key in keys)}"
         match problem["type"]:
             case "extra_forbidden":
                 lines.append(f"{place}: unknown parameter{_nearest(problem['loc'], model)}")
