@@ -27,13 +27,14 @@ same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs 
 	python tests/emulated_cpus.py
 
 lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev \
+	uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 --group dev \
 		--custom-compile-command 'make lock' pyproject.toml --output-file requirements.txt
 
+# The system's certificates are those by which git came here, behind a company's proxy too.
 # Byte-compiled, or torch takes twice as long to import where Python may not write its cache.
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 repro")'
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check $(UV)
-	uv pip sync --compile-bytecode requirements.txt
+	uv pip sync --system-certs --compile-bytecode requirements.txt
 	@touch $@
