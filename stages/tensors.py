@@ -66,11 +66,12 @@ def read_tensors(path: Path, layout: Layout) -> dict[str, Array]:
 def read_split(path: Path, layout: Layout) -> dict[str, Array]:
     """Return the tensors of a split of the data, one entry an image in each.
 
-    Raises `InputError` as `read_tensors` does, if the counts differ, or at a label above 9.
+    Raises `InputError` as `read_tensors` does, without an image, if the counts differ, or at a
+    label above 9.
     """
     split = read_tensors(path, layout)
     counts = {name: len(tensor) for name, tensor in split.items()}
-    if len(set(counts.values())) != 1:
+    if len(set(counts.values())) != 1 or 0 in counts.values():
         raise InputError(f"{path}: as many of each are needed, but there are {counts}; {REMEDY}")
     if (wrong := split["labels"] > 9).any():
         place = int(wrong.argmax())

@@ -82,7 +82,8 @@ def test_bad_parameters_are_refused_before_an_output_is_removed(project: Project
 
 def test_a_failed_run_leaves_the_last_one_restorable(project: Project) -> None:
     before = (project.path / CHECKPOINT).read_bytes()
-    done = project.run("dvc", "exp", "run", "-S", "train.lr=1e38", ok=False)
+    too_much = ("-S", "train.lr=1e38", "-S", "train.weight_decay=1e38")
+    done = project.run("dvc", "exp", "run", *too_much, ok=False)
     assert "params.yaml: train.lr: with 1e+38 the loss became" in done.stderr
     assert "Traceback" not in done.stderr
     project.run("git", "checkout", ".")
