@@ -12,8 +12,10 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         sys.__excepthook__(kind, error, trace)
 
 
-# Both here, because Python runs this before a stage's own imports, which take most of its time:
-# Ctrl-C says so in one line then too, and the number of threads is read by them.
+# All here, because Python runs this before a stage's own imports, which take most of its time:
+# Ctrl-C says so in one line then too, the number of threads is read by them, and the process
+# that started this one may be gone after them.
 sys.excepthook = _one_line
 # One, unless more are asked for: with small tensors several only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+PARENT = os.getppid()

@@ -12,8 +12,9 @@ a row an image; `metrics/mistakes.png`, the mistakes on val that the model is su
 import csv
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,20 +28,35 @@ from stages.params.evaluate import Evaluate
 from stages.pictures import digits, heat, png
 from stages.tensors import PREPARED, Array, read_split, write_tensors
 
-PREPARED_DATA = Path("data/prepared")
+DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
-PLACES = 6  # decimal places written: the last bits of a logarithm differ between machines
+PLACES = 6  # decimal places of what is written
 
 
-def figures(logits: Array, labels: Array, bins: int) -> dict[str, Any]:
-    """Return the figures of a split from logits float64 (N, 10) and labels uint8 (N,).
+class Scored(NamedTuple):
+    """What a model says of N images, and what they are."""
+
+    labels: Array  # uint8 (N,)
+    predicted: Array  # int64 (N,), the largest logit
+    confidence: Array  # float64 (N,), the probability of that
+    losses: Array  # float64 (N,), cross-entropy
+
+
+def score(logits: Array, labels: Array) -> Scored:
+    """Return what logits float64 (N, 10) say of images with labels uint8 (N,)."""
+    tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
+    probabilities, losses = exact.softmax_cross_entropy(*tensors)
+    return Scored(labels, logits.argmax(1), probabilities.numpy().max(1), losses.numpy())
+
+
+def figures(scored: Scored, bins: int) -> dict[str, Any]:
+    """Return the figures of a split.
 
     `recall` and `precision` have an entry for each digit; null where nothing can be said.
     Expected calibration error: Guo et al. 2017, https://arxiv.org/abs/1706.04599
     """
+    labels, predicted, confidence = scored.labels, scored.predicted, scored.confidence
     n = len(labels)
-    probabilities, losses = softmax_cross_entropy(logits, labels)
-    predicted, confidence = logits.argmax(1), probabilities.max(1)
     correct = predicted == labels
     low, high = wilson(int(correct.sum()), n)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -49,18 +65,11 @@ def figures(logits: Array, labels: Array, bins: int) -> dict[str, Any]:
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), PLACES), "low": low, "high": high},
-        "cross_entropy": round(math.fsum(losses) / n, PLACES),
+        "cross_entropy": round(math.fsum(scored.losses) / n, PLACES),
         "calibration_error": round(math.fsum(map(abs, gaps)) / n, PLACES),
         "recall": ratios(hits, np.bincount(labels, minlength=10)),
         "precision": ratios(hits, np.bincount(predicted, minlength=10)),
     }
-
-
-def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """Return probabilities (N, 10) and the cross-entropy of each image (N,), float64, exactly."""
-    tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
-    probabilities, losses = exact.softmax_cross_entropy(*tensors)
-    return probabilities.numpy(), losses.numpy()
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -82,46 +91,55 @@ def ratios(parts: Array, wholes: Array) -> list[float | None]:
     ]
 
 
-def mistakes(
-    images: Array, labels: Array, predicted: Array, confidence: Array, most: int
-) -> tuple[Array, list[str]]:
+def mistakes(images: Array, scored: Scored, most: int) -> tuple[Array, list[str]]:
     """Return the images (M, 28, 28) that the model is surest of and wrong about, with captions."""
-    wrong = np.flatnonzero(predicted != labels)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    captions = [f"{labels[i]} as {predicted[i]}, {confidence[i]:.0%}" for i in surest]
+    wrong = np.flatnonzero(scored.predicted != scored.labels)
+    surest = wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:most]
+    captions = [
+        f"{scored.labels[i]} as {scored.predicted[i]}, {scored.confidence[i]:.0%}" for i in surest
+    ]
     return images[surest, 0], captions
+
+
+def predictions(name: str, index: Array, scored: Scored) -> Iterator[list[Any]]:
+    """Yield the rows of `metrics/predictions.csv` of the split `name`."""
+    columns = (index, scored.labels, scored.predicted, scored.confidence.round(PLACES))
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        yield [name, *row]
 
 
 def main() -> None:
     params = load(Evaluate, "evaluate")
     model = read_checkpoint(CHECKPOINT)
-    summary = {}
+    splits = {name: read_split(path, PREPARED) for name, path in DATA.items()}
+    logits = {
+        name: predict(model, torch.from_numpy(split["images"])).numpy()
+        for name, split in splits.items()
+    }
+    if not all(np.isfinite(values).all() for values in logits.values()):
+        raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
+    scored = {name: score(logits[name], split["labels"]) for name, split in splits.items()}
+    summary = {name: figures(found, params.calibration_bins) for name, found in scored.items()}
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["split", "index", "label", "predicted", "confidence"])
-    for name in ("val", "test"):
-        split = read_split(PREPARED_DATA / f"{name}.safetensors", PREPARED)
-        logits = predict(model, torch.from_numpy(split["images"])).numpy()
-        if not np.isfinite(logits).all():
-            raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": logits})
-        labels, predicted = split["labels"], logits.argmax(1)
-        confidence = softmax_cross_entropy(logits, labels)[0].max(1)
-        summary[name] = figures(logits, labels, params.calibration_bins)
-        columns = (split["index"], labels, predicted, confidence.round(PLACES))
-        rows.writerows([name, *row] for row in zip(*(c.tolist() for c in columns), strict=True))
-        if name == "val":  # whoever looks at the mistakes on test begins to choose by them
-            drawn = mistakes(split["images"], labels, predicted, confidence, params.mistakes)
-        accuracy = summary[name]["accuracy"]
-        print(
-            f"{name}: accuracy {accuracy['value']:.4f} "
-            f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {len(labels):,})"
-        )
+    for name, split in splits.items():
+        rows.writerows(predictions(name, split["index"], scored[name]))
+    # Of val alone: whoever looks at the mistakes on test begins to choose by them.
+    drawn = mistakes(splits["val"]["images"], scored["val"], params.mistakes)
+    weights = model.get_parameter("weight").detach().numpy().reshape(-1, 28, 28)
+    for name, values in logits.items():
+        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), summary)
     write(Path("metrics/predictions.csv"), table.getvalue().encode())
     write(Path("metrics/mistakes.png"), png(digits(*drawn)))
-    weights = model.get_parameter("weight").detach().numpy().reshape(-1, 28, 28)
     write(Path("metrics/weights.png"), png(digits(heat(weights), [str(d) for d in range(10)], 5)))
+    for name, found in summary.items():
+        accuracy = found["accuracy"]
+        print(
+            f"{name}: accuracy {accuracy['value']:.4f} "
+            f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {found['n']:,})"
+        )
 
 
 if __name__ == "__main__":

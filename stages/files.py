@@ -34,4 +34,5 @@ def replacing(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error}); make room or give permission, then run again"
         ) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it could not even be begun
+            draft.unlink(missing_ok=True)

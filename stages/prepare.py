@@ -26,6 +26,8 @@ RAW_DATA = Path("data/raw")
 def subset(labels: Array, params: Prepare) -> tuple[Array, Array]:
     """Return where in the pool of `labels` (N,) the training and the validation images stand.
 
+    The pool has to be large enough, as `Prepare.check_pool` says.
+
     `first` trains on the first images of the pool and validates on the next. The others
     validate on the first images of a shuffled pool and train on the next, so that the
     validation images stay the same, and results comparable, whatever the training size;
@@ -33,11 +35,6 @@ def subset(labels: Array, params: Prepare) -> tuple[Array, Array]:
     their proportions, to within two images.
     """
     train, val = params.train_size, params.val_size
-    if train + val > len(labels):
-        raise InputError(
-            f"params.yaml: prepare: train_size {train} + val_size {val} is more than the "
-            f"{len(labels)} training images of {RAW_DATA}"
-        )
     if params.sampling == "first":
         order = np.arange(len(labels))
         return order[:train], order[train : train + val]
@@ -61,6 +58,10 @@ def main() -> None:
     params = load(Prepare, "prepare")
     pool = read_split(RAW_DATA / "train.safetensors", RAW)
     test = read_split(RAW_DATA / "test.safetensors", RAW)
+    try:
+        params.check_pool(len(pool["labels"]))
+    except ValueError as error:
+        raise InputError(f"params.yaml: prepare: {error}") from None
     train_index, val_index = subset(pool["labels"], params)
     splits = {
         "train": {name: tensor[train_index] for name, tensor in pool.items()},

@@ -38,16 +38,20 @@ def locked(name: str) -> Iterator[Path]:
     """Yield the path of the state called `name`, a hash, which nobody else has meanwhile."""
     # DVC sets DVC_ROOT for what it runs: to the workspace, also where it runs it elsewhere.
     folder = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         # One file, of which each name has a byte: nothing to clean up, and a dead process holds
         # no lock.
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be used ({error}); give permission there") from None
+    with lock:
         byte = int(name[:15], 16)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
         except BlockingIOError:
             print("train: waiting for another training of just this to end", flush=True)
-            fcntl.lockf(file, fcntl.LOCK_EX, 1, byte)
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, byte)
         yield folder / f"{name}.safetensors"
 
 
@@ -55,9 +59,10 @@ def load(path: Path, layout: Layout) -> dict[str, Array] | None:
     """Return the tensors of the state, if there is one; a broken one is set aside and reported."""
     if not path.exists():
         return None
+    aside = path.with_suffix(".broken")
     try:
-        return read_tensors(path, layout)
+        return read_tensors(path, layout, f"starting anew, and keeping it as {aside.name}")
     except InputError as error:
-        aside = path.replace(path.with_suffix(".broken"))
-        print(f"train: starting anew, since {error}; kept as {aside}", file=sys.stderr)
+        path.replace(aside)
+        print(f"train: {error}", file=sys.stderr)
         return None

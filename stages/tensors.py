@@ -32,7 +32,7 @@ REMEDY = "`dvc repro` makes it again"
 def write_tensors(path: Path, tensors: Mapping[str, Array], **about: str) -> None:
     """Write named arrays and facts about them, as bytes that depend on nothing else."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    facts = json.dumps({**about, "sha256": digest(arrays)}, sort_keys=True)
+    facts = json.dumps({**about, "sha256": digest(arrays, about)}, sort_keys=True)
     with replacing(path) as draft:
         try:
             save_file(arrays, draft, {"about": facts})
@@ -41,25 +41,28 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], **about: str) -> Non
         draft.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path, remedy: str = REMEDY) -> dict[str, str]:
     """Return the facts about the tensors of `path`; raises `InputError` if it is no tensor file."""
-    with _opened(path) as file:
+    with _opened(path, remedy) as file:
         about = json.loads((file.metadata() or {}).get("about", "{}"))
-    return about if isinstance(about, dict) else {}
+    if not isinstance(about, dict) or not all(isinstance(fact, str) for fact in about.values()):
+        raise InputError(f"{path}: does not say what it holds; {remedy}")
+    return about
 
 
-def read_tensors(path: Path, layout: Layout) -> dict[str, Array]:
+def read_tensors(path: Path, layout: Layout, remedy: str = REMEDY) -> dict[str, Array]:
     """Return the arrays of `path`.
 
     Raises `InputError` if the file is missing, cut short, altered, or not as `layout` says. The
     header is compared before a tensor is read, so that a false one claims no memory.
     """
-    with _opened(path) as file:
+    about = read_about(path, remedy)
+    with _opened(path, remedy) as file:
         if problem := _mismatch(layout, file):
-            raise InputError(f"{path}: {problem}; {REMEDY}")
+            raise InputError(f"{path}: {problem}; {remedy}")
         tensors = {name: file.get_tensor(name) for name in layout}
-    if read_about(path).get("sha256") != digest(tensors):
-        raise InputError(f"{path}: altered since it was written (its SHA-256 differs); {REMEDY}")
+    if about.pop("sha256", None) != digest(tensors, about):
+        raise InputError(f"{path}: altered since it was written (its SHA-256 differs); {remedy}")
     return tensors
 
 
@@ -80,9 +83,11 @@ def read_split(path: Path, layout: Layout) -> dict[str, Array]:
     return split
 
 
-def digest(tensors: Mapping[str, Array]) -> str:
-    """Return the SHA-256 of the tensors' names, dtypes, shapes and values, in order of name."""
+def digest(tensors: Mapping[str, Array], about: Mapping[str, str] | None = None) -> str:
+    """Return the SHA-256 of the facts and of names, dtypes, shapes and values, in order of name."""
     sha256 = hashlib.sha256()
+    if about:
+        sha256.update(f"{json.dumps(about, sort_keys=True)}\n".encode())
     for name, tensor in sorted(tensors.items()):
         sha256.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
         sha256.update(np.ascontiguousarray(tensor).data)
@@ -90,14 +95,14 @@ def digest(tensors: Mapping[str, Array]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def _opened(path: Path, remedy: str) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; {REMEDY}") from None
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: not a whole tensor file ({error}); {REMEDY}") from None
+        raise InputError(f"{path}: not found; {remedy}") from None
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a whole tensor file ({error}); {remedy}") from None
 
 
 def _mismatch(layout: Layout, file: safe_open) -> str | None:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages import progress
+from stages import PARENT, progress
 from stages.errors import InputError, run
 from stages.files import write, write_json
 from stages.models import MODELS, PRECISIONS, predict, write_checkpoint
@@ -138,7 +138,7 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
         )
     state.last = Row(iteration, epoch, mean(losses), *accuracies)
     print(
-        f"epoch {epoch}/{params.epochs}: loss {state.last.train_loss:.4f}, "
+        f"epoch {epoch}/{params.epochs}: loss {state.last.train_loss:.5g}, "
         f"accuracy train {state.last.train_accuracy:.4f}, val {state.last.val_accuracy:.4f}",
         flush=True,
     )
@@ -211,7 +211,6 @@ def read(path: Path) -> Split:
 
 
 def main() -> None:
-    parent = os.getppid()
     params = load(Train, "train")
     train, val = read(DATA["train"]), read(DATA["val"])
     inputs = {name: read_about(path)["sha256"] for name, path in DATA.items()}
@@ -225,7 +224,7 @@ def main() -> None:
         while state.last.epoch < params.epochs:
             train_epoch(state, train, val, params)
             write_tensors(path, state.tensors())
-            if os.getppid() != parent:
+            if "DVC_ROOT" in os.environ and os.getppid() != PARENT:
                 # DVC was killed: what it runs next in this folder is not to be overwritten.
                 sys.exit(f"train: stopped after epoch {state.last.epoch}, since DVC is gone")
         write_outputs(state, params)

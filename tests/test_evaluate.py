@@ -6,16 +6,16 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import precision_score, recall_score
 
-from stages.evaluate import figures, mistakes, softmax_cross_entropy, wilson
+from stages.evaluate import Scored, figures, mistakes, score, wilson
 from stages.tensors import Array
 
 
-def scored(n: int = 300) -> tuple[Array, Array]:
+def example(n: int = 300) -> tuple[Array, Array]:
     """Logits (N, 10), right more often than not, and labels (N,)."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, n).astype(np.uint8)
     logits = random.normal(0, 2, (n, 10)) + 3 * np.eye(10)[labels]
-    return logits.astype(np.float32), labels
+    return logits, labels
 
 
 @pytest.mark.parametrize(
@@ -26,46 +26,49 @@ def test_the_interval_is_wilsons(successes: int, n: int) -> None:
     assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-def test_probabilities_and_losses_are_torchs() -> None:
-    logits, labels = scored()
-    probabilities, losses = softmax_cross_entropy(logits, labels)
-    tensor = torch.from_numpy(logits).double()
+def test_confidences_and_losses_are_torchs() -> None:
+    logits, labels = example()
+    found = score(logits, labels)
+    tensor = torch.from_numpy(logits)
     expected = torch.nn.functional.cross_entropy(
         tensor, torch.from_numpy(labels).long(), reduction="none"
     )
-    np.testing.assert_allclose(losses, expected, rtol=1e-12)
-    np.testing.assert_allclose(probabilities, tensor.softmax(1), rtol=1e-12)
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(found.confidence, tensor.softmax(1).amax(1), rtol=1e-10)
+    np.testing.assert_array_equal(found.predicted, tensor.argmax(1))
 
 
 def test_a_hopeless_mistake_costs_a_finite_loss() -> None:
-    logits = np.array([[1e30] + [0.0] * 9], np.float32)
-    found = figures(logits, np.array([3], np.uint8), 15)
+    found = figures(score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), 15)
     assert found["cross_entropy"] == pytest.approx(1e30)
     assert found["calibration_error"] == 1.0
 
 
+def test_no_loss_is_negative() -> None:
+    found = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
+    assert 0 <= found.losses.item() < 1e-25
+
+
 def test_every_example_counts_once() -> None:
-    logits, labels = scored()
-    found = figures(logits, labels, 15)
+    logits, labels = example()
+    scored = score(logits, labels)
+    found = figures(scored, 15)
     assert found["n"] == 300
-    assert found["accuracy"]["value"] == pytest.approx(
-        (logits.argmax(1) == labels).mean(), abs=1e-6
-    )
-    _, losses = softmax_cross_entropy(logits, labels)
-    assert found["cross_entropy"] == pytest.approx(losses.mean(), abs=1e-6)
+    correct = logits.argmax(1) == labels
+    assert found["accuracy"]["value"] == pytest.approx(correct.mean(), abs=1e-6)
+    assert found["cross_entropy"] == pytest.approx(scored.losses.mean(), abs=1e-6)
 
 
 def test_recall_and_precision_are_scikit_learns() -> None:
-    logits, labels = scored()
-    found = figures(logits, labels, 15)
+    logits, labels = example()
+    found = figures(score(logits, labels), 15)
     predicted = logits.argmax(1)
-    for name, score in (("recall", recall_score), ("precision", precision_score)):
-        assert found[name] == pytest.approx(score(labels, predicted, average=None), abs=1e-6)
+    for name, measure in (("recall", recall_score), ("precision", precision_score)):
+        assert found[name] == pytest.approx(measure(labels, predicted, average=None), abs=1e-6)
 
 
 def test_nothing_can_be_said_of_a_digit_that_is_not_there() -> None:
-    logits = np.eye(10, dtype=np.float32)[[0, 0, 1]]
-    found = figures(logits, np.array([0, 0, 2], np.uint8), 15)
+    found = figures(score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), 15)
     assert found["recall"][:4] == [1.0, None, 0.0, None]
     assert found["precision"][:4] == [1.0, 0.0, None, None]
 
@@ -74,23 +77,24 @@ def test_calibration_error_of_a_case_done_by_hand() -> None:
     # Two bins: of four images at 60 % two are right, of two at 90 % both.
     confidence = np.array([0.6] * 4 + [0.9] * 2)
     rest = (1 - confidence) / 9
-    logits = np.log(np.column_stack([confidence, *[rest] * 9])).astype(np.float32)
+    logits = np.log(np.column_stack([confidence, *[rest] * 9]))
     labels = np.array([0, 0, 1, 1, 0, 0], np.uint8)
     expected = 4 / 6 * abs(0.5 - 0.6) + 2 / 6 * abs(1.0 - 0.9)
     one_bin = abs(4 / 6 - (4 * 0.6 + 2 * 0.9) / 6)
-    assert figures(logits, labels, 5)["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert figures(logits, labels, 1)["calibration_error"] == pytest.approx(one_bin, abs=1e-6)
+    scored = score(logits, labels)
+    assert figures(scored, 5)["calibration_error"] == pytest.approx(expected, abs=1e-6)
+    assert figures(scored, 1)["calibration_error"] == pytest.approx(one_bin, abs=1e-6)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin() -> None:
-    logits = np.array([[1e4] + [0.0] * 9], np.float32)
-    assert figures(logits, np.array([0], np.uint8), 7)["calibration_error"] == 0.0
+    scored = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
+    assert figures(scored, 7)["calibration_error"] == 0.0
 
 
 def test_the_surest_mistakes_come_first() -> None:
     images = np.arange(4, dtype=np.uint8).repeat(784).reshape(4, 1, 28, 28)
-    labels, predicted = np.array([1, 2, 3, 4]), np.array([1, 0, 0, 0])
     confidence = np.array([0.99, 0.5, 0.9, 0.7])
-    chosen, captions = mistakes(images, labels, predicted, confidence, most=2)
+    scored = Scored(np.array([1, 2, 3, 4]), np.array([1, 0, 0, 0]), confidence, np.zeros(4))
+    chosen, captions = mistakes(images, scored, most=2)
     assert chosen[:, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -172,3 +173,29 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(project: Project) -> N
     assert "bias is F32 [9] instead of F32 [10]" in project.refused("evaluate")
     write_tensors(path, {**weights, "bias": np.full(10, np.nan, np.float32)}, model="linear")
     assert "logits that are not finite" in project.refused("evaluate")
+
+
+def test_a_refusal_of_evaluate_leaves_the_last_results(project: Project) -> None:
+    """A good checkpoint and val, a broken test: neither split's results are replaced."""
+    before = {path: path.read_bytes() for path in project.path.glob("data/logits/*")}
+    assert len(before) == 2
+    test = project.path / "data/prepared/test.safetensors"
+    whole = test.read_bytes()
+    test.unlink()
+    test.write_bytes(whole[:-1])
+    checkpoint = project.path / "data/checkpoints/model.safetensors"
+    checkpoint.unlink()
+    weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
+    write_tensors(checkpoint, weights, model="linear")
+    assert project.refused("evaluate").startswith("data/prepared/test.safetensors: ")
+    assert {path: path.read_bytes() for path in before} == before
+    assert project.status() == ""
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, project: Project) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/sub/x: cannot be written"):
+        write(tmp_path / "file/sub/x", b"")
+    shutil.rmtree(project.path / ".dvc/tmp")
+    (project.path / ".dvc/tmp").touch()
+    assert ".dvc/tmp/train: cannot be used" in project.refused("train")

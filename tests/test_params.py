@@ -11,6 +11,9 @@ from stages.errors import InputError
 from stages.params import load
 from stages.params.train import Train
 
+# Nine levels of ten aliases: a thousand million numbers, if somebody printed them.
+LEVELS = [f"&a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]
+BOMB = f"[&a0 [1], {', '.join(LEVELS)}]"
 GOOD = (ROOT / "params.yaml").read_text()
 
 
@@ -47,6 +50,8 @@ def test_the_committed_file_is_valid() -> None:
         ("  lr:", "  lrr:", "train.lr: missing; every section and parameter has to be given"),
         ("  lr: 0.01", "  lr: 0", "train.lr: input should be greater than 0, not 0"),
         ("  lr: 0.01", "  lr: fast", "train.lr: input should be a valid number, not 'fast'"),
+        ("  lr: 0.01", "  lr: '0.1'", "train.lr: a number is written without quotes"),
+        ("  lr: 0.01", "  lr: 0,1", "train.lr: input should be a valid number, not '0,1'"),
         ("  lr: 0.01", "  lr: true", "train.lr: input should be a valid number, not True"),
         ("  lr: 0.01", "  lr: .inf", "train.lr: input should be a finite number, not inf"),
         ("  lr: 0.01", "  lr:", "train.lr: input should be a valid number, not None"),
@@ -63,6 +68,11 @@ def test_the_committed_file_is_valid() -> None:
         ("train:\n", "trian:\n", "train: missing; every section and parameter has to be given"),
         ("evaluate:\n", "evaluate: 3\nx:\n", "evaluate: should be a section of `key: value` lines"),
         ("evaluate:\n", "evaluate: 3\nx:\n", "x: unknown parameter; known are fetch, prepare,"),
+        ("batch_size: 64", "batch_size: 99999999999999999999", "train.batch_size: input should be"),
+        ("seed: 0               # of the", f"seed: 0x{'f' * 4_000} # ", "train.seed: input should"),
+        ("  lr: 0.01", f"  lr: 0x{'f' * 4_000}", "train.lr: input should be"),
+        ("train_size: 2000", f"train_size: 0x{'f' * 4_000}", "prepare.train_size: input should be"),
+        ("  lr: 0.01", f"  lr: {BOMB}", "train.lr: input should be a valid number, not a list"),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
         ("mnist-5k ", "cifar ", "fetch.dataset: input should be 'mnist-5k', not 'cifar'"),
     ],

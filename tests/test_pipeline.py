@@ -80,6 +80,16 @@ def test_bad_parameters_are_refused_before_an_output_is_removed(project: Project
     assert project.status() == ""
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_refused_experiment_can_be_taken_back(project: Project, attempt: int) -> None:
+    """Whose change of params.yaml git may miss: same second, same size."""
+    project.run("dvc", "exp", "run", "-S", "train.epochs=11", "-S", "train.lr=abcd", ok=False)
+    assert "params.yaml" in project.status()
+    project.run("git", "checkout", "HEAD", ".")
+    project.run("dvc", "repro")
+    assert project.status() == ""
+
+
 def test_a_failed_run_leaves_the_last_one_restorable(project: Project) -> None:
     before = (project.path / CHECKPOINT).read_bytes()
     too_much = ("-S", "train.lr=1e38", "-S", "train.weight_decay=1e38")

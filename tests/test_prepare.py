@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from conftest import Project
 
-from stages.errors import InputError
 from stages.fetch import mnist_5k
 from stages.params.prepare import Prepare
 from stages.prepare import subset
@@ -72,5 +72,11 @@ def test_stratified_is_within_two_images_of_the_shares(train_size: int, seed: in
 
 
 def test_more_than_the_pool_is_refused() -> None:
-    with pytest.raises(InputError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
-        subset(POOL, params(train_size=2_001))
+    params(train_size=2_000).check_pool(2_500)
+    with pytest.raises(ValueError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
+        params(train_size=2_001).check_pool(2_500)
+
+
+def test_prepare_alone_refuses_more_than_the_pool(project: Project) -> None:
+    project.edit("params.yaml", "train_size: 2000 ", "train_size: 2001 ")
+    assert project.refused("prepare").startswith("params.yaml: prepare: train_size 2001 + val_size")

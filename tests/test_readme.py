@@ -21,11 +21,19 @@ def test_its_commands_work(project: Project, tmp_path: Path) -> None:
         assert "ERROR" not in done.stderr
         if command.startswith("git checkout"):
             assert project.status() == ""
+            assert project.ran("repro") == []
+            # It undoes an edit and its reproduction too, which leaves dvc.lock staged.
+            project.edit("params.yaml", "  lr: 0.01 ", "  lr: 0.02 ")
+            project.run("dvc", "repro")
+            project.run("bash", "-euc", command)
+            assert project.status() == ""
+            assert project.ran("repro") == []
     assert list((tmp_path / "storage").iterdir())
 
 
 def test_what_one_may_want_works(project: Project) -> None:
-    rows = re.findall(r"^\| (.*?) \| (.*`) \|$", README.partition("## I want to")[2], re.MULTILINE)
+    table = README.partition("## I want to")[2].partition("| it says |")[0]
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
     commands = [c for _, cell in rows for c in re.findall(r"`([^`]+)`", cell) if c[:4] == "dvc "]
     assert len(commands) >= 9
     project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")

@@ -7,9 +7,9 @@ a run used is what stands in the file.
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -18,6 +18,9 @@ from stages.errors import InputError
 # That of the folder the stage runs in. In temporary and queued experiments the variable
 # DVC_ROOT names the parent workspace, whose parameters are others.
 PATH = Path("params.yaml")
+
+
+Size = Annotated[int, Field(gt=0, lt=2**31)]  # a number of things
 
 
 class Section(BaseModel):
@@ -79,12 +82,12 @@ def _lines(error: ValidationError, model: type[Section], name: str | None) -> li
                 lines.append(f"{place}: missing; every section and parameter has to be given")
             case "value_error":
                 lines.append(f"{place}: {problem['ctx']['error']}")
+            case "float_type" | "int_type" if _is_number(problem["input"]):
+                lines.append(f"{place}: a number is written without quotes")
             case "model_type" | "model_attributes_type":
                 lines.append(f"{place}: should be a section of `key: value` lines")
             case _:
-                value = repr(problem["input"])
-                value = value if len(value) <= 60 else value[:57] + "..."
-                lines.append(f"{place}: {problem['msg'].lower()}, not {value}")
+                lines.append(f"{place}: {problem['msg'].lower()}, not {_shown(problem['input'])}")
     return lines
 
 
@@ -96,3 +99,24 @@ def _nearest(location: tuple[int | str, ...], model: type[Section]) -> str:
     known = list(model.model_fields)
     near = difflib.get_close_matches(str(unknown), known, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value is a string that would be a number without its quotes."""
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    """Return a value in at most 60 characters, whatever it is: a long or nested one by its type."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -4,7 +4,7 @@ from typing import Literal
 
 from stages.params import Section
 
-# Images in the official training split, of which `prepare` takes its subsets.
+# How many images `fetch` gives for training, of which `prepare` takes its subsets.
 POOL_SIZES = {"mnist-5k": 2_500}
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.params import Section
+from stages.params import Section, Size
 
 FLOAT32 = 1e38  # about the largest float32: a step is computed in it
 
@@ -15,8 +15,8 @@ class Train(Section):
     lr: float = Field(gt=0, le=FLOAT32)
     momentum: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0, le=FLOAT32)
-    batch_size: int = Field(gt=0)
+    batch_size: Size
     drop_last: bool
-    epochs: int = Field(gt=0)
+    epochs: Size
     seed: int = Field(ge=0, lt=2**32)
-    log_every: int = Field(gt=0)
+    log_every: Size

@@ -1,6 +1,6 @@
 """Print the SHA-256 of many trainings' weights and figures, one line of JSON.
 
-python tests/same_bits.py [precision]
+python tests/trainings.py [precision]
 """
 
 import hashlib
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 
-from stages.evaluate import figures
+from stages.evaluate import figures, score
 from stages.fetch import mnist_5k
 from stages.models import MODELS, predict
 from stages.params.train import Train
@@ -37,7 +37,7 @@ def result(settings: dict[str, object], precision: str, splits: dict[str, Split]
     for _ in range(params.epochs):
         train_epoch(state, splits["train"], splits["val"], params)
     logits = predict(state.model, splits["val"].images).double().numpy()
-    scores = figures(logits, splits["val"].labels.numpy(), bins=15)
+    scores = figures(score(logits, splits["val"].labels.numpy()), bins=15)
     everything = digest(state.tensors()) + json.dumps(scores, sort_keys=True)
     return hashlib.sha256(everything.encode()).hexdigest()
 
