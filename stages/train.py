@@ -213,8 +213,11 @@ def read(path: Path) -> Split:
 def main() -> None:
     params = load(Train, "train")
     train, val = read(DATA["train"]), read(DATA["val"])
-    inputs = {name: read_about(path)["sha256"] for name, path in DATA.items()}
-    with progress.locked(progress.key(params=params.model_dump(), **inputs)) as path:
+    facts = {name: read_about(path)["sha256"] for name, path in DATA.items()}
+    if params.precision == "float32":  # whose bits depend on these
+        facts["cpu"] = torch.backends.cpu.get_cpu_capability()
+        facts["threads"] = str(torch.get_num_threads())
+    with progress.locked(progress.key(params=params.model_dump(), **facts)) as path:
         state = begin(params)
         if tensors := progress.load(path, state.layout()):
             state.restore(tensors)

@@ -198,6 +198,19 @@ def test_a_state_of_other_code_is_not_looked_at(project: Project, file: str) -> 
     assert "continuing" not in project.run("python", "-m", "stages.train").stdout
 
 
+@pytest.mark.parametrize("precision", ["exact", "float32"])
+def test_a_state_of_other_threads_is_used_where_they_do_not_matter(
+    project: Project, precision: str
+) -> None:
+    project.edit("params.yaml", "precision: exact ", f"precision: {precision} ")
+    process = start(project, "python", "-m", "stages.train")
+    read_until(process, "epoch 5/100")
+    kill(process)
+    project.env["OMP_NUM_THREADS"] = "2"
+    out = project.run("python", "-m", "stages.train").stdout
+    assert ("continuing after epoch" in out) == (precision == "exact")
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_broken_state_is_set_aside(project: Project, uninterrupted: Project, damage: str) -> None:
     process = start(project, "python", "-m", "stages.train")

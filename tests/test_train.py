@@ -1,7 +1,11 @@
 """Training, against the same mathematics written a second time in NumPy."""
 
 import math
+import os
+import pty
 import re
+import subprocess
+import termios
 
 import numpy as np
 import pytest
@@ -193,3 +197,19 @@ def test_an_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Proj
         assert re.fullmatch(wanted, line)
     assert done.stderr == ""
     assert project.status() == ""
+
+
+def test_on_a_terminal_there_is_a_bar(project: Project) -> None:
+    terminal, ours = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 80))
+    command = ["python", "-m", "stages.train"]
+    done = subprocess.run(
+        command, cwd=project.path, env=project.env, stdout=subprocess.PIPE, stderr=ours, check=True
+    )
+    os.write(ours, b"the end")  # so that there is something to read in any case
+    shown = os.read(terminal, 100_000).decode()
+    os.close(ours)
+    os.close(terminal)
+    assert "epoch 1/10:   0%|" in shown
+    assert "/32 [" in shown
+    assert len(done.stdout.splitlines()) == 10
