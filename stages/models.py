@@ -4,6 +4,7 @@ An image is bytes, or float32 scaled to [0, 1]. A model's arithmetic, one of `PR
 an argument; its parameters are float32 in either.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -62,5 +63,5 @@ def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) ->
 
     Drawn by `torch.rand`: `uniform_` gives other numbers on other CPUs.
     """
-    bound = fan_in**-0.5
+    bound = 1 / math.sqrt(fan_in)  # not a power: IEEE 754 fixes / and sqrt alone
     return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
