@@ -1,4 +1,4 @@
-"""Small pictures of digits, drawn with Pillow, which imports in a fraction of the time of matplotlib.
+"""Small pictures of digits, drawn with Pillow, which imports much faster than matplotlib.
 
 In whole pixels and with the font that Pillow carries, they are the same on every machine.
 """
