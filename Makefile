@@ -7,10 +7,10 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro test lint same-bits lock
+.PHONY: help repro test lint same-bits arm64 lock
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: .venv/installed  ## run the pipeline, or the part of it that changed
 	dvc repro
@@ -25,6 +25,9 @@ lint: .venv/installed  ## check the style, the format and the types
 
 same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs (needs qemu-user)
 	python tests/emulated_cpus.py
+
+arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
+	tests/arm64_root.sh
 
 lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
 	uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 --group dev \
