@@ -9,8 +9,6 @@ a row an image; `metrics/mistakes.png`, the mistakes on val that the model is su
     python -m stages.evaluate
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ import torch
 
 from stages import exact
 from stages.errors import InputError, run
-from stages.files import write, write_json
+from stages.files import write, write_csv, write_json
 from stages.models import predict, read_checkpoint
 from stages.params import load
 from stages.params.evaluate import Evaluate
@@ -120,18 +118,19 @@ def main() -> None:
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
     scored = {name: score(logits[name], split["labels"]) for name, split in splits.items()}
     summary = {name: figures(found, params.calibration_bins) for name, found in scored.items()}
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["split", "index", "label", "predicted", "confidence"])
-    for name, split in splits.items():
-        rows.writerows(predictions(name, split["index"], scored[name]))
+    header = ["split", "index", "label", "predicted", "confidence"]
+    rows = [
+        row
+        for name, split in splits.items()
+        for row in predictions(name, split["index"], scored[name])
+    ]
     # Of val alone: whoever looks at the mistakes on test begins to choose by them.
     drawn = mistakes(splits["val"]["images"], scored["val"], params.mistakes)
     weights = model.get_parameter("weight").detach().numpy().reshape(-1, 28, 28)
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), summary)
-    write(Path("metrics/predictions.csv"), table.getvalue().encode())
+    write_csv(Path("metrics/predictions.csv"), header, rows)
     write(Path("metrics/mistakes.png"), png(digits(*drawn)))
     write(Path("metrics/weights.png"), png(digits(heat(weights), [str(d) for d in range(10)], 5)))
     for name, found in summary.items():

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import csv
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value`, keys in order; NaN and infinity, which JSON has not, raise `ValueError`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     write(path, f"{text}\n".encode())
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table with a line for its header and one for each row."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([header, *rows])
+    write(path, table.getvalue().encode())
 
 
 @contextlib.contextmanager

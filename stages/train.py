@@ -9,9 +9,7 @@ after its last whole epoch.
     python -m stages.train
 """
 
-import csv
 import hashlib
-import io
 import math
 import os
 import sys
@@ -27,7 +25,7 @@ from tqdm import tqdm
 
 from stages import PARENT, progress
 from stages.errors import InputError, run
-from stages.files import write, write_json
+from stages.files import write_csv, write_json
 from stages.models import MODELS, PRECISIONS, predict, write_checkpoint
 from stages.params import load
 from stages.params.train import Train
@@ -194,14 +192,11 @@ def accuracy(model: nn.Module, split: Split) -> float:
 
 
 def write_outputs(state: State, params: Train) -> None:
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(Row._fields)
-    rows.writerows([*row[:2], *(round(figure, 6) for figure in row[2:])] for row in state.history)
+    rows = [[*row[:2], *(round(figure, 6) for figure in row[2:])] for row in state.history]
     summary = state.last._asdict()
     del summary["iteration"], summary["epoch"]
     write_checkpoint(Path("data/checkpoints/model.safetensors"), state.model, params.model)
-    write(Path("metrics/history.csv"), table.getvalue().encode())
+    write_csv(Path("metrics/history.csv"), Row._fields, rows)
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 
 
