@@ -4,7 +4,7 @@ Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/model.safetensor
 section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
 float64 (N, 10); `metrics/evaluate.json`, the figures of each split; `metrics/predictions.csv`,
 a row an image; `metrics/mistakes.png`, the mistakes on val that the model is surest of;
-`metrics/weights.png`, what it looks for in each digit.
+`metrics/weights.png`, what its first layer looks for.
 
     python -m stages.evaluate
 """
@@ -20,7 +20,7 @@ import torch
 from stages import exact
 from stages.errors import InputError, run
 from stages.files import write, write_csv, write_json
-from stages.models import predict, read_checkpoint
+from stages.models import Model, predict, read_checkpoint
 from stages.params import load
 from stages.params.evaluate import Evaluate
 from stages.pictures import digits, heat, png
@@ -99,6 +99,13 @@ def mistakes(images: Array, scored: Scored, most: int) -> tuple[Array, list[str]
     return images[surest, 0], captions
 
 
+def filters(model: Model) -> Array:
+    """Return up to 20 of the model's filters (M, k, k): of the whole image, k = 28, or a window."""
+    weight = model.filters.detach()[:20]
+    side = math.isqrt(weight[0].numel())
+    return weight.reshape(-1, side, side).numpy()
+
+
 def predictions(name: str, index: Array, scored: Scored) -> Iterator[list[Any]]:
     """Yield the rows of `metrics/predictions.csv` of the split `name`."""
     columns = (index, scored.labels, scored.predicted, scored.confidence.round(PLACES))
@@ -126,18 +133,20 @@ def main() -> None:
     ]
     # Of val alone: whoever looks at the mistakes on test begins to choose by them.
     drawn = mistakes(splits["val"]["images"], scored["val"], params.mistakes)
-    weights = model.get_parameter("weight").detach().numpy().reshape(-1, 28, 28)
+    looked_for = filters(model)
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), summary)
     write_csv(Path("metrics/predictions.csv"), header, rows)
     write(Path("metrics/mistakes.png"), png(digits(*drawn)))
-    write(Path("metrics/weights.png"), png(digits(heat(weights), [str(d) for d in range(10)], 5)))
+    captions = [str(number) for number in range(len(looked_for))]
+    write(Path("metrics/weights.png"), png(digits(heat(looked_for), captions, 5)))
     for name, found in summary.items():
         accuracy = found["accuracy"]
         print(
             f"{name}: accuracy {accuracy['value']:.4f} "
-            f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {found['n']:,})"
+            f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {found['n']:,}), "
+            f"cross-entropy {found['cross_entropy']:.4f}"
         )
 
 

@@ -13,9 +13,9 @@ power of two, chosen such that everything that follows is exact:
     fuses it or not and in whatever order it comes.
 
 For a sum alone, the same holds with q = 0. What is left, + - * / and comparisons entry by
-entry, has one correct result by IEEE 754; exp and log are made of these alone. The models
-compute with 20 bits and more below the largest entry of an operand, where float32 has 24
-below each; the accuracy is the same.
+entry, has one correct result by IEEE 754; exp and log are made of these alone, and a
+convolution of matrix products. The models compute with 18 bits and more below the largest
+entry of an operand, where float32 has 24 below each; the accuracy is the same.
 
 Images of bytes stand for their values / 255. As integers of 8 bits they lie on a grid as
 they are, and leave the other operand all the bits but those.
@@ -24,11 +24,14 @@ they are, and leave the other operand all the bits but those.
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot, pad
 
 SIGNIFICAND = 53  # bits of a float64
 LN2 = 0.6931471805599453
+EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalisation: torch's own
 
 
 def on_grid(x: Tensor, bits: int) -> Tensor:
@@ -45,14 +48,23 @@ def on_grid(x: Tensor, bits: int) -> Tensor:
     return x.to(torch.float64, copy=True).add_(constant).sub_(constant)
 
 
+def on_grids(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:
+    """Return a and b such that sums of `terms` products are exact, and what to divide them by.
+
+    Either may be bytes, which count as value / 255.
+    """
+    spare = SIGNIFICAND - terms.bit_length()
+    if a.dtype == torch.uint8:
+        return a.double(), on_grid(b, spare - 8), 255
+    if b.dtype == torch.uint8:
+        return on_grid(a, spare - 8), b.double(), 255
+    return on_grid(a, spare // 2), on_grid(b, spare // 2), 1
+
+
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return a (N, K) @ b (K, M), float64; either may be bytes, which count as value / 255."""
-    spare = SIGNIFICAND - a.shape[1].bit_length()
-    if a.dtype == torch.uint8:
-        return (a.double() @ on_grid(b, spare - 8)) / 255
-    if b.dtype == torch.uint8:
-        return (on_grid(a, spare - 8) @ b.double()) / 255
-    return on_grid(a, spare // 2) @ on_grid(b, spare // 2)
+    a, b, divisor = on_grids(a, b, a.shape[1])
+    return a @ b if divisor == 1 else (a @ b).div_(divisor)
 
 
 def total(x: Tensor, dim: int) -> Tensor:
@@ -104,29 +116,148 @@ class _Linear(torch.autograd.Function):
         return of_x, matmul(gradient.T, x), total(gradient, 0)
 
 
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _slide(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
+        [gradient] = gradients
+        x, weight = ctx.saved_tensors
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            border = weight.shape[2] - 1
+            wide = pad(gradient, (border, border, border, border))
+            of_x = _slide(wide, weight.flip(2, 3).transpose(0, 1))
+        return of_x, _slide_of_weight(x, gradient, weight.shape[2])
+
+
+def _slide(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the convolution of x (N, C, H, W) with weight (D, C, k, k), without padding.
+
+    Pixels as rows of a matrix, one after the other: the k neighbours to the right of a pixel
+    are then the next rows, and those below it are W rows on, so that the convolution is a sum
+    of k matrix products. What it computes across the borders is cut off.
+    """
+    n, c, height, width = x.shape
+    d, _, k, _ = weight.shape
+    x, weight, divisor = on_grids(x, weight, c * k * k)
+    windows, last = _windows(x, k)
+    result = x.new_empty(n * height * width, d)
+    for row, part in enumerate(weight.permute(2, 3, 1, 0).reshape(k, k * c, d)):
+        rows = windows[row * width : row * width + last]
+        if row == 0:
+            torch.mm(rows, part, out=result[:last])
+        else:
+            result[:last].addmm_(rows, part)
+    if divisor != 1:
+        result = result.div_(divisor)
+    result = result.view(n, height, width, d)[:, : height - k + 1, : width - k + 1]
+    return result.permute(0, 3, 1, 2)
+
+
+def _slide_of_weight(x: Tensor, gradient: Tensor, k: int) -> Tensor:
+    """Return the gradient (D, C, k, k) that `_slide` gives the weight."""
+    _, c, _, width = x.shape
+    d = gradient.shape[1]
+    x, gradient, divisor = on_grids(x, gradient, gradient.numel() // d)
+    windows, last = _windows(x, k)
+    # Zeros where `_slide` cuts off.
+    rows = pad(gradient, (0, k - 1, 0, k - 1)).permute(0, 2, 3, 1).reshape(-1, d)[:last]
+    products = [windows[row * width : row * width + last].T @ rows for row in range(k)]
+    return (torch.stack(products) / divisor).view(k, k, c, d).permute(3, 2, 0, 1)
+
+
+def _windows(x: Tensor, k: int) -> tuple[Tensor, int]:
+    """Return the k pixels from each on, a row (k * C) each, and for how many there are k * k."""
+    n, c, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).contiguous()
+    windows = pixels.as_strided((n * height * width - k + 1, k * c), (c, 1)).contiguous()
+    return windows, n * height * width - (k - 1) * (width + 1)
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor
+    ) -> Any:
+        root = sqrt(var.double() + EPSILON)
+        normal = (x - _channels(mean)) / _channels(root)
+        ctx.save_for_backward(normal, root, scale)
+        return normal * _channels(scale) + _channels(shift)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        [gradient] = gradients
+        normal, root, scale = ctx.saved_tensors
+        of_shift = _total_of_channels(gradient)
+        of_scale = _total_of_channels(gradient * normal)
+        n = normal.numel() // normal.shape[1]
+        centred = gradient - _channels(of_shift / n) - normal * _channels(of_scale / n)
+        return centred * _channels(scale / root), None, None, of_scale, of_shift
+
+
+def _channels(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def _total_of_channels(x: Tensor) -> Tensor:
+    """Return the sum of x (N, C, H, W) over all but the channels, float64 (C,)."""
+    return total(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), 0)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Return the square root by NumPy, which rounds it as IEEE 754 says; torch need not."""
+    return torch.from_numpy(np.sqrt(x.numpy()))
+
+
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        probabilities, losses = softmax_cross_entropy(logits, labels)
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        probabilities, losses = softmax_cross_entropy(logits, labels, smoothing)
         ctx.save_for_backward(probabilities, labels)
+        ctx.smoothing = smoothing
         return total(losses, 0) / len(labels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         probabilities, labels = ctx.saved_tensors
-        errors = probabilities.clone()
-        errors[torch.arange(len(labels)), labels] -= 1
-        return errors * (gradients[0] / len(labels)), None
+        errors = probabilities - targets(labels, ctx.smoothing)
+        return errors * (gradients[0] / len(labels)), None, None
 
 
-def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return probabilities (N, C) and the cross-entropy of each example (N,), float64."""
+class _Mse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        errors = logits - targets(labels, smoothing)
+        ctx.save_for_backward(errors)
+        return total((errors * errors).flatten(), 0) / errors.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        [errors] = ctx.saved_tensors
+        return errors * (gradients[0] * 2 / errors.numel()), None, None
+
+
+def targets(labels: Tensor, smoothing: float) -> Tensor:
+    """Return float64 (N, 10): for each label 1 at its place, of which all share the `smoothing`."""
+    return one_hot(labels, 10).double() * (1 - smoothing) + smoothing / 10
+
+
+def softmax_cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return probabilities (N, 10) and the cross-entropy of each example (N,), float64."""
     shifted = logits.double() - logits.amax(1, keepdim=True)
     exponentials = exp(shifted)
     sums = total(exponentials, 1)
+    hits = shifted[torch.arange(len(labels)), labels]
+    if smoothing:
+        hits = hits * (1 - smoothing) + total(shifted, 1) * (smoothing / 10)
     # clamp: where a sum is 1, its logarithm comes out as -1e-16
-    losses = (log(sums) - shifted[torch.arange(len(labels)), labels]).clamp(min=0)
-    return exponentials / sums[:, None], losses
+    return exponentials / sums[:, None], (log(sums) - hits).clamp(min=0)
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -140,7 +271,39 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return result
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """As `torch.nn.functional.cross_entropy`: the mean over logits (N, C), labels int64 (N,)."""
-    result: Tensor = _CrossEntropy.apply(logits, labels)
+def conv2d(x: Tensor, weight: Tensor) -> Tensor:
+    """As `torch.nn.functional.conv2d`: x (N, C, H, W), weight (D, C, k, k) give float64."""
+    result: Tensor = _Conv2d.apply(x, weight)
+    return result
+
+
+def batch_norm(
+    x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool
+) -> Tensor:
+    """As `torch.nn.functional.batch_norm` of x (N, C, H, W), the rest (C,); gives float64.
+
+    In training by the batch's own mean and variance, which change the running ones in place.
+    """
+    if training:
+        n = x.numel() // x.shape[1]
+        with torch.no_grad():
+            own_mean = _total_of_channels(x) / n
+            centred = x - _channels(own_mean)
+            own_var = _total_of_channels(centred * centred) / n
+            mean.mul_(1 - MOMENTUM).add_(own_mean * MOMENTUM)
+            var.mul_(1 - MOMENTUM).add_(own_var * (MOMENTUM * n / max(n - 1, 1)))
+        mean, var = own_mean, own_var
+    result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift)
+    return result
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """As `torch.nn.functional.cross_entropy`: the mean over logits (N, 10), labels int64 (N,)."""
+    result: Tensor = _CrossEntropy.apply(logits, labels, smoothing)
+    return result
+
+
+def mse(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """As `torch.nn.functional.mse_loss` of logits (N, 10) and the labels as one-hot vectors."""
+    result: Tensor = _Mse.apply(logits, labels, smoothing)
     return result

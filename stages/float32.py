@@ -2,11 +2,33 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear
+from torch.nn import functional
+from torch.nn.functional import conv2d, linear
 
-__all__ = ["cross_entropy", "linear", "pixels"]
+from stages import exact
+
+__all__ = ["batch_norm", "conv2d", "cross_entropy", "linear", "mse", "pixels"]
 
 
 def pixels(images: Tensor) -> Tensor:
     """Return bytes as float32 in [0, 1]; what is scaled already stays."""
-    return images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
+    if images.dtype == torch.uint8:
+        # Convolutions are faster where the channels of a pixel lie beside each other.
+        images = images.to(torch.float32, memory_format=torch.channels_last) / 255
+    return images
+
+
+def batch_norm(
+    x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool
+) -> Tensor:
+    return functional.batch_norm(
+        x, mean, var, scale, shift, training, exact.MOMENTUM, exact.EPSILON
+    )
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def mse(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    return functional.mse_loss(logits, exact.targets(labels, smoothing).to(torch.float32))

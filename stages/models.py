@@ -1,14 +1,17 @@
 """The models: from images (N, 1, 28, 28) to logits (N, 10).
 
 An image is bytes, or float32 scaled to [0, 1]. A model's arithmetic, one of `PRECISIONS`, is
-an argument; its parameters are float32 in either.
+an argument; its parameters are float32 in either. Its `filters` are the weights of the layer
+that sees the pixels.
 """
 
+import itertools
 import math
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from stages import exact, float32
 from stages.errors import InputError
@@ -20,38 +23,142 @@ PRECISIONS = {"exact": exact, "float32": float32}
 class Linear(nn.Module):
     """Multinomial logistic regression: one layer from 784 pixels to 10 classes."""
 
-    def __init__(self, generator: torch.Generator, precision: str = "exact") -> None:
+    def __init__(self, generator: torch.Generator, precision: str) -> None:
         super().__init__()
         self.ops = PRECISIONS[precision]
         self.weight = _uniform((10, 784), 784, generator)
         self.bias = _uniform((10,), 784, generator)
 
+    @property
+    def filters(self) -> Tensor:
+        return self.weight
+
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.ops.linear(self.ops.pixels(images).flatten(1), self.weight, self.bias)
+        x = self.ops.pixels(images).flatten(1)
+        logits: Tensor = self.ops.linear(x, self.weight, self.bias)
         return logits
 
 
-MODELS = {"linear": Linear}
+class MLP(nn.Module):
+    """A hidden layer of `width` units with ReLU, then one to 10 classes."""
+
+    def __init__(self, width: int, generator: torch.Generator, precision: str) -> None:
+        super().__init__()
+        self.ops = PRECISIONS[precision]
+        self.hidden_weight = _uniform((width, 784), 784, generator)
+        self.hidden_bias = _uniform((width,), 784, generator)
+        self.weight = _uniform((10, width), width, generator)
+        self.bias = _uniform((10,), width, generator)
+
+    @property
+    def filters(self) -> Tensor:
+        return self.hidden_weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.ops.pixels(images).flatten(1)
+        x = self.ops.linear(x, self.hidden_weight, self.hidden_bias).relu()
+        logits: Tensor = self.ops.linear(x, self.weight, self.bias)
+        return logits
+
+
+class CNN(nn.Module):
+    """Five convolutions of 3 x 3, then one layer to 10 classes.
+
+    With `width` channels in the first two, twice as many in the next two, four times in the
+    last; without padding, so that an image is 28, 26, 24, pooled 12, 10, 8, pooled 4, and 2
+    pixels wide.
+    """
+
+    def __init__(self, width: int, generator: torch.Generator, precision: str) -> None:
+        super().__init__()
+        self.ops = PRECISIONS[precision]
+        channels = [1, width, width, 2 * width, 2 * width, 4 * width]
+        self.convolutions = nn.ModuleList(
+            Convolution(before, after, generator, precision, pool=number in (1, 3))
+            for number, (before, after) in enumerate(itertools.pairwise(channels))
+        )
+        self.weight = _uniform((10, 16 * width), 16 * width, generator)
+        self.bias = _uniform((10,), 16 * width, generator)
+
+    @property
+    def filters(self) -> Tensor:
+        return self.convolutions[0].get_parameter("weight")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.ops.pixels(images)
+        for convolution in self.convolutions:
+            x = convolution(x)
+        logits: Tensor = self.ops.linear(x.flatten(1), self.weight, self.bias)
+        return logits
+
+
+class Convolution(nn.Module):
+    """3 x 3 pixels, the largest of each 2 x 2 if `pool`, batch normalisation, ReLU."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(
+        self, before: int, after: int, generator: torch.Generator, precision: str, pool: bool
+    ) -> None:
+        super().__init__()
+        self.ops = PRECISIONS[precision]
+        self.pool = pool
+        self.weight = _uniform((after, before, 3, 3), 9 * before, generator)
+        self.scale = nn.Parameter(torch.ones(after))
+        self.shift = nn.Parameter(torch.zeros(after))
+        self.register_buffer("mean", torch.zeros(after))
+        self.register_buffer("var", torch.ones(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.ops.conv2d(x, self.weight)
+        if self.pool:  # before the rest, which then has a quarter of the work
+            x = max_pool2d(x, 2)
+        x = self.ops.batch_norm(x, self.mean, self.var, self.scale, self.shift, self.training)
+        return x.relu()
+
+
+Model = Linear | MLP | CNN
+WITH_WIDTH: dict[str, type[MLP | CNN]] = {"mlp": MLP, "cnn": CNN}
+NAMES = ("linear", *WITH_WIDTH)
+WIDEST = 512  # as in `stages.params.train`: a false checkpoint is not to claim much memory
+
+
+def build(
+    name: str, width: int | None, generator: torch.Generator, precision: str = "exact"
+) -> Model:
+    """Return one of the models with new weights, drawn from `generator`; linear has no width."""
+    if name == "linear":
+        return Linear(generator, precision)
+    assert width is not None
+    return WITH_WIDTH[name](width, generator, precision)
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
-    """Return the logits (N, 10) of images; 512 at a time, which a CPU's cache holds in float64."""
+def predict(model: Model, images: Tensor, batch_size: int = 512) -> Tensor:
+    """Return the logits (N, 10) of images; 512 at a time, which a CPU's cache holds in float64.
+
+    Leaves the model in evaluation mode.
+    """
+    model.eval()
     return torch.cat([model(batch) for batch in images.split(batch_size)])
 
 
-def write_checkpoint(path: Path, model: nn.Module, name: str) -> None:
-    """Write the weights of a model, which `MODELS` calls `name`."""
+def write_checkpoint(path: Path, model: Model, name: str, width: int | None) -> None:
+    """Write the weights of a model, and what to `build` it from."""
     tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, model=name)
+    write_tensors(path, tensors, model=name, **({"width": str(width)} if width else {}))
 
 
-def read_checkpoint(path: Path) -> nn.Module:
-    """Return the model that was written; raises `InputError` if the file holds none of `MODELS`."""
-    name = read_about(path).get("model")
-    if name not in MODELS:
-        raise InputError(f"{path}: holds no model of {', '.join(MODELS)} but {name!r}; {REMEDY}")
-    model = MODELS[name](torch.Generator())
+def read_checkpoint(path: Path) -> Model:
+    """Return the model that was written; raises `InputError` if the file holds none."""
+    about = read_about(path)
+    name, width = about.get("model"), about.get("width", "0")
+    if name not in NAMES:
+        raise InputError(f"{path}: holds no model of {', '.join(NAMES)} but {name!r}; {REMEDY}")
+    if not width.isdecimal() or (name in WITH_WIDTH and not 0 < int(width[:9]) <= WIDEST):
+        raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
+    model = build(name, int(width[:9]), torch.Generator())
     layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
     tensors = read_tensors(path, layout)
     model.load_state_dict({key: torch.from_numpy(array) for key, array in tensors.items()})

@@ -1,4 +1,4 @@
-"""Train a model by stochastic gradient descent.
+"""Train a model by gradient descent.
 
 Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yaml`. Writes
 `data/checkpoints/model.safetensors`, the weights; `metrics/history.csv`, every `log_every`
@@ -20,13 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from stages import PARENT, progress
+from stages.augment import NUMBERS, affine
 from stages.errors import InputError, run
 from stages.files import write_csv, write_json
-from stages.models import MODELS, PRECISIONS, predict, write_checkpoint
+from stages.models import PRECISIONS, Model, build, predict, write_checkpoint
+from stages.optimizers import MOMENTS, step
 from stages.params import load
 from stages.params.train import Train
 from stages.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
@@ -60,44 +62,53 @@ class Row(NamedTuple):
 class State:
     """All that an epoch starts from; random numbers are drawn anew from the seed and the epoch."""
 
-    model: nn.Module
-    velocities: list[Tensor]  # the momentum of each parameter
+    model: Model
+    moments: list[list[Tensor]]  # of each weight, what the optimizer keeps
     last: Row  # the last epoch as a whole
     history: list[Row] = field(default_factory=list)
     unlogged: list[Loss] = field(default_factory=list)  # since the last row of the history
 
     def tensors(self) -> dict[str, Array]:
         """Return the state as arrays, from which `restore` brings it back."""
-        weights = [weight.detach().numpy() for weight in self.model.parameters()]
         return {
-            **{f"weight {i}": weight for i, weight in enumerate(weights)},
-            **{f"velocity {i}": velocity.numpy() for i, velocity in enumerate(self.velocities)},
+            **{name: tensor.numpy() for name, tensor in self._float32().items()},
             "rows": np.array([*self.history, self.last], dtype=np.float64),
             "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
         }
 
     def layout(self) -> Layout:
         """Return the dtypes and shapes of `tensors` after any epoch."""
-        fixed = {name: ("F32", array.shape) for name, array in self.tensors().items()}
+        fixed = {name: ("F32", tuple(tensor.shape)) for name, tensor in self._float32().items()}
         return {**fixed, "rows": ("F64", (None, 5)), "unlogged": ("F64", (None, 2))}
 
-    @torch.no_grad()
     def restore(self, tensors: dict[str, Array]) -> None:
-        for i, (weight, velocity) in enumerate(
-            zip(self.model.parameters(), self.velocities, strict=True)
-        ):
-            weight.copy_(torch.from_numpy(tensors[f"weight {i}"]))
-            velocity.copy_(torch.from_numpy(tensors[f"velocity {i}"]))
+        for name, tensor in self._float32().items():
+            tensor.copy_(torch.from_numpy(tensors[name]))
         rows = [Row(int(i), int(epoch), *rest) for i, epoch, *rest in tensors["rows"].tolist()]
         *self.history, self.last = rows
         self.unlogged = [Loss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
 
+    def _float32(self) -> dict[str, Tensor]:
+        """Return the model's tensors, which `state_dict` detaches, and the optimizer's."""
+        return {
+            **{f"model {name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{
+                f"moment {number} of weight {place}": moment
+                for place, kept in enumerate(self.moments)
+                for number, moment in enumerate(kept)
+            },
+        }
+
 
 def begin(params: Train) -> State:
     """Return the state before the first epoch."""
-    model = MODELS[params.model](generator(params.seed, "weights"), params.precision)
-    velocities = [torch.zeros_like(weight) for weight in model.parameters()]
-    return State(model, velocities, Row(0, 0, math.nan, math.nan, math.nan))
+    weights = generator(params.seed, "weights")
+    model = build(params.model, params.width, weights, params.precision)
+    moments = [
+        [torch.zeros_like(weight) for _ in range(MOMENTS[params.optimizer])]
+        for weight in model.parameters()
+    ]
+    return State(model, moments, Row(0, 0, math.nan, math.nan, math.nan))
 
 
 def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
@@ -107,20 +118,30 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
     """
     iteration, epoch = state.last.iteration, state.last.epoch + 1
     weights = list(state.model.parameters())
+    loss_of = getattr(PRECISIONS[params.precision], params.loss)
     order = list(batches(len(train.labels), params, epoch))
+    if params.augment == "affine":
+        source = generator(params.seed, f"augmentation of epoch {epoch}")
+        numbers = torch.rand((len(train.labels), NUMBERS), generator=source) * 2 - 1
     losses: list[Loss] = []
     # disable=None: a progress bar on a terminal only
-    for batch in tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None):
+    bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
+    for batch in bar:
         iteration += 1
-        logits = state.model(train.images[batch])
-        loss = PRECISIONS[params.precision].cross_entropy(logits, train.labels[batch])
+        images, labels = train.images[batch], train.labels[batch]
+        if params.augment == "affine":
+            images = affine(images, numbers[batch])
+        state.model.train()
+        loss = loss_of(state.model(images), labels, params.label_smoothing)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"params.yaml: train.lr: with {params.lr} the loss became {loss.item()} at "
                 f"iteration {iteration}, in epoch {epoch}; lower it"
             )
-        sgd(weights, torch.autograd.grad(loss, weights), state.velocities, params)
+        gradients = torch.autograd.grad(loss, weights)
+        step(weights, gradients, state.moments, iteration, params.epochs * len(order), params)
         losses.append(Loss(loss.item(), len(batch)))
+        bar.set_postfix_str(f"loss {loss.item():.4g}", refresh=False)
         state.unlogged.append(losses[-1])
         end = batch is order[-1]
         logged = iteration % params.log_every == 0 or (end and epoch == params.epochs)
@@ -129,48 +150,35 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
         if logged:
             state.history.append(Row(iteration, epoch, mean(state.unlogged), *accuracies))
             state.unlogged = []
+            if params.log_every >= 100:  # more of them would only scroll by
+                print(f"iteration {iteration}: {said(state.history[-1])}", flush=True)
     if not all(bool(weight.isfinite().all()) for weight in weights):
         raise InputError(
             f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
             f"epoch {epoch}; lower it"
         )
     state.last = Row(iteration, epoch, mean(losses), *accuracies)
-    print(
-        f"epoch {epoch}/{params.epochs}: loss {state.last.train_loss:.5g}, "
-        f"accuracy train {state.last.train_accuracy:.4f}, val {state.last.val_accuracy:.4f}",
-        flush=True,
+    print(f"epoch {epoch}/{params.epochs}: {said(state.last)}", flush=True)
+
+
+def said(row: Row) -> str:
+    return (
+        f"loss {row.train_loss:.5g}, "
+        f"accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
     )
-
-
-@torch.no_grad()
-def sgd(
-    weights: list[nn.Parameter],
-    gradients: tuple[Tensor, ...],
-    velocities: list[Tensor],
-    params: Train,
-) -> None:
-    """Take a step of stochastic gradient descent, as `torch.optim.SGD` defines it.
-
-    Not by torch: it multiplies and adds at once, which some CPUs round once and others twice.
-    """
-    for weight, gradient, velocity in zip(weights, gradients, velocities, strict=True):
-        if params.weight_decay:
-            gradient = gradient + weight * params.weight_decay
-        if params.momentum:
-            gradient = velocity.mul_(params.momentum).add_(gradient)
-        weight.sub_(gradient * params.lr)
 
 
 def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
     """Yield the places of the images of each batch, int64; each epoch has an order of its own."""
-    if params.drop_last and params.batch_size > n:
+    size = n if params.batch_size == "full" else params.batch_size
+    if params.drop_last and size > n:
         raise InputError(
-            f"params.yaml: train.batch_size: {params.batch_size} is more than the {n} training "
-            "images, and drop_last skips the smaller batch that they make"
+            f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
+            "drop_last skips the smaller batch that they make"
         )
     order = torch.randperm(n, generator=generator(params.seed, f"order of epoch {epoch}"))
-    for batch in order.split(params.batch_size):
-        if len(batch) == params.batch_size or not params.drop_last:
+    for batch in order.split(size):
+        if len(batch) == size or not params.drop_last:
             yield batch
 
 
@@ -185,7 +193,7 @@ def mean(losses: list[Loss]) -> float:
     return math.fsum(loss.mean * loss.size for loss in losses) / sum(loss.size for loss in losses)
 
 
-def accuracy(model: nn.Module, split: Split) -> float:
+def accuracy(model: Model, split: Split) -> float:
     """Return the share of the images that the model gives their label."""
     correct = (predict(model, split.images).argmax(1) == split.labels).sum()
     return int(correct) / len(split.labels)
@@ -195,7 +203,9 @@ def write_outputs(state: State, params: Train) -> None:
     rows = [[*row[:2], *(round(figure, 6) for figure in row[2:])] for row in state.history]
     summary = state.last._asdict()
     del summary["iteration"], summary["epoch"]
-    write_checkpoint(Path("data/checkpoints/model.safetensors"), state.model, params.model)
+    write_checkpoint(
+        Path("data/checkpoints/model.safetensors"), state.model, params.model, params.width
+    )
     write_csv(Path("metrics/history.csv"), Row._fields, rows)
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 

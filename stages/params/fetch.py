@@ -5,8 +5,14 @@ from typing import Literal
 from stages.params import Section
 
 # How many images `fetch` gives for training, of which `prepare` takes its subsets.
-POOL_SIZES = {"mnist-5k": 2_500}
+POOL_SIZES = {
+    "mnist-5k": 2_500,
+    "mnist": 60_000,
+    "fashion-mnist": 60_000,
+    "kmnist": 60_000,
+    "qmnist": 60_000,
+}
 
 
 class Fetch(Section):
-    dataset: Literal["mnist-5k"]
+    dataset: Literal["mnist-5k", "mnist", "fashion-mnist", "kmnist", "qmnist"]

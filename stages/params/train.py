@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.params import Section, Size
 
@@ -10,13 +10,55 @@ FLOAT32 = 1e38  # about the largest float32: a step is computed in it
 
 
 class Train(Section):
-    model: Literal["linear"]
+    model: Literal["linear", "mlp", "cnn"]
+    width: int | None = Field(gt=0, le=512)
     precision: Literal["exact", "float32"]
+    augment: Literal["none", "affine"]
+    loss: Literal["cross_entropy", "mse"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    optimizer: Literal["sgd", "adam", "adamw"]
     lr: float = Field(gt=0, le=FLOAT32)
+    schedule: Literal["constant", "one_cycle"]
     momentum: float = Field(ge=0, lt=1)
+    nesterov: bool
     weight_decay: float = Field(ge=0, le=FLOAT32)
-    batch_size: Size
+    batch_size: Size | Literal["full"]
     drop_last: bool
     epochs: Size
     seed: int = Field(ge=0, lt=2**32)
     log_every: Size
+
+    # No parameter is ignored: one that has no meaning beside the others is refused. Those that
+    # have problems of their own are absent from `info.data`.
+
+    @field_validator("width")
+    @classmethod
+    def _belongs_to_the_model(cls, width: int | None, info: ValidationInfo) -> int | None:
+        model = info.data.get("model")
+        if model == "linear" and width is not None:
+            raise ValueError(f"linear has no width; write null, not {width}")
+        if model in ("mlp", "cnn") and width is None:
+            raise ValueError(f"{model} needs one, such as {128 if model == 'mlp' else 16}")
+        return width
+
+    @field_validator("momentum")
+    @classmethod
+    def _belongs_to_sgd(cls, momentum: float, info: ValidationInfo) -> float:
+        optimizer = info.data.get("optimizer", "sgd")
+        if momentum and optimizer != "sgd":
+            raise ValueError(f"belongs to sgd; with {optimizer} it has to be 0, not {momentum}")
+        return momentum
+
+    @field_validator("nesterov")
+    @classmethod
+    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("needs a momentum above 0; without one it has to be false")
+        return nesterov
+
+    @field_validator("drop_last")
+    @classmethod
+    def _has_something_to_drop(cls, drop_last: bool, info: ValidationInfo) -> bool:
+        if drop_last and info.data.get("batch_size") == "full":
+            raise ValueError("the full batch leaves nothing over; with it this has to be false")
+        return drop_last

@@ -1,0 +1,81 @@
+"""A step of each optimizer, and the learning rate of each step, as torch defines them.
+
+Written out, because torch multiplies and adds at once and takes roots such that some CPUs
+round once and others twice, and because making one of its optimizers imports
+`torch._dynamo`. Here every operation is one whose result IEEE 754 fixes.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stages.exact import sqrt
+from stages.params.train import Train
+
+MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that are kept of each weight
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@torch.no_grad()
+def step(
+    weights: list[nn.Parameter],
+    gradients: tuple[Tensor, ...],
+    moments: list[list[Tensor]],
+    number: int,
+    steps: int,
+    params: Train,
+) -> None:
+    """Take step `number` of `steps`, counted from 1: change the weights and moments in place.
+
+    Momentum as in Sutskever et al. 2013, Adam as in Kingma and Ba 2015
+    (https://arxiv.org/abs/1412.6980), AdamW as in Loshchilov and Hutter 2019
+    (https://arxiv.org/abs/1711.05101).
+    """
+    lr = learning_rate(number, steps, params)
+    for weight, gradient, kept in zip(weights, gradients, moments, strict=True):
+        if params.weight_decay and params.optimizer == "adamw":
+            weight.mul_(1 - lr * params.weight_decay)
+        elif params.weight_decay:
+            gradient = gradient + weight * params.weight_decay
+        if params.optimizer == "sgd":
+            weight.sub_(_with_momentum(gradient, kept[0], params) * lr)
+        else:
+            first, second = kept
+            first.mul_(BETA1).add_(gradient * (1 - BETA1))
+            second.mul_(BETA2).add_(gradient * gradient * (1 - BETA2))
+            root = sqrt(second) / math.sqrt(1 - _power(BETA2, number)) + EPSILON
+            weight.sub_(first / root * (lr / (1 - _power(BETA1, number))))
+
+
+def learning_rate(number: int, steps: int, params: Train) -> float:
+    """Return the learning rate of step `number` of `steps`, counted from 1.
+
+    One cycle rises from lr / 25 to lr over the first 30 % of the steps, and falls to
+    lr / 250,000 (Smith and Topin 2018, https://arxiv.org/abs/1708.07120).
+    """
+    if params.schedule == "constant":
+        return params.lr
+    first, last = params.lr / 25, params.lr / 250_000
+    done, peak = number - 1, 0.3 * steps - 1
+    if done <= peak:
+        return first + (params.lr - first) * (done / peak if peak else 1)
+    return params.lr + (last - params.lr) * ((done - peak) / (steps - 1 - peak))
+
+
+def _with_momentum(gradient: Tensor, velocity: Tensor, params: Train) -> Tensor:
+    if not params.momentum:
+        return gradient
+    velocity.mul_(params.momentum).add_(gradient)
+    return gradient + velocity * params.momentum if params.nesterov else velocity
+
+
+def _power(base: float, exponent: int) -> float:
+    """Return base^exponent by multiplications: the C library's pow rounds as it likes."""
+    result = 1.0
+    while exponent:
+        if exponent % 2:
+            result *= base
+        base *= base
+        exponent //= 2
+    return result
