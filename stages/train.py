@@ -200,13 +200,18 @@ def accuracy(model: Model, split: Split) -> float:
 
 
 def write_outputs(state: State, params: Train) -> None:
-    rows = [[*row[:2], *(round(figure, 6) for figure in row[2:])] for row in state.history]
+    # The settings that the curves are drawn under.
+    settings = {"batch_size": params.batch_size, "lr": params.lr}
+    rows = [
+        [*row[:2], *(round(figure, 6) for figure in row[2:]), *settings.values()]
+        for row in state.history
+    ]
     summary = state.last._asdict()
     del summary["iteration"], summary["epoch"]
     write_checkpoint(
         Path("data/checkpoints/model.safetensors"), state.model, params.model, params.width
     )
-    write_csv(Path("metrics/history.csv"), Row._fields, rows)
+    write_csv(Path("metrics/history.csv"), [*Row._fields, *settings], rows)
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 
 
