@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # The most of each, either way.
-ROTATION = math.radians(15)
+ROTATION = math.radians(10)
 SCALE = 0.15  # of the size
 SHEAR = 0.2  # sideways, of the height
 SHIFT = 2.0  # pixels
