@@ -7,13 +7,18 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro test lint same-bits arm64 lock
+.PHONY: help repro recipe test lint same-bits arm64 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: .venv/installed  ## run the pipeline, or the part of it that changed
 	dvc repro
+
+recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
+	@test -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
+	sed -n 's/^\([a-z]\)/-S \1/p' "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
+	dvc metrics show
 
 test: lint  ## check the code and run all tests
 	python -m pytest -n auto
