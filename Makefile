@@ -18,7 +18,7 @@ repro: .venv/installed  ## run the pipeline, or the part of it that changed
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
 	@test -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
 	sed -n 's/^\([a-z]\)/-S \1/p' "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
-	dvc metrics show
+	dvc metrics diff --all --precision 4
 
 test: lint  ## check the code and run all tests
 	python -m pytest -n auto

@@ -158,7 +158,8 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
             f"epoch {epoch}; lower it"
         )
     state.last = Row(iteration, epoch, mean(losses), *accuracies)
-    print(f"epoch {epoch}/{params.epochs}: {said(state.last)}", flush=True)
+    if epoch % -(-params.epochs // 100) == 0:  # a hundred lines are enough
+        print(f"epoch {epoch}/{params.epochs}: {said(state.last)}", flush=True)
 
 
 def said(row: Row) -> str:

@@ -1,0 +1,50 @@
+"""Run recipes with five seeds each, as experiments in a clone, and print a row of a table each.
+
+python benchmarks/recipes.py [NAME ...]
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SEEDS = range(5)
+
+
+def run(recipe: Path, seed: int, clone: Path) -> tuple[float, float, float]:
+    """Return the accuracies on val and test, and the CPU seconds of all that ran."""
+    lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
+    changes = [part for line in [*lines, f"train.seed={seed}"] for part in ("-S", line)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(["dvc", "exp", "run", "--quiet", *changes], cwd=clone, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = json.loads((clone / "metrics/evaluate.json").read_text())
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return found["val"]["accuracy"]["value"], found["test"]["accuracy"]["value"], seconds
+
+
+def main() -> None:
+    recipes = sorted(ROOT.glob("recipes/*"))
+    chosen = [r for r in recipes if not sys.argv[1:] or r.name in sys.argv[1:]]
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder, "clone")
+        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+        subprocess.run(["dvc", "repro", "--quiet"], cwd=clone, check=True)
+        print("| recipe | val | test | n | CPU seconds a seed |\n|---|---|---|---|---|")
+        for recipe in chosen:
+            val, test, seconds = zip(*(run(recipe, seed, clone) for seed in SEEDS), strict=True)
+            cells = [
+                f"{100 * statistics.mean(a):.2f} ± {100 * statistics.stdev(a):.2f} %"
+                for a in (val, test)
+            ]
+            seconds_said = f"{statistics.median(seconds):.0f}"
+            print(f"| {recipe.name} | {' | '.join(cells)} | {len(SEEDS)} | {seconds_said} |")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
