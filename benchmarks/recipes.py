@@ -20,7 +20,8 @@ def run(recipe: Path, seed: int, clone: Path) -> tuple[float, float, float]:
     lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
     changes = [part for line in [*lines, f"train.seed={seed}"] for part in ("-S", line)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(["dvc", "exp", "run", "--quiet", *changes], cwd=clone, check=True)
+    command = ["dvc", "exp", "run", *changes]
+    subprocess.run(command, cwd=clone, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = json.loads((clone / "metrics/evaluate.json").read_text())
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        subprocess.run(["dvc", "repro", "--quiet"], cwd=clone, check=True)
+        subprocess.run(["dvc", "repro"], cwd=clone, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | val | test | n | CPU seconds a seed |\n|---|---|---|---|---|")
         for recipe in chosen:
             val, test, seconds = zip(*(run(recipe, seed, clone) for seed in SEEDS), strict=True)

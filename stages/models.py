@@ -139,7 +139,13 @@ def predict(model: Model, images: Tensor) -> Tensor:
     """Return the logits (N, 10) of images; leaves the model in evaluation mode."""
     model.eval()
     at_once = 32 if isinstance(model, CNN) else 512  # as many as a CPU's cache holds
-    return torch.cat([model(batch) for batch in images.split(at_once)])
+    logits = model(images[:at_once])
+    # Room for all at once: many small results between large tensors would break up the memory.
+    result = logits.new_empty(len(images), 10)
+    result[:at_once] = logits
+    for start in range(at_once, len(images), at_once):
+        result[start : start + at_once] = model(images[start : start + at_once])
+    return result
 
 
 def write_checkpoint(path: Path, model: Model, name: str, width: int | None) -> None:
