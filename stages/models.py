@@ -141,7 +141,7 @@ def predict(model: Model, images: Tensor) -> Tensor:
     at_once = 32 if isinstance(model, CNN) else 512  # as many as a CPU's cache holds
     logits = model(images[:at_once])
     # Room for all at once: many small results between large tensors would break up the memory.
-    result = logits.new_empty(len(images), 10)
+    result: Tensor = logits.new_empty(len(images), 10)
     result[:at_once] = logits
     for start in range(at_once, len(images), at_once):
         result[start : start + at_once] = model(images[start : start + at_once])

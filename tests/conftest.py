@@ -12,6 +12,12 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 
+# The four files of MNIST, where they can be had.
+MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
+needs_mnist = pytest.mark.skipif(
+    not MNIST.is_dir(), reason="MNIST is neither in ../shared/mnist nor in a folder MNIST_MIRROR"
+)
+
 # The same examples every time, and however slow the machine is.
 settings.register_profile(
     "same",
