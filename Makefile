@@ -16,7 +16,7 @@ repro: .venv/installed  ## run the pipeline, or the part of it that changed
 	dvc repro
 
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
-	@test -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
+	@test "$(notdir $(NAME))" = "$(NAME)" -a -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
 	sed -n 's/^\([a-z]\)/-S \1/p' "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
 	dvc metrics diff --all --precision 4
 

@@ -124,13 +124,10 @@ NAMES = ("linear", *WITH_WIDTH)
 WIDEST = 512  # as in `stages.params.train`: a false checkpoint is not to claim much memory
 
 
-def build(
-    name: str, width: int | None, generator: torch.Generator, precision: str = "exact"
-) -> Model:
-    """Return one of the models with new weights, drawn from `generator`; linear has no width."""
+def build(name: str, width: int, generator: torch.Generator, precision: str = "exact") -> Model:
+    """Return one of the models with new weights, drawn from `generator`; linear has width 0."""
     if name == "linear":
         return Linear(generator, precision)
-    assert width is not None
     return WITH_WIDTH[name](width, generator, precision)
 
 
@@ -148,21 +145,21 @@ def predict(model: Model, images: Tensor) -> Tensor:
     return result
 
 
-def write_checkpoint(path: Path, model: Model, name: str, width: int | None) -> None:
+def write_checkpoint(path: Path, model: Model, name: str, width: int) -> None:
     """Write the weights of a model, and what to `build` it from."""
     tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, model=name, **({"width": str(width)} if width else {}))
+    write_tensors(path, tensors, model=name, width=str(width))
 
 
 def read_checkpoint(path: Path) -> Model:
     """Return the model that was written; raises `InputError` if the file holds none."""
     about = read_about(path)
-    name, width = about.get("model"), about.get("width", "0")
+    name, width = about.get("model"), about.get("width", "")
     if name not in NAMES:
         raise InputError(f"{path}: holds no model of {', '.join(NAMES)} but {name!r}; {REMEDY}")
-    if not width.isdecimal() or (name in WITH_WIDTH and not 0 < int(width[:9]) <= WIDEST):
+    if width not in map(str, range(1, WIDEST + 1) if name in WITH_WIDTH else [0]):
         raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
-    model = build(name, int(width[:9]), torch.Generator())
+    model = build(name, int(width), torch.Generator())
     layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
     tensors = read_tensors(path, layout)
     model.load_state_dict({key: torch.from_numpy(array) for key, array in tensors.items()})

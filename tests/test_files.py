@@ -168,10 +168,15 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(project: Project) -> N
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
     path.unlink()
     write_tensors(path, weights, model="forest")
-    assert "holds no model of linear but 'forest'" in project.refused("evaluate")
-    write_tensors(path, {**weights, "bias": np.zeros(9, np.float32)}, model="linear")
+    assert "holds no model of linear, mlp, cnn but 'forest'" in project.refused("evaluate")
+    for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
+        write_tensors(path, weights, model="cnn", width=width)
+        assert f"{width[:9]!r} is no width of cnn" in project.refused("evaluate")
+    write_tensors(path, {**weights, "bias": np.zeros(9, np.float32)}, model="linear", width="0")
     assert "bias is F32 [9] instead of F32 [10]" in project.refused("evaluate")
-    write_tensors(path, {**weights, "bias": np.full(10, np.nan, np.float32)}, model="linear")
+    write_tensors(
+        path, {**weights, "bias": np.full(10, np.nan, np.float32)}, model="linear", width="0"
+    )
     assert "logits that are not finite" in project.refused("evaluate")
 
 
@@ -186,7 +191,7 @@ def test_a_refusal_of_evaluate_leaves_the_last_results(project: Project) -> None
     checkpoint = project.path / "data/checkpoints/model.safetensors"
     checkpoint.unlink()
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
-    write_tensors(checkpoint, weights, model="linear")
+    write_tensors(checkpoint, weights, model="linear", width="0")
     assert project.refused("evaluate").startswith("data/prepared/test.safetensors: ")
     assert {path: path.read_bytes() for path in before} == before
     assert project.status() == ""

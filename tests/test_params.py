@@ -68,17 +68,53 @@ def test_the_committed_file_is_valid() -> None:
         ("train:\n", "trian:\n", "train: missing; every section and parameter has to be given"),
         ("evaluate:\n", "evaluate: 3\nx:\n", "evaluate: should be a section of `key: value` lines"),
         ("evaluate:\n", "evaluate: 3\nx:\n", "x: unknown parameter; known are fetch, prepare,"),
-        ("batch_size: 64", "batch_size: 99999999999999999999", "train.batch_size: input should be"),
+        ("batch_size: 64", "batch_size: 99999999999999999999", "train.batch_size: should be"),
         ("seed: 0               # of the", f"seed: 0x{'f' * 4_000} # ", "train.seed: input should"),
         ("  lr: 0.01", f"  lr: 0x{'f' * 4_000}", "train.lr: input should be"),
         ("train_size: 2000", f"train_size: 0x{'f' * 4_000}", "prepare.train_size: input should be"),
         ("  lr: 0.01", f"  lr: {BOMB}", "train.lr: input should be a valid number, not a list"),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
-        ("mnist-5k ", "cifar ", "fetch.dataset: input should be 'mnist-5k', not 'cifar'"),
+        ("mnist-5k ", "cifar ", "fetch.dataset: input should be 'mnist-5k', 'mnist', 'fashion"),
+        ("width: 0 ", "width: 9 ", "train.width: belongs to mlp and cnn; with linear it has to be"),
+        ("model: linear ", "model: mlp ", "train.width: mlp needs one, such as 128"),
+        ("width: 0 ", "width: 513 ", "train.width: input should be less than or equal to 512"),
+        ("nesterov: false", "nesterov: true", "train.nesterov: needs a momentum above 0"),
+        ("batch_size: 64", "batch_size: all", "train.batch_size: should be a number of images"),
+        ("batch_size: 64", "batch_size: 0", "train.batch_size: should be a number of images"),
+        ("batch_size: 64", "batch_size: true", "train.batch_size: should be a number of images"),
+        ("batch_size: 64", f"batch_size: {BOMB}", "train.batch_size: should be a number of images"),
     ],
 )
 def test_a_bad_value_is_named_with_its_remedy(old: str, new: str, line: str) -> None:
     assert any(found.startswith(f"params.yaml: {line}") for found in problems(changed((old, new))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            [("optimizer: sgd", "optimizer: adam"), ("momentum: 0.0", "momentum: 0.9")],
+            "train.momentum: belongs to sgd; with adam it has to be 0, not 0.9",
+        ),
+        (
+            [("batch_size: 64", "batch_size: full"), ("drop_last: false", "drop_last: true")],
+            "train.drop_last: the full batch leaves nothing over; with it this has to be false",
+        ),
+        (
+            [("model: linear ", "model: cnn ")],
+            "train.width: cnn needs one, such as 16",
+        ),
+        (
+            [("dataset: mnist-5k", "dataset: mnist"), ("train_size: 2000", "train_size: 60000")],
+            "prepare: train_size 60000 + val_size 500 is more than the 60000 images",
+        ),
+    ],
+)
+def test_parameters_are_checked_against_each_other(
+    changes: list[tuple[str, str]], line: str
+) -> None:
+    [found] = problems(changed(*changes))
+    assert found.startswith(f"params.yaml: {line}")
 
 
 def test_all_problems_come_at_once() -> None:

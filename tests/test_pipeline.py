@@ -38,6 +38,16 @@ def test_a_fresh_clone_gives_the_committed_bytes(clone: Callable[[], Project]) -
         ("train.drop_last=true", ["check", "train", "evaluate"]),
         ("train.epochs=2", ["check", "train", "evaluate"]),
         ("train.seed=1", ["check", "train", "evaluate"]),
+        ("train.model=mlp train.width=32", ["check", "train", "evaluate"]),
+        ("train.model=cnn train.width=2", ["check", "train", "evaluate"]),
+        ("train.precision=float32", ["check", "train", "evaluate"]),
+        ("train.augment=affine", ["check", "train", "evaluate"]),
+        ("train.loss=mse", ["check", "train", "evaluate"]),
+        ("train.label_smoothing=0.1", ["check", "train", "evaluate"]),
+        ("train.optimizer=adam", ["check", "train", "evaluate"]),
+        ("train.schedule=one_cycle", ["check", "train", "evaluate"]),
+        ("train.momentum=0.9 train.nesterov=true", ["check", "train", "evaluate"]),
+        ("train.batch_size=full", ["check", "train", "evaluate"]),
         ("train.log_every=5", ["check", "train"]),  # the same weights, looked at more often
         ("prepare.train_size=1000", ["check", "prepare", "train", "evaluate"]),
         ("prepare.val_size=100", ["check", "prepare", "train", "evaluate"]),
@@ -48,7 +58,8 @@ def test_a_fresh_clone_gives_the_committed_bytes(clone: Callable[[], Project]) -
 def test_a_parameter_runs_what_it_affects_and_changes_its_result(
     project: Project, change: str, stages: list[str]
 ) -> None:
-    assert project.ran("exp", "run", "-S", change) == stages
+    changes = [part for one in change.split() for part in ("-S", one)]
+    assert project.ran("exp", "run", *changes) == stages
     changed = project.run("git", "diff", "--name-only").stdout
     assert "params.yaml" in changed
     assert "metrics/" in changed

@@ -24,7 +24,7 @@ from stages.train import Split, State, batches, begin, generator, train_epoch
 def params(**changes: object) -> Train:
     values = {
         "model": "linear",
-        "width": None,
+        "width": 0,
         "precision": "exact",
         "augment": "none",
         "loss": "cross_entropy",
@@ -63,7 +63,7 @@ def fit(settings: Train) -> State:
 
 def by_hand(settings: Train) -> tuple[Array, Array, list[float]]:
     """Softmax regression by stochastic gradient descent: weights, bias, each batch's loss."""
-    model = build("linear", None, generator(settings.seed, "weights"))
+    model = build("linear", 0, generator(settings.seed, "weights"))
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     losses = []
@@ -125,7 +125,7 @@ def test_every_epoch_takes_every_image_once_in_another_order() -> None:
     assert [len(batch) for batch in batches(150, params(drop_last=True), 1)] == [64, 64]
 
 
-WIDTHS = {"linear": None, "mlp": 24, "cnn": 3}
+WIDTHS = {"linear": 0, "mlp": 24, "cnn": 3}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -173,7 +173,7 @@ def test_a_convolutional_model_is_torchs_layers() -> None:
 
 @pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
 def test_initial_weights_have_the_spread_of_torchs_own_layer(name: str, fan_in: int) -> None:
-    filters = build(name, None if name == "linear" else 500, generator(0, "weights")).filters
+    filters = build(name, 0 if name == "linear" else 500, generator(0, "weights")).filters
     bound = 1 / math.sqrt(fan_in)
     assert filters.abs().max() <= bound
     assert filters.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)

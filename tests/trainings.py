@@ -25,7 +25,7 @@ from stages.train import Split, begin, train_epoch
 # then every model with every way to take a step, and with every other choice.
 USUAL = {
     "model": "linear",
-    "width": None,
+    "width": 0,
     "augment": "none",
     "loss": "cross_entropy",
     "label_smoothing": 0.0,

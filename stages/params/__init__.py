@@ -87,7 +87,7 @@ def _lines(error: ValidationError, model: type[Section], name: str | None) -> li
             case "model_type" | "model_attributes_type":
                 lines.append(f"{place}: should be a section of `key: value` lines")
             case _:
-                lines.append(f"{place}: {problem['msg'].lower()}, not {_shown(problem['input'])}")
+                lines.append(f"{place}: {problem['msg'].lower()}, not {shown(problem['input'])}")
     return lines
 
 
@@ -112,7 +112,7 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value in at most 60 characters, whatever it is: a long or nested one by its type."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params import Section, Size
+from stages.params import Section, Size, shown
 
 FLOAT32 = 1e38  # about the largest float32: a step is computed in it
 
 
 class Train(Section):
     model: Literal["linear", "mlp", "cnn"]
-    width: int | None = Field(gt=0, le=512)
+    width: int = Field(ge=0, le=512)
     precision: Literal["exact", "float32"]
     augment: Literal["none", "affine"]
     loss: Literal["cross_entropy", "mse"]
@@ -22,7 +22,7 @@ class Train(Section):
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
     weight_decay: float = Field(ge=0, le=FLOAT32)
-    batch_size: Size | Literal["full"]
+    batch_size: int | Literal["full"]
     drop_last: bool
     epochs: Size
     seed: int = Field(ge=0, lt=2**32)
@@ -33,13 +33,20 @@ class Train(Section):
 
     @field_validator("width")
     @classmethod
-    def _belongs_to_the_model(cls, width: int | None, info: ValidationInfo) -> int | None:
+    def _belongs_to_the_model(cls, width: int, info: ValidationInfo) -> int:
         model = info.data.get("model")
-        if model == "linear" and width is not None:
-            raise ValueError(f"linear has no width; write null, not {width}")
-        if model in ("mlp", "cnn") and width is None:
+        if model == "linear" and width:
+            raise ValueError(f"belongs to mlp and cnn; with linear it has to be 0, not {width}")
+        if model in ("mlp", "cnn") and not width:
             raise ValueError(f"{model} needs one, such as {128 if model == 'mlp' else 16}")
         return width
+
+    @field_validator("batch_size", mode="plain")
+    @classmethod
+    def _is_a_size(cls, size: object) -> object:
+        if size == "full" or (type(size) is int and 0 < size < 2**31):
+            return size
+        raise ValueError(f"should be a number of images above 0, or full, not {shown(size)}")
 
     @field_validator("momentum")
     @classmethod
