@@ -1,6 +1,6 @@
 """Run recipes with five seeds each, as experiments in a clone, and print a row of a table each.
 
-python benchmarks/recipes.py [NAME ...]
+python benchmarks/recipes.py [NAME ...] [train.lr=0.1 ...]
 """
 
 import json
@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 SEEDS = range(5)
 
 
-def run(recipe: Path, seed: int, clone: Path) -> tuple[float, float, float]:
+def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float, float, float]:
     """Return the accuracies on val and test, and the CPU seconds of all that ran."""
     lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
-    changes = [part for line in [*lines, f"train.seed={seed}"] for part in ("-S", line)]
+    changes = [part for line in [*lines, *others, f"train.seed={seed}"] for part in ("-S", line)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["dvc", "exp", "run", *changes]
     subprocess.run(command, cwd=clone, check=True, stdout=subprocess.DEVNULL)
@@ -29,21 +29,25 @@ def run(recipe: Path, seed: int, clone: Path) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    recipes = sorted(ROOT.glob("recipes/*"))
-    chosen = [r for r in recipes if not sys.argv[1:] or r.name in sys.argv[1:]]
+    others = [argument for argument in sys.argv[1:] if "=" in argument]
+    names = [argument for argument in sys.argv[1:] if "=" not in argument]
+    chosen = [r for r in sorted(ROOT.glob("recipes/*")) if not names or r.name in names]
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         subprocess.run(["dvc", "repro"], cwd=clone, check=True, stdout=subprocess.DEVNULL)
         print("| recipe | val | test | n | CPU seconds a seed |\n|---|---|---|---|---|")
         for recipe in chosen:
-            val, test, seconds = zip(*(run(recipe, seed, clone) for seed in SEEDS), strict=True)
+            val, test, seconds = zip(
+                *(run(recipe, others, seed, clone) for seed in SEEDS), strict=True
+            )
             cells = [
                 f"{100 * statistics.mean(a):.2f} ± {100 * statistics.stdev(a):.2f} %"
                 for a in (val, test)
             ]
             seconds_said = f"{statistics.median(seconds):.0f}"
-            print(f"| {recipe.name} | {' | '.join(cells)} | {len(SEEDS)} | {seconds_said} |")
+            name = " ".join([recipe.name, *others])
+            print(f"| {name} | {' | '.join(cells)} | {len(SEEDS)} | {seconds_said} |")
             sys.stdout.flush()
 
 
