@@ -1,4 +1,4 @@
-"""What exact arithmetic costs: the default training in exact and in float32, in turn.
+"""What exact arithmetic costs: trainings in exact and in float32, in turn.
 
 python benchmarks/precision.py
 """
@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -17,6 +18,12 @@ from stages.params.train import Train
 from stages.train import DATA, Split, State, begin, read, train_epoch
 
 ROUNDS = 15
+# Beside what params.yaml says: as it is, and an epoch of each other model.
+MODELS: dict[str, dict[str, Any]] = {
+    "params.yaml": {},
+    "mlp": {"model": "mlp", "width": 128, "epochs": 1, "log_every": 100},
+    "cnn": {"model": "cnn", "width": 16, "epochs": 1, "log_every": 100},
+}
 
 
 def training(params: Train, train: Split, val: Split) -> tuple[State, float]:
@@ -29,25 +36,32 @@ def training(params: Train, train: Split, val: Split) -> tuple[State, float]:
     return state, time.process_time() - start
 
 
-def main() -> None:
-    params = load(Train, "train")
-    train, val = read(DATA["train"]), read(DATA["val"])
+def compare(params: Train, train: Split, val: Split) -> str:
+    """Return the CPU seconds of both, their ratio, and the accuracies, in words."""
     seconds: dict[str, list[float]] = {"exact": [], "float32": []}
+    accuracy = {}
     for _ in range(1 + ROUNDS):  # the first is a warm-up
         for precision, times in seconds.items():
             changed = params.model_copy(update={"precision": precision})
             state, taken = training(changed, train, val)
             times.append(taken)
-            if len(times) == 1:
-                print(f"{precision}: validation accuracy {state.last.val_accuracy:.4f}")
+            accuracy[precision] = state.last.val_accuracy
     for times in seconds.values():
         del times[0]
-    for precision, times in seconds.items():
-        print(f"{precision}: median {statistics.median(times):.3f} s of CPU, n = {ROUNDS}")
     ratios = sorted(e / f for e, f in zip(seconds["exact"], seconds["float32"], strict=True))
-    print(
-        f"ratio: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    exact, float32 = (statistics.median(times) for times in seconds.values())
+    return (
+        f"{exact:.3f} s against {float32:.3f} s, ratio {statistics.median(ratios):.2f} "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f}, n = {ROUNDS}), "
+        f"val accuracy {accuracy['exact']:.4f} against {accuracy['float32']:.4f}"
     )
+
+
+def main() -> None:
+    params = load(Train, "train")
+    train, val = read(DATA["train"]), read(DATA["val"])
+    for name, changes in MODELS.items():
+        print(f"{name}: {compare(params.model_copy(update=changes), train, val)}", flush=True)
 
 
 if __name__ == "__main__":
