@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from conftest import ROOT, Project
+from conftest import MNIST, ROOT, Project
 
 README = (ROOT / "README.md").read_text()
 
@@ -17,6 +17,9 @@ def test_its_commands_work(project: Project, tmp_path: Path) -> None:
     (tmp_path / "storage").mkdir()
     for command in commands:
         command = command.replace("/path/to/a/shared/folder", str(tmp_path / "storage"))
+        if "/path/to/mnist" in command and not MNIST.is_dir():
+            continue
+        command = command.replace("/path/to/mnist", str(MNIST))
         done = project.run("bash", "-euc", command)
         assert "ERROR" not in done.stderr
         if command.startswith("git checkout"):
@@ -42,6 +45,11 @@ def test_what_one_may_want_works(project: Project) -> None:
     for command in commands:
         if command != "dvc queue start":  # it goes on in the background
             project.run("bash", "-euc", command)
+
+
+def test_its_python_works(project: Project) -> None:
+    [script] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(re.findall(r"\d", project.run("python", "-c", script).stdout)) == 42
 
 
 def test_its_pictures_and_files_exist() -> None:
