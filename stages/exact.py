@@ -227,7 +227,11 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         probabilities, labels = ctx.saved_tensors
-        errors = probabilities - targets(labels, ctx.smoothing)
+        if ctx.smoothing:
+            errors = probabilities - targets(labels, ctx.smoothing)
+        else:  # the same, in less time
+            errors = probabilities.clone()
+            errors[torch.arange(len(labels)), labels] -= 1
         return errors * (gradients[0] / len(labels)), None, None
 
 
