@@ -18,7 +18,11 @@ SEEDS = range(5)
 def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float, float, float]:
     """Return the accuracies on val and test, and the CPU seconds of all that ran."""
     lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
-    changes = [part for line in [*lines, *others, f"train.seed={seed}"] for part in ("-S", line)]
+    changes = [
+        part
+        for line in [*lines, *others, f"train.seed={seed}", "train.replicas=1"]
+        for part in ("-S", line)
+    ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["dvc", "exp", "run", *changes]
     subprocess.run(command, cwd=clone, check=True, stdout=subprocess.DEVNULL)

@@ -1,15 +1,17 @@
-"""Score the model on the validation and the test images.
+"""Score the model and its replicas on the validation and the test images.
 
-Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/model.safetensors` and
-section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float64 (N, 10); `metrics/evaluate.json`, the figures of each split; `metrics/predictions.csv`,
-a row an image; `metrics/mistakes.png`, the mistakes on val that the model is surest of;
+Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
+and section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
+float64 (R, N, 10) of R models, the first being the model; `metrics/evaluate.json`, the figures
+of each split; `metrics/predictions.csv`, a row an image, with the model's prediction and those
+of the others; `metrics/mistakes.png`, the mistakes on val that the model is surest of;
 `metrics/weights.png`, what its first layer looks for.
 
     python -m stages.evaluate
 """
 
 import math
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +22,13 @@ import torch
 from stages import exact
 from stages.errors import InputError, run
 from stages.files import write, write_csv, write_json
-from stages.models import Model, predict, read_checkpoint
+from stages.models import CHECKPOINT, REPLICAS, Model, predict, read_checkpoint, read_replicas
 from stages.params import load
 from stages.params.evaluate import Evaluate
 from stages.pictures import digits, heat, png
 from stages.tensors import PREPARED, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
-CHECKPOINT = Path("data/checkpoints/model.safetensors")
 PLACES = 6  # decimal places of what is written
 
 
@@ -38,6 +39,12 @@ class Scored(NamedTuple):
     predicted: Array  # int64 (N,), the largest logit
     confidence: Array  # float64 (N,), the probability of that
     losses: Array  # float64 (N,), cross-entropy
+
+
+def probabilities(logits: Array) -> Array:
+    """Return the softmax of logits float64 (N, 10)."""
+    anything = torch.zeros(len(logits), dtype=torch.int64)  # labels, of whose losses none is used
+    return exact.softmax_cross_entropy(torch.from_numpy(logits), anything)[0].numpy()
 
 
 def score(logits: Array, labels: Array) -> Scored:
@@ -67,6 +74,27 @@ def figures(scored: Scored, bins: int) -> dict[str, Any]:
         "calibration_error": round(math.fsum(map(abs, gaps)) / n, PLACES),
         "recall": ratios(hits, np.bincount(labels, minlength=10)),
         "precision": ratios(hits, np.bincount(predicted, minlength=10)),
+    }
+
+
+def noise(logits: Array, labels: Array) -> dict[str, Any]:
+    """Return how the accuracy of R models varies, and that of all together, on N images.
+
+    logits: float64 (R, N, 10). `ensemble` is the accuracy of the mean of their probabilities;
+    `sd` the standard deviation, null for one model.
+    """
+    accuracies = [(of_one.argmax(1) == labels).mean().item() for of_one in logits]
+    together = np.zeros(logits.shape[1:])
+    for of_one in logits:  # one after the other, so that the order of the additions is fixed
+        together += probabilities(of_one)
+    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    return {
+        "replicas": {
+            "n": len(accuracies),
+            "mean": round(statistics.fmean(accuracies), PLACES),
+            "sd": None if sd is None else round(sd, PLACES),
+        },
+        "ensemble": round((together.argmax(1) == labels).mean(), PLACES),
     }
 
 
@@ -106,9 +134,12 @@ def filters(model: Model) -> Array:
     return weight.reshape(-1, side, side).numpy()
 
 
-def predictions(name: str, index: Array, scored: Scored) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/predictions.csv` of the split `name`."""
-    columns = (index, scored.labels, scored.predicted, scored.confidence.round(PLACES))
+def predictions(name: str, index: Array, scored: Scored, others: Array) -> Iterator[list[Any]]:
+    """Yield the rows of `metrics/predictions.csv` of the split `name`.
+
+    others: int64 (R - 1, N), what the other replicas predict.
+    """
+    columns = (index, scored.labels, scored.predicted, scored.confidence.round(PLACES), *others)
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [name, *row]
 
@@ -116,20 +147,25 @@ def predictions(name: str, index: Array, scored: Scored) -> Iterator[list[Any]]:
 def main() -> None:
     params = load(Evaluate, "evaluate")
     model = read_checkpoint(CHECKPOINT)
+    models = [model, *read_replicas(REPLICAS)]
     splits = {name: read_split(path, PREPARED) for name, path in DATA.items()}
     logits = {
-        name: predict(model, torch.from_numpy(split["images"])).numpy()
+        name: np.stack([predict(m, torch.from_numpy(split["images"])).numpy() for m in models])
         for name, split in splits.items()
     }
     if not all(np.isfinite(values).all() for values in logits.values()):
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-    scored = {name: score(logits[name], split["labels"]) for name, split in splits.items()}
-    summary = {name: figures(found, params.calibration_bins) for name, found in scored.items()}
+    scored = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
+    summary = {
+        name: figures(found, params.calibration_bins) | noise(logits[name], found.labels)
+        for name, found in scored.items()
+    }
     header = ["split", "index", "label", "predicted", "confidence"]
+    header += [f"replica_{number}" for number in range(1, len(models))]
     rows = [
         row
         for name, split in splits.items()
-        for row in predictions(name, split["index"], scored[name])
+        for row in predictions(name, split["index"], scored[name], logits[name][1:].argmax(2))
     ]
     # Of val alone: whoever looks at the mistakes on test begins to choose by them.
     drawn = mistakes(splits["val"]["images"], scored["val"], params.mistakes)
@@ -142,12 +178,17 @@ def main() -> None:
     captions = [str(number) for number in range(len(looked_for))]
     write(Path("metrics/weights.png"), png(digits(heat(looked_for), captions, 5)))
     for name, found in summary.items():
-        accuracy = found["accuracy"]
+        accuracy, replicas = found["accuracy"], found["replicas"]
         print(
             f"{name}: accuracy {accuracy['value']:.4f} "
             f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {found['n']:,}), "
             f"cross-entropy {found['cross_entropy']:.4f}"
         )
+        if replicas["n"] > 1:
+            print(
+                f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
+                f"together {found['ensemble']:.4f}"
+            )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from torch.nn.functional import max_pool2d
 
 from stages import exact, float32
 from stages.errors import InputError
-from stages.tensors import REMEDY, read_about, read_tensors, write_tensors
+from stages.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
+
+CHECKPOINT = Path("data/checkpoints/model.safetensors")
+REPLICAS = Path("data/checkpoints/replicas.safetensors")
 
 PRECISIONS = {"exact": exact, "float32": float32}
 
@@ -151,18 +154,48 @@ def write_checkpoint(path: Path, model: Model, name: str, width: int) -> None:
     write_tensors(path, tensors, model=name, width=str(width))
 
 
+def write_replicas(path: Path, models: list[Model], name: str, width: int) -> None:
+    """Write the weights of all models but the first, each tensor with one more dimension."""
+    weights = [model.state_dict() for model in models]
+    tensors = {key: torch.stack([of[key] for of in weights])[1:].numpy() for key in weights[0]}
+    write_tensors(path, tensors, model=name, width=str(width))
+
+
 def read_checkpoint(path: Path) -> Model:
     """Return the model that was written; raises `InputError` if the file holds none."""
+    model, name, width = _blank(path)
+    layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
+    return _filled(name, width, read_tensors(path, layout))
+
+
+def read_replicas(path: Path) -> list[Model]:
+    """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
+    model, name, width = _blank(path)
+    layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in model.state_dict().items()}
+    tensors = read_tensors(path, layout)
+    [count, *others] = {len(array) for array in tensors.values()}
+    if others:
+        raise InputError(f"{path}: not as many of each tensor; {REMEDY}")
+    return [
+        _filled(name, width, {key: array[number] for key, array in tensors.items()})
+        for number in range(count)
+    ]
+
+
+def _blank(path: Path) -> tuple[Model, str, int]:
+    """Return a model of the kind that a file says it holds, its name and its width."""
     about = read_about(path)
     name, width = about.get("model"), about.get("width", "")
     if name not in NAMES:
         raise InputError(f"{path}: holds no model of {', '.join(NAMES)} but {name!r}; {REMEDY}")
     if width not in map(str, range(1, WIDEST + 1) if name in WITH_WIDTH else [0]):
         raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
-    model = build(name, int(width), torch.Generator())
-    layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-    tensors = read_tensors(path, layout)
-    model.load_state_dict({key: torch.from_numpy(array) for key, array in tensors.items()})
+    return build(name, int(width), torch.Generator()), name, int(width)
+
+
+def _filled(name: str, width: int, weights: dict[str, Array]) -> Model:
+    model = build(name, width, torch.Generator())
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
     return model
 
 

@@ -1,7 +1,8 @@
-"""Train a model by gradient descent.
+"""Train a model by gradient descent, and its replicas, which differ in their seed alone.
 
 Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yaml`. Writes
-`data/checkpoints/model.safetensors`, the weights; `metrics/history.csv`, every `log_every`
+`data/checkpoints/model.safetensors`, the weights; `data/checkpoints/replicas.safetensors`,
+those of the other seeds, one after the other; `metrics/history.csv`, every `log_every`
 iterations and at the end the mean loss since the row before and the accuracy on train and
 val; `metrics/train.json`, what the last epoch came to. A training that was killed continues
 after its last whole epoch.
@@ -9,6 +10,7 @@ after its last whole epoch.
     python -m stages.train
 """
 
+import contextlib
 import hashlib
 import math
 import os
@@ -27,7 +29,16 @@ from stages import PARENT, progress
 from stages.augment import NUMBERS, affine
 from stages.errors import InputError, run
 from stages.files import write_csv, write_json
-from stages.models import PRECISIONS, Model, build, predict, write_checkpoint
+from stages.models import (
+    CHECKPOINT,
+    PRECISIONS,
+    REPLICAS,
+    Model,
+    build,
+    predict,
+    write_checkpoint,
+    write_replicas,
+)
 from stages.optimizers import MOMENTS, step
 from stages.params import load
 from stages.params.train import Train
@@ -111,8 +122,10 @@ def begin(params: Train) -> State:
     return State(model, moments, Row(0, 0, math.nan, math.nan, math.nan))
 
 
-def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
-    """Take `state` one epoch further.
+def train_epoch(
+    state: State, train: Split, val: Split, params: Train, watched: bool = True
+) -> None:
+    """Take `state` one epoch further; of a training that is `watched` note and say how it goes.
 
     Raises `InputError` if there is no batch to train on, or when the loss is no longer finite.
     """
@@ -145,6 +158,8 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
         state.unlogged.append(losses[-1])
         end = batch is order[-1]
         logged = iteration % params.log_every == 0 or (end and epoch == params.epochs)
+        if not watched:
+            continue
         if logged or end:
             accuracies = accuracy(state.model, train), accuracy(state.model, val)
         if logged:
@@ -157,6 +172,10 @@ def train_epoch(state: State, train: Split, val: Split, params: Train) -> None:
             f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
             f"epoch {epoch}; lower it"
         )
+    if not watched:
+        state.unlogged = []
+        state.last = Row(iteration, epoch, mean(losses), math.nan, math.nan)
+        return
     state.last = Row(iteration, epoch, mean(losses), *accuracies)
     if epoch % -(-params.epochs // 100) == 0:  # a hundred lines are enough
         print(f"epoch {epoch}/{params.epochs}: {said(state.last)}", flush=True)
@@ -200,7 +219,8 @@ def accuracy(model: Model, split: Split) -> float:
     return int(correct) / len(split.labels)
 
 
-def write_outputs(state: State, params: Train) -> None:
+def write_outputs(states: list[State], params: Train) -> None:
+    state = states[0]
     # The settings that the curves are drawn under.
     settings = {"batch_size": params.batch_size, "lr": params.lr}
     rows = [
@@ -209,9 +229,9 @@ def write_outputs(state: State, params: Train) -> None:
     ]
     summary = state.last._asdict()
     del summary["iteration"], summary["epoch"]
-    write_checkpoint(
-        Path("data/checkpoints/model.safetensors"), state.model, params.model, params.width
-    )
+    models = [state.model for state in states]
+    write_checkpoint(CHECKPOINT, models[0], params.model, params.width)
+    write_replicas(REPLICAS, models, params.model, params.width)
     write_csv(Path("metrics/history.csv"), [*Row._fields, *settings], rows)
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 
@@ -221,6 +241,24 @@ def read(path: Path) -> Split:
     return Split(torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long())
 
 
+def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) -> State:
+    """Return the state after the last epoch, keeping that of every epoch in `path`."""
+    state = begin(params)
+    if tensors := progress.load(path, state.layout()):
+        state.restore(tensors)
+        if state.last.epoch < params.epochs:
+            print(
+                f"train: continuing after epoch {state.last.epoch} of {params.epochs}", flush=True
+            )
+    while state.last.epoch < params.epochs:
+        train_epoch(state, train, val, params, watched)
+        write_tensors(path, state.tensors())
+        if "DVC_ROOT" in os.environ and os.getppid() != PARENT:
+            # DVC was killed: what it runs next in this folder is not to be overwritten.
+            sys.exit(f"train: stopped after epoch {state.last.epoch}, since DVC is gone")
+    return state
+
+
 def main() -> None:
     params = load(Train, "train")
     train, val = read(DATA["train"]), read(DATA["val"])
@@ -228,21 +266,24 @@ def main() -> None:
     if params.precision == "float32":  # whose bits depend on these
         facts["cpu"] = torch.backends.cpu.get_cpu_capability()
         facts["threads"] = str(torch.get_num_threads())
-    with progress.locked(progress.key(params=params.model_dump(), **facts)) as path:
-        state = begin(params)
-        if tensors := progress.load(path, state.layout()):
-            state.restore(tensors)
-            print(
-                f"train: continuing after epoch {state.last.epoch} of {params.epochs}", flush=True
-            )
-        while state.last.epoch < params.epochs:
-            train_epoch(state, train, val, params)
-            write_tensors(path, state.tensors())
-            if "DVC_ROOT" in os.environ and os.getppid() != PARENT:
-                # DVC was killed: what it runs next in this folder is not to be overwritten.
-                sys.exit(f"train: stopped after epoch {state.last.epoch}, since DVC is gone")
-        write_outputs(state, params)
-        path.unlink()
+    states: list[State] = []
+    with contextlib.ExitStack() as held:
+        paths = []
+        for number in range(params.replicas):
+            # How many there are decides nothing about one of them.
+            own = params.model_copy(update={"seed": params.seed + number, "replicas": 1})
+            watched = number == 0
+            key = progress.key(params=own.model_dump(), watched=watched, **facts)
+            paths.append(held.enter_context(progress.locked(key)))
+            states.append(trained(train, val, own, paths[-1], watched))
+            if not watched:
+                share = accuracy(states[-1].model, val)
+                print(
+                    f"replica {number + 1}/{params.replicas}: accuracy val {share:.4f}", flush=True
+                )
+        write_outputs(states, params)
+        for path in paths:
+            path.unlink()
 
 
 if __name__ == "__main__":

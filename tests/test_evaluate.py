@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import precision_score, recall_score
 
-from stages.evaluate import Scored, figures, mistakes, score, wilson
+from stages.evaluate import Scored, figures, mistakes, noise, score, wilson
 from stages.tensors import Array
 
 
@@ -47,6 +47,22 @@ def test_a_hopeless_mistake_costs_a_finite_loss() -> None:
 def test_no_loss_is_negative() -> None:
     found = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
     assert 0 <= found.losses.item() < 1e-25
+
+
+def test_the_noise_is_that_of_the_replicas() -> None:
+    random = np.random.default_rng(1)
+    logits, labels = example()
+    several = np.stack([logits + random.normal(0, 2, logits.shape) for _ in range(3)])
+    found = noise(several, labels)
+    accuracies = (several.argmax(2) == labels).mean(1)
+    assert found["replicas"]["n"] == 3
+    assert found["replicas"]["mean"] == pytest.approx(accuracies.mean(), abs=1e-6)
+    assert found["replicas"]["sd"] == pytest.approx(accuracies.std(ddof=1), abs=1e-6)
+    together = torch.from_numpy(several).softmax(2).mean(0).argmax(1).numpy()
+    assert found["ensemble"] == pytest.approx((together == labels).mean(), abs=1e-6)
+    alone = noise(several[:1], labels)
+    assert alone["replicas"]["sd"] is None
+    assert alone["ensemble"] == alone["replicas"]["mean"]
 
 
 def test_every_example_counts_once() -> None:

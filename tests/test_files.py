@@ -146,6 +146,7 @@ def test_json_has_no_infinity(path: Path) -> None:
         ("train", "data/prepared/val.safetensors"),
         ("evaluate", "data/prepared/test.safetensors"),
         ("evaluate", "data/checkpoints/model.safetensors"),
+        ("evaluate", "data/checkpoints/replicas.safetensors"),
     ],
 )
 def test_a_stage_refuses_a_damaged_input(project: Project, stage: str, file: str) -> None:

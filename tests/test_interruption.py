@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-OUTPUTS = ("data/checkpoints/model.safetensors", "metrics/history.csv", "metrics/train.json")
+OUTPUTS = (
+    "data/checkpoints/model.safetensors",
+    "data/checkpoints/replicas.safetensors",
+    "metrics/history.csv",
+    "metrics/train.json",
+)
 STATES = ".dvc/tmp/train/*.safetensors"
 
 
@@ -23,6 +28,7 @@ def prepared(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     project.edit("params.yaml", "epochs: 10 ", "epochs: 100 ")
     project.edit("params.yaml", "momentum: 0.0", "momentum: 0.5")
     project.edit("params.yaml", "log_every: 10 ", "log_every: 7 ")
+    project.edit("params.yaml", "replicas: 5 ", "replicas: 2 ")
     return project
 
 
@@ -149,6 +155,20 @@ def test_a_killed_training_continues_and_says_so(project: Project, uninterrupted
     done = int(first.removeprefix("train: continuing after epoch ").removesuffix(" of 100"))
     assert done >= 6  # the line comes just before the state is written
     assert second.startswith(f"epoch {done + 1}/100: ")
+    assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
+
+
+def test_a_killed_training_continues_with_the_replica_that_it_was_at(
+    project: Project, uninterrupted: Project
+) -> None:
+    project.edit("params.yaml", "replicas: 2 ", "replicas: 4 ")
+    process = start(project, "python", "-m", "stages.train")
+    read_until(process, "replica 2/4: ")
+    kill(process)
+    assert len(list(project.path.glob(STATES))) >= 2
+    project.edit("params.yaml", "replicas: 4 ", "replicas: 2 ")
+    out = project.run("python", "-m", "stages.train").stdout
+    assert "epoch" not in out.replace("continuing after epoch", "")
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Project
 
@@ -48,6 +49,7 @@ def test_a_fresh_clone_gives_the_committed_bytes(clone: Callable[[], Project]) -
         ("train.schedule=one_cycle", ["check", "train", "evaluate"]),
         ("train.momentum=0.9 train.nesterov=true", ["check", "train", "evaluate"]),
         ("train.batch_size=full", ["check", "train", "evaluate"]),
+        ("train.replicas=1", ["check", "train", "evaluate"]),
         ("train.log_every=5", ["check", "train"]),  # the same weights, looked at more often
         ("prepare.train_size=1000", ["check", "prepare", "train", "evaluate"]),
         ("prepare.val_size=100", ["check", "prepare", "train", "evaluate"]),
@@ -144,6 +146,14 @@ def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
         correct = sum(row["label"] == row["predicted"] for row in mine)
         assert evaluated[split]["n"] == len(mine) == n
         assert evaluated[split]["accuracy"]["value"] == correct / n
+        accuracies = [
+            sum(row["label"] == row[column] for row in mine) / n
+            for column in ("predicted", *(f"replica_{number}" for number in range(1, 5)))
+        ]
+        replicas = evaluated[split]["replicas"]
+        assert replicas["n"] == 5
+        assert replicas["mean"] == pytest.approx(np.mean(accuracies), abs=1e-6)
+        assert replicas["sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
         assert Counter(row["label"] for row in mine) == {str(d): n // 10 for d in range(10)}
     assert metrics(reproduced, "train")["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
 

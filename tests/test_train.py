@@ -15,7 +15,15 @@ from conftest import Project
 from stages import train
 from stages.errors import InputError
 from stages.fetch import mnist_5k
-from stages.models import NAMES, PRECISIONS, WITH_WIDTH, build, predict
+from stages.models import (
+    NAMES,
+    PRECISIONS,
+    WITH_WIDTH,
+    build,
+    predict,
+    read_checkpoint,
+    read_replicas,
+)
 from stages.params.train import Train
 from stages.tensors import Array
 from stages.train import Split, State, batches, begin, generator, train_epoch
@@ -39,6 +47,7 @@ def params(**changes: object) -> Train:
         "drop_last": False,
         "epochs": 2,
         "seed": 0,
+        "replicas": 1,
         "log_every": 10,
     }
     return Train.model_validate(values | changes)
@@ -265,6 +274,45 @@ def test_a_state_that_is_restored_goes_on_as_if_nothing_had_been(
         np.testing.assert_array_equal(resumed.tensors()[name], tensor)
 
 
+def test_a_training_that_is_not_watched_gives_the_same_weights(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = params(model="cnn", width=2, augment="affine")
+    watched, alone = fit(settings), begin(settings)
+    capsys.readouterr()
+    for _ in range(settings.epochs):
+        train_epoch(alone, TRAIN, VAL, settings, watched=False)
+    assert capsys.readouterr().out == ""
+    assert alone.history == []
+    assert alone.last.train_loss == watched.last.train_loss
+    for key, tensor in watched.model.state_dict().items():
+        assert torch.equal(tensor, alone.model.state_dict()[key])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_model_is_the_same_for_any_number_of_replicas(project: Project, precision: str) -> None:
+    files = "data/checkpoints/model.safetensors", "metrics/history.csv", "metrics/train.json"
+    project.edit("params.yaml", "precision: exact ", f"precision: {precision} ")
+    found = []
+    others: list[list[Array]] = []
+    for replicas, seed in ((5, 0), (3, 0), (1, 0), (1, 2)):
+        text = (project.path / "params.yaml").read_text()
+        text = re.sub(r"replicas: \d", f"replicas: {replicas}", text)
+        start, section, rest = text.partition("train:\n")
+        rest = re.sub(r"seed: \d", f"seed: {seed}", rest, count=1)
+        (project.path / "params.yaml").write_text(start + section + rest)
+        project.run("python", "-m", "stages.train")
+        found.append([(project.path / file).read_bytes() for file in files])
+        models = read_replicas(project.path / "data/checkpoints/replicas.safetensors")
+        others.append([model.filters.detach().numpy() for model in models])
+        assert len(models) == replicas - 1
+    assert found[0] == found[1] == found[2] != found[3]
+    np.testing.assert_array_equal(others[0][:2], others[1])
+    # The second replica is the model of seed + 2.
+    model = read_checkpoint(project.path / "data/checkpoints/model.safetensors")
+    np.testing.assert_array_equal(others[0][1], model.filters.detach())
+
+
 def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
     said = r"train.lr: with 1e\+38 the loss became \S+ at iteration 2, in epoch 1; lower it"
     with pytest.raises(InputError, match=said):
@@ -300,8 +348,10 @@ def test_no_batch_left_is_an_error() -> None:
 def test_an_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Project) -> None:
     done = project.run("python", "-m", "stages.train")
     lines = done.stdout.splitlines()
-    assert len(lines) == 10
-    for number, line in enumerate(lines, 1):
+    assert len(lines) == 14
+    for number, line in enumerate(lines[10:], 2):
+        assert re.fullmatch(rf"replica {number}/5: accuracy val 0\.\d+", line)
+    for number, line in enumerate(lines[:10], 1):
         wanted = rf"epoch {number}/10: loss \d\.?\d*, accuracy train 0\.\d+, val 0\.\d+"
         assert re.fullmatch(wanted, line)
     assert done.stderr == ""
@@ -321,4 +371,4 @@ def test_on_a_terminal_there_is_a_bar(project: Project) -> None:
     os.close(terminal)
     assert "epoch 1/10:   0%|" in shown
     assert "/32 [" in shown
-    assert len(done.stdout.splitlines()) == 10
+    assert len(done.stdout.splitlines()) == 14

@@ -36,6 +36,7 @@ USUAL = {
     "weight_decay": 0.0,
     "batch_size": 48,
     "seed": 0,
+    "replicas": 1,
 }
 MODELS: list[dict[str, object]] = [
     {"model": "linear"},

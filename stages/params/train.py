@@ -26,6 +26,7 @@ class Train(Section):
     drop_last: bool
     epochs: Size
     seed: int = Field(ge=0, lt=2**32)
+    replicas: int = Field(gt=0, le=100)
     log_every: Size
 
     # No parameter is ignored: one that has no meaning beside the others is refused. Those that
