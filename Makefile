@@ -7,7 +7,7 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro recipe test lint same-bits arm64 lock
+.PHONY: help repro recipe compare test lint same-bits arm64 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=
 	@test "$(notdir $(NAME))" = "$(NAME)" -a -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
 	sed -n 's/^\([a-z]\)/-S \1/p' "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
 	dvc metrics diff --all --precision 4
+
+compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
+	python -m tools.compare "$(or $(A),HEAD~1)" "$(or $(B),HEAD)"
 
 test: lint  ## check the code and run all tests
 	python -m pytest -n auto

@@ -37,7 +37,8 @@ def test_its_commands_work(project: Project, tmp_path: Path) -> None:
 def test_what_one_may_want_works(project: Project) -> None:
     table = README.partition("## I want to")[2].partition("| it says |")[0]
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
-    commands = [c for _, cell in rows for c in re.findall(r"`([^`]+)`", cell) if c[:4] == "dvc "]
+    said = [c for _, cell in rows for c in re.findall(r"`([^`]+)`", cell)]
+    commands = [command for command in said if command.startswith(("dvc ", "python "))]
     assert len(commands) >= 9
     project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
     project.run("git", "commit", "-qam", "A lower learning rate")
