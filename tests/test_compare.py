@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -223,6 +224,8 @@ def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
         (["HEAD", "nonsense"], "nonsense: no commit, branch, tag or experiment is called so"),
         (["HEAD", "empty"], "empty: metrics/predictions.csv is not there; `dvc pull`"),
         (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
+        (["HEAD", "testless"], "testless: metrics/predictions.csv has no image of val"),
+        (["HEAD", "unlocked"], "unlocked: dvc.lock does not say which data/prepared/val"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -232,6 +235,8 @@ def test_what_cannot_be_compared_is_refused(
         for name, command in (
             ("empty", "git rm -q metrics/predictions.csv"),
             ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
+            ("testless", "sed -i /^val/d metrics/predictions.csv"),
+            ("unlocked", "sed -i s/prepare:/other:/ dvc.lock"),
         ):
             compared.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")
             compared.run("git", "reset", "-q", "--hard", "HEAD~1")
@@ -239,6 +244,22 @@ def test_what_cannot_be_compared_is_refused(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_predictions_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
+    project: Project,
+) -> None:
+    project.edit("dvc.yaml", "predictions.csv:\n          cache: false\n", "predictions.csv:\n")
+    project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")
+    project.run("dvc", "repro", "--force", "--single-item", "evaluate")
+    project.commit("cached")
+    assert "predictions" not in project.run("git", "ls-files", "metrics").stdout
+    assert "right in both" in said(project, "HEAD", "workspace")
+    (project.path / "metrics/predictions.csv").unlink()
+    shutil.rmtree(project.path / ".dvc/cache/files")
+    message = said(project, "HEAD", "HEAD", ok=False)
+    assert message.startswith("HEAD: metrics/predictions.csv is not there; `dvc pull`")
+    assert len(message.splitlines()) == 1
 
 
 def test_outside_of_a_project_it_says_so(compared: Project, tmp_path: Any) -> None:

@@ -83,10 +83,19 @@ def read(name: str, split: str) -> Revision:
             "`dvc repro` there makes it again"
         )
     mine = table[table["split"] == split].sort_values("index")
+    if mine.empty:
+        raise InputError(
+            f"{name}: {PREDICTIONS} has no image of {split}; `dvc repro` there makes it again"
+        )
     columns = ["predicted", *(column for column in table if column.startswith("replica_"))]
     correct = mine["label"].to_numpy() == mine[columns].to_numpy().T
-    outputs = lock["stages"]["prepare"]["outs"]
-    [data] = [out["md5"] for out in outputs if out["path"] == f"data/prepared/{split}.safetensors"]
+    path = f"data/prepared/{split}.safetensors"
+    try:
+        [data] = [out["md5"] for out in lock["stages"]["prepare"]["outs"] if out["path"] == path]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{name}: dvc.lock does not say which {path} it is of; `dvc repro` there says it"
+        ) from None
     images = mine[["index", "label"]].to_numpy()
     return Revision(name, images, correct, dict(_flat(params)), data)
 
