@@ -198,8 +198,8 @@ def tables(first: Revision, others: list[Revision], found: list[Comparison]) -> 
             "95 % CI": f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
             "p": f"{one.p:.2g}",
             "P(better)": f"{one.difference.wins:.0%}",
-            "right alone": "" if one.mcnemar is None else f"{one.only_b}, {one.only_a}",
-            "McNemar p": "" if one.mcnemar is None else f"{one.mcnemar:.2g}",
+            "alone": "" if one.mcnemar is None else f"{one.only_b}, {one.only_a}",
+            "McNemar": "" if one.mcnemar is None else f"{one.mcnemar:.2g}",
         }
         for one in found
     ]
@@ -226,6 +226,7 @@ def show(parts: list[pd.DataFrame], lines: list[str]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    console.width = max(console.width, 120)  # rather broken lines than figures cut off
     for part in parts:
         if part.empty:
             continue
