@@ -108,40 +108,43 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", value
 
 
+def same_images(first: Revision, other: Revision) -> bool:
+    return first.data == other.data and np.array_equal(first.images, other.images)
+
+
+def same_seeds(first: Revision, other: Revision) -> bool:
+    seeds = [(one.params.get("train.seed"), len(one.correct)) for one in (first, other)]
+    return seeds[0] == seeds[1]
+
+
 def compare(first: Revision, others: list[Revision]) -> list[Comparison]:
     """Return how each of the others stands against the first."""
+    gaps = [
+        difference(
+            first.correct, other.correct, same_images(first, other), same_seeds(first, other)
+        )
+        for other in others
+    ]
     found = []
-    for other in others:
+    for other, gap, p in zip(others, gaps, holm([gap.p for gap in gaps]), strict=True):
         remarks = []
-        same_images = first.data == other.data and np.array_equal(first.images, other.images)
-        if not same_images:
+        only_a, only_b, p_of_two = 0, 0, None
+        if same_images(first, other):
+            only_a, only_b, p_of_two = mcnemar(first.correct[0], other.correct[0])
+        else:
             remarks.append(
                 "unpaired: other images or labels "
                 f"({len(first.images):,} against {len(other.images):,})"
             )
-        replicas = len(first.correct), len(other.correct)
-        same_seeds = replicas[0] == replicas[1] and first.params.get(
-            "train.seed"
-        ) == other.params.get("train.seed")
-        if 1 in replicas:
+        if 1 in (len(first.correct), len(other.correct)):
             remarks.append("one seed: how much the seed does is not known and not allowed for")
-        gap = difference(first.correct, other.correct, same_images, same_seeds)
-        only_a, only_b, p = 0, 0, None
-        if same_images:
-            only_a, only_b, p = mcnemar(first.correct[0], other.correct[0])
-        found.append(Comparison(other.name, gap, gap.p, only_a, only_b, p, remarks, ""))
-    corrected = holm([comparison.difference.p for comparison in found])
-    return [
-        comparison._replace(p=p, verdict=verdict(comparison, p, first, other, len(others)))
-        for comparison, p, other in zip(found, corrected, others, strict=True)
-    ]
+        said = verdict(gap, p, first, other, len(others))
+        found.append(Comparison(other.name, gap, p, only_a, only_b, p_of_two, remarks, said))
+    return found
 
 
-def verdict(
-    comparison: Comparison, p: float, first: Revision, other: Revision, several: int
-) -> str:
+def verdict(gap: Difference, p: float, first: Revision, other: Revision, several: int) -> str:
     """Return in words whether B is better or worse, or what it would take to know."""
-    gap = comparison.difference
     interval = f"95 % CI {100 * gap.low:.1f} to {100 * gap.high:.1f}"
     if p < 0.05:
         word = "better" if gap.value > 0 else "worse"

@@ -71,7 +71,7 @@ def difference(a: Array, b: Array, same_images: bool, same_seeds: bool) -> Diffe
     # Twice the smaller share beyond nothing; never quite 0, since there are only so many draws.
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (DRAWS + 1))
-    scores = b.mean(1) - a.mean(1) if same_seeds else np.subtract.outer(b.mean(1), a.mean(1))
+    scores = per_seed[0] if same_seeds else np.add.outer(*per_seed)
     wins = (scores > 0).mean() + (scores == 0).mean() / 2
     return Difference(float(value), float(low), float(high), p, float(wins), of_images, of_seeds)
 
