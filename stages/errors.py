@@ -1,5 +1,6 @@
 """How a stage refuses bad input: in words, with exit status 2."""
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ class InputError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage; an `InputError` becomes its message on stderr and exit status 2."""
+    gc.freeze()  # what is imported stays: neither now nor at the end is it looked through
+    gc.enable()
     try:
         main()
     except InputError as error:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 SIGNIFICAND = 53  # bits of a float64
-LN2 = 0.6931471805599453
+LN10 = 2.302585092994046
 AT_ONCE = 4  # images of a convolution, which a CPU's cache holds
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalisation: torch's own
 
@@ -46,7 +46,7 @@ def on_grid(x: Tensor, bits: int) -> Tensor:
     exponent = max(math.frexp(max(-float(low), float(high)))[1], -400)
     # Adding 1.5 * 2^52 steps leaves no room for fractions of a step: the sum is rounded to one.
     constant = math.ldexp(1.5, 52 + exponent - bits)
-    return x.to(torch.float64, copy=True).add_(constant).sub_(constant)
+    return x.double().add(constant).sub_(constant)
 
 
 def on_grids(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:
@@ -74,47 +74,61 @@ def total(x: Tensor, dim: int) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """Return e^x, float64, for x <= 0; relative error below 1e-12, and e^-64 for all below -64.
+    """Return e^x, float64, for x <= 0; relative error below 1e-9, and e^-64 for all below -64.
 
-    e^x = (e^(x / 1024))^1024: Taylor's polynomial of degree 8, then ten squarings.
+    e^x = (e^(x / 1024))^1024: Taylor's polynomial of degree 6, then ten squarings.
     """
-    r = x.double().clamp(min=-64) / 1024
-    result = torch.full_like(r, 1 / math.factorial(8))
-    for n in range(7, -1, -1):
-        result = result.mul_(r).add_(1 / math.factorial(n))
+    r = _light(x.double().clamp(min=-64)) / 1024
+    result = r * (1 / 720) + 1 / 120
+    for factorial in (24, 6, 2, 1, 1):
+        result *= r
+        result += 1 / factorial
     for _ in range(10):
-        result = result.mul_(result)
-    return result
+        result *= result
+    return torch.as_tensor(result)
 
 
 def log(x: Tensor) -> Tensor:
-    """Return the natural logarithm, float64, of 1 <= x <= 10; absolute error below 1e-15.
+    """Return the natural logarithm, float64, of 1 <= x <= 10; absolute error below 1e-11.
 
-    For x = m 2^e with m in [1/2, 1): log x = (e - 1/2) log 2 + 2 artanh z, where
-    z = (m - c) / (m + c), c = sqrt(1/2), so that |z| < 0.172.
+    With r = x^(1/4) and c = 10^(1/8): log x = 4 log r = log(10) / 2 + 8 artanh z, where
+    z = (r - c) / (r + c), so that |z| < 0.143.
     """
-    m, e = torch.frexp(x.double())
-    c = 0.7071067811865476
-    z = (m - c) / (m + c)
+    r = _light(sqrt(sqrt(x.double())))
+    c = 1.333521432163324
+    z = (r - c) / (r + c)
     square = z * z
-    series = torch.full_like(z, 1 / 19)
-    for n in range(17, 0, -2):
-        series = series.mul_(square).add_(1 / n)
-    return (e.double() - 0.5) * LN2 + 2 * (z * series)
+    series = square * (1 / 11) + 1 / 9
+    for n in range(7, 0, -2):
+        series *= square
+        series += 1 / n
+    return torch.as_tensor(8 * (z * series) + LN10 / 2)
+
+
+def _light(x: Tensor) -> Any:
+    """Return a tensor as NumPy's array, of which a small operation takes a third of the time."""
+    return x.numpy()
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return matmul(x, weight.T) + bias
+        rows, columns, divisor = on_grids(weight, x.T, x.shape[1])
+        ctx.bytes = x.dtype == torch.uint8
+        ctx.save_for_backward(columns.T if ctx.bytes else x, weight)
+        # In half the time of x @ weight.T.
+        return (rows @ columns).div_(divisor).T + bias
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         [gradient] = gradients
         x, weight = ctx.saved_tensors
         of_x = matmul(gradient, weight) if ctx.needs_input_grad[0] else None
-        return of_x, matmul(gradient.T, x), total(gradient, 0)
+        if ctx.bytes:
+            errors = on_grid(gradient.T / 255, SIGNIFICAND - 8 - len(x).bit_length())
+            return of_x, errors @ x, errors.sum(1) * 255
+        errors, x, _ = on_grids(gradient.T, x, len(x))
+        return of_x, errors @ x, errors.sum(1)
 
 
 class _Conv2d(torch.autograd.Function):
@@ -222,7 +236,8 @@ class _CrossEntropy(torch.autograd.Function):
         probabilities, losses = softmax_cross_entropy(logits, labels, smoothing)
         ctx.save_for_backward(probabilities, labels)
         ctx.smoothing = smoothing
-        return total(losses, 0) / len(labels)
+        # fsum rounds once, whatever the order.
+        return losses.new_tensor(math.fsum(losses.tolist()) / len(labels))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -230,8 +245,8 @@ class _CrossEntropy(torch.autograd.Function):
         if ctx.smoothing:
             errors = probabilities - targets(labels, ctx.smoothing)
         else:  # the same, in less time
-            errors = probabilities.clone()
-            errors[torch.arange(len(labels)), labels] -= 1
+            hits = labels.unsqueeze(1)
+            errors = probabilities.scatter(1, hits, probabilities.gather(1, hits) - 1)
         return errors * (gradients[0] / len(labels)), None, None
 
 
@@ -259,12 +274,12 @@ def softmax_cross_entropy(
     """Return probabilities (N, 10) and the cross-entropy of each example (N,), float64."""
     shifted = logits.double() - logits.amax(1, keepdim=True)
     exponentials = exp(shifted)
-    sums = total(exponentials, 1)
-    hits = shifted[torch.arange(len(labels)), labels]
+    sums = torch.as_tensor(sum(_light(exponentials).T))  # column by column, in that order
+    hits = shifted.gather(1, labels.unsqueeze(1)).squeeze(1)
     if smoothing:
         hits = hits * (1 - smoothing) + total(shifted, 1) * (smoothing / 10)
     # clamp: where a sum is 1, its logarithm comes out as -1e-16
-    return exponentials / sums[:, None], (log(sums) - hits).clamp(min=0)
+    return exponentials / sums.unsqueeze(1), (log(sums) - hits).clamp(min=0)
 
 
 def pixels(images: Tensor) -> Tensor:

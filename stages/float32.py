@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import conv2d
 
 from stages import exact
 
@@ -14,8 +14,12 @@ def pixels(images: Tensor) -> Tensor:
     """Return bytes as float32 in [0, 1]; what is scaled already stays."""
     if images.dtype == torch.uint8:
         # Convolutions are faster where the channels of a pixel lie beside each other.
-        images = images.to(torch.float32, memory_format=torch.channels_last) / 255
+        images = images.to(torch.float32, memory_format=torch.channels_last).mul_(1 / 255)
     return images
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (weight @ x.T).T + bias  # in half the time of torch's order, for ten classes
 
 
 def batch_norm(

@@ -138,7 +138,7 @@ def build(name: str, width: int, generator: torch.Generator, precision: str = "e
 def predict(model: Model, images: Tensor) -> Tensor:
     """Return the logits (N, 10) of images; leaves the model in evaluation mode."""
     model.train(False)
-    at_once = 32 if isinstance(model, CNN) else 512  # as many as a CPU's cache holds
+    at_once = 32 if isinstance(model, CNN) else 128  # as many as a CPU's cache holds
     logits = model(images[:at_once])
     # Room for all at once: many small results between large tensors would break up the memory.
     result: Tensor = logits.new_empty(len(images), 10)

@@ -137,24 +137,25 @@ def train_epoch(
         source = generator(params.seed, f"augmentation of epoch {epoch}")
         numbers = torch.rand((len(train.labels), NUMBERS), generator=source) * 2 - 1
     losses: list[Loss] = []
+    state.model.train()
     # disable=None: a progress bar on a terminal only
     bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
     for batch in bar:
         iteration += 1
-        images, labels = train.images[batch], train.labels[batch]
+        # index_select: train.images[batch] is the same, in ten times the time.
+        images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
         if params.augment == "affine":
             images = affine(images, numbers[batch])
-        state.model.train()
         loss = loss_of(state.model(images), labels, params.label_smoothing)
-        if not math.isfinite(loss.item()):
+        losses.append(Loss(loss.item(), len(batch)))
+        if not math.isfinite(losses[-1].mean):
             raise InputError(
-                f"params.yaml: train.lr: with {params.lr} the loss became {loss.item()} at "
+                f"params.yaml: train.lr: with {params.lr} the loss became {losses[-1].mean} at "
                 f"iteration {iteration}, in epoch {epoch}; lower it"
             )
         gradients = torch.autograd.grad(loss, weights)
         step(weights, gradients, state.moments, iteration, params.epochs * len(order), params)
-        losses.append(Loss(loss.item(), len(batch)))
-        bar.set_postfix_str(f"loss {loss.item():.4g}", refresh=False)
+        bar.set_postfix_str(f"loss {losses[-1].mean:.4g}", refresh=False)
         state.unlogged.append(losses[-1])
         end = batch is order[-1]
         logged = iteration % params.log_every == 0 or (end and epoch == params.epochs)
@@ -162,6 +163,7 @@ def train_epoch(
             continue
         if logged or end:
             accuracies = accuracy(state.model, train), accuracy(state.model, val)
+            state.model.train()
         if logged:
             state.history.append(Row(iteration, epoch, mean(state.unlogged), *accuracies))
             state.unlogged = []

@@ -33,7 +33,7 @@ def test_confidences_and_losses_are_torchs() -> None:
     expected = torch.nn.functional.cross_entropy(
         tensor, torch.from_numpy(labels).long(), reduction="none"
     )
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(found.confidence, tensor.softmax(1).amax(1), rtol=1e-10)
     np.testing.assert_array_equal(found.predicted, tensor.argmax(1))
 
@@ -46,7 +46,7 @@ def test_a_hopeless_mistake_costs_a_finite_loss() -> None:
 
 def test_no_loss_is_negative() -> None:
     found = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
-    assert 0 <= found.losses.item() < 1e-25
+    assert 0 <= found.losses.item() < 1e-11
 
 
 def test_the_noise_is_that_of_the_replicas() -> None:
