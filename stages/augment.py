@@ -32,7 +32,7 @@ def affine(images: Tensor, numbers: Tensor) -> Tensor:
     sin, cos = (part / (1 + grow * SCALE) for part in (sin, cos))
     slant = slant * SHEAR
     # Of each pixel (x, y) of the result, the place that its value comes from.
-    x = torch.arange(28, dtype=torch.float32) - MIDDLE
+    x = torch.arange(28, dtype=torch.float32, device=images.device) - MIDDLE
     y = x[:, None]
     from_x = cos * x + (cos * slant - sin) * y + (MIDDLE - right * SHIFT)
     from_y = sin * x + (sin * slant + cos) * y + (MIDDLE - down * SHIFT)

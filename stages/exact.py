@@ -107,7 +107,7 @@ def log(x: Tensor) -> Tensor:
 
 def _light(x: Tensor) -> Any:
     """Return a tensor as NumPy's array, of which a small operation takes a third of the time."""
-    return x.numpy()
+    return x.numpy() if x.device.type == "cpu" else x
 
 
 class _Linear(torch.autograd.Function):
@@ -226,8 +226,8 @@ def _total_of_channels(x: Tensor) -> Tensor:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Return the square root by NumPy, which rounds it as IEEE 754 says; torch need not."""
-    return torch.from_numpy(np.sqrt(x.numpy()))
+    """Return the square root; on a CPU by NumPy, since torch need not round it as IEEE 754 says."""
+    return torch.from_numpy(np.sqrt(x.numpy())) if x.device.type == "cpu" else x.sqrt()
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -150,14 +150,16 @@ def predict(model: Model, images: Tensor) -> Tensor:
 
 def write_checkpoint(path: Path, model: Model, name: str, width: int) -> None:
     """Write the weights of a model, and what to `build` it from."""
-    tensors = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    tensors = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
     write_tensors(path, tensors, model=name, width=str(width))
 
 
 def write_replicas(path: Path, models: list[Model], name: str, width: int) -> None:
     """Write the weights of all models but the first, each tensor with one more dimension."""
     weights = [model.state_dict() for model in models]
-    tensors = {key: torch.stack([of[key] for of in weights])[1:].numpy() for key in weights[0]}
+    tensors = {
+        key: torch.stack([of[key] for of in weights])[1:].cpu().numpy() for key in weights[0]
+    }
     write_tensors(path, tensors, model=name, width=str(width))
 
 

@@ -50,29 +50,31 @@ def read_about(path: Path, remedy: str = REMEDY) -> dict[str, str]:
     return about
 
 
-def read_tensors(path: Path, layout: Layout, remedy: str = REMEDY) -> dict[str, Array]:
-    """Return the arrays of `path`.
+def read_tensors(
+    path: Path, layout: Layout, remedy: str = REMEDY, mapped: bool = False
+) -> dict[str, Array]:
+    """Return the arrays of `path`; if `mapped`, by torch, they stay in the file and are not copied.
 
     Raises `InputError` if the file is missing, cut short, altered, or not as `layout` says. The
     header is compared before a tensor is read, so that a false one claims no memory.
     """
     about = read_about(path, remedy)
-    with _opened(path, remedy) as file:
+    with _opened(path, remedy, "pt" if mapped else "numpy") as file:
         if problem := _mismatch(layout, file):
             raise InputError(f"{path}: {problem}; {remedy}")
-        tensors = {name: file.get_tensor(name) for name in layout}
+        tensors = {name: np.asarray(file.get_tensor(name)) for name in layout}
     if about.pop("sha256", None) != digest(tensors, about):
         raise InputError(f"{path}: altered since it was written (its SHA-256 differs); {remedy}")
     return tensors
 
 
-def read_split(path: Path, layout: Layout) -> dict[str, Array]:
+def read_split(path: Path, layout: Layout, mapped: bool = False) -> dict[str, Array]:
     """Return the tensors of a split of the data, one entry an image in each.
 
-    Raises `InputError` as `read_tensors` does, without an image, if the counts differ, or at a
-    label above 9.
+    `mapped` is as for `read_tensors`. Raises `InputError` as that does, without an image, if the
+    counts differ, or at a label above 9.
     """
-    split = read_tensors(path, layout)
+    split = read_tensors(path, layout, mapped=mapped)
     counts = {name: len(tensor) for name, tensor in split.items()}
     if len(set(counts.values())) != 1 or 0 in counts.values():
         raise InputError(f"{path}: as many of each are needed, but there are {counts}; {REMEDY}")
@@ -95,9 +97,9 @@ def digest(tensors: Mapping[str, Array], about: Mapping[str, str] | None = None)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, remedy: str) -> Iterator[safe_open]:
+def _opened(path: Path, remedy: str, framework: str = "numpy") -> Iterator[safe_open]:
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except FileNotFoundError:
         raise InputError(f"{path}: not found; {remedy}") from None

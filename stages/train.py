@@ -82,7 +82,7 @@ class State:
     def tensors(self) -> dict[str, Array]:
         """Return the state as arrays, from which `restore` brings it back."""
         return {
-            **{name: tensor.numpy() for name, tensor in self._float32().items()},
+            **{name: tensor.cpu().numpy() for name, tensor in self._float32().items()},
             "rows": np.array([*self.history, self.last], dtype=np.float64),
             "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
         }
@@ -114,7 +114,7 @@ class State:
 def begin(params: Train) -> State:
     """Return the state before the first epoch."""
     weights = generator(params.seed, "weights")
-    model = build(params.model, params.width, weights, params.precision)
+    model = build(params.model, params.width, weights, params.precision).to(params.device)
     moments = [
         [torch.zeros_like(weight) for _ in range(MOMENTS[params.optimizer])]
         for weight in model.parameters()
@@ -136,6 +136,7 @@ def train_epoch(
     if params.augment == "affine":
         source = generator(params.seed, f"augmentation of epoch {epoch}")
         numbers = torch.rand((len(train.labels), NUMBERS), generator=source) * 2 - 1
+        numbers = numbers.to(params.device)
     losses: list[Loss] = []
     state.model.train()
     # disable=None: a progress bar on a terminal only
@@ -199,7 +200,7 @@ def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
             "drop_last skips the smaller batch that they make"
         )
     order = torch.randperm(n, generator=generator(params.seed, f"order of epoch {epoch}"))
-    for batch in order.split(size):
+    for batch in order.to(params.device).split(size):
         if len(batch) == size or not params.drop_last:
             yield batch
 
@@ -238,9 +239,23 @@ def write_outputs(states: list[State], params: Train) -> None:
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 
 
-def read(path: Path) -> Split:
-    split = read_split(path, PREPARED)
-    return Split(torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long())
+def read(path: Path, device: str = "cpu") -> Split:
+    """Return a split whose images are in the file still, or else whole on the device."""
+    split = read_split(path, PREPARED, mapped=True)
+    images, labels = torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long()
+    return Split(images.to(device), labels.to(device))
+
+
+def prepare_cuda() -> None:
+    """Choose algorithms that repeat their bits; raises `InputError` if there is no GPU."""
+    if not torch.cuda.is_available():
+        raise InputError(
+            "params.yaml: train.device: cuda needs a GPU of NVIDIA and its driver, and torch finds "
+            "none; set it to cpu"
+        )
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS's own condition for that
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.allow_tf32 = False  # which has 10 bits of the 23
 
 
 def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) -> State:
@@ -263,11 +278,15 @@ def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) 
 
 def main() -> None:
     params = load(Train, "train")
-    train, val = read(DATA["train"]), read(DATA["val"])
+    if params.device == "cuda":
+        prepare_cuda()
+    train, val = (read(DATA[name], params.device) for name in ("train", "val"))
     facts = {name: read_about(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # whose bits depend on these
         facts["cpu"] = torch.backends.cpu.get_cpu_capability()
         facts["threads"] = str(torch.get_num_threads())
+        if params.device == "cuda":
+            facts["gpu"] = torch.cuda.get_device_name()
     states: list[State] = []
     with contextlib.ExitStack() as held:
         paths = []

@@ -22,13 +22,13 @@ def peak(project: Project, stage: str, how: str) -> int:
 
 
 @needs_mnist
-def test_sixty_thousand_images_take_three_times_their_bytes(project: Project) -> None:
+def test_sixty_thousand_images_take_few_times_their_bytes(project: Project) -> None:
     project.env["MNIST_MIRROR"] = str(MNIST)
     project.edit("params.yaml", "dataset: mnist-5k ", "dataset: mnist ")
     project.edit("params.yaml", "train_size: 2000 ", "train_size: 59500 ")
     project.edit("params.yaml", "epochs: 10 ", "epochs: 1 ")
     project.edit("params.yaml", "log_every: 10 ", "log_every: 1000 ")
     project.run("python", "-m", "stages.fetch")
-    for stage in ("prepare", "train"):
+    for stage, most in {"prepare": 3, "train": 2}.items():
         taken = peak(project, stage, "run") - peak(project, stage, "import")
-        assert BYTES < taken < 3 * BYTES, f"{stage}: {taken / BYTES:.2f} times"
+        assert BYTES < taken < most * BYTES, f"{stage}: {taken / BYTES:.2f} times"

@@ -137,6 +137,7 @@ def test_all_problems_come_at_once() -> None:
         ("# nothing but a remark\n", "is empty; it needs sections"),
         ("- fetch\n- train\n", "is a list; it needs sections"),
         ("train: [1,\n", "line 2, column 1: not valid YAML"),
+        pytest.param("train: " + "[" * 200_000, "not valid YAML: maximum recursion", id="deep"),
         ("train:\n\tlr: 1\n", "line 2, column 1: not valid YAML"),
         ("train: {lr: 1, lr: 2}\n", 'line 1, column 16: not valid YAML: found duplicate key "lr"'),
         (b"train: \xff\n", "cannot be read as UTF-8 text"),

@@ -26,6 +26,7 @@ from stages.train import Split, begin, train_epoch
 USUAL = {
     "model": "linear",
     "width": 0,
+    "device": "cpu",
     "augment": "none",
     "loss": "cross_entropy",
     "label_smoothing": 0.0,

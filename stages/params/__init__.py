@@ -56,7 +56,8 @@ def _read() -> dict[object, Any]:
         raise InputError(f"{PATH}: cannot be read as UTF-8 text: {error}") from None
     try:
         # The reader that DVC uses, so that 1e-05, yes and 010 mean here what they mean to DVC.
-        values = YAML(typ="safe").load(text)
+        # pure: its part in C is for DVC's longer files; a deep nesting would crash it.
+        values = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""

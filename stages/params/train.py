@@ -13,6 +13,7 @@ class Train(Section):
     model: Literal["linear", "mlp", "cnn"]
     width: int = Field(ge=0, le=512)
     precision: Literal["exact", "float32"]
+    device: Literal["cpu", "cuda"]
     augment: Literal["none", "affine"]
     loss: Literal["cross_entropy", "mse"]
     label_smoothing: float = Field(ge=0, lt=1)
