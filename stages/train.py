@@ -11,6 +11,7 @@ after its last whole epoch.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import math
 import os
@@ -246,6 +247,19 @@ def read(path: Path, device: str = "cpu") -> Split:
     return Split(images.to(device), labels.to(device))
 
 
+def keep_freed_memory() -> None:
+    """Let the process keep up to 256 MB that it frees, for its next step.
+
+    Convolutions take a sixth more time where the C library gives every activation back to the
+    kernel and gets it again page by page.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # as glibc's malloc.h calls them
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 32 * 2**20)  # the most that it takes
+        libc.mallopt(trim_threshold, 256 * 2**20)
+
+
 def prepare_cuda() -> None:
     """Choose algorithms that repeat their bits; raises `InputError` if there is no GPU."""
     if not torch.cuda.is_available():
@@ -278,6 +292,7 @@ def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) 
 
 def main() -> None:
     params = load(Train, "train")
+    keep_freed_memory()
     if params.device == "cuda":
         prepare_cuda()
     train, val = (read(DATA[name], params.device) for name in ("train", "val"))
