@@ -7,7 +7,7 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro recipe compare test lint same-bits arm64 lock
+.PHONY: help repro recipe compare test lint bench same-bits arm64 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,10 @@ lint: .venv/installed  ## check the style, the format and the types
 	ruff check
 	ruff format --check
 	mypy
+
+bench: .venv/installed  ## measure how long we take beside others (half an hour)
+	uv pip install --system-certs --quiet --compile-bytecode --group bench --constraint requirements.txt
+	python benchmarks/bench.py
 
 same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs (needs qemu-user)
 	python tests/emulated_cpus.py

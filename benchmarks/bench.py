@@ -1,0 +1,377 @@
+"""How long we take beside others: prints the tables, and writes them into both READMEs.
+
+Everything runs in clones of the last commit, all commands of a table in turn, one warm-up and
+then five rounds. The figures are CPU seconds, user and system, of whole processes and of what
+they start; a loop's are from within. MNIST for the convolutions comes from ../shared/mnist or
+the folder MNIST_MIRROR; without it they are left out.
+
+    make bench
+"""
+
+import json
+import os
+import platform
+import re
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import pandas as pd
+
+from stages.tensors import PREPARED, read_split, write_tensors
+
+ROOT = Path(__file__).parent.parent
+MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
+ROUNDS = 5
+# A thread each: several only wait for one another, and the sums are of CPU time.
+ENVIRONMENT = {
+    **os.environ,
+    "DVC_NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MNIST_MIRROR": str(MNIST),
+}
+PEERS = {
+    "PyTorch tutorial: list of tensors, DataLoader": "tutorial",
+    "pytorch/examples: torchvision's data set, transforms": "pytorch_examples",
+    "DVC's MNIST example": "dvc_example",
+    "Lightning Trainer": "lightning_trainer",
+    "torch without its classes": "functional",
+    "the same, gradient by hand": "hand_gradient",
+    "NumPy by hand: the floor": "numpy_floor",
+}
+WITH_CONVOLUTIONS = list(PEERS)[:4]
+# What each stage imports that is not ours.
+IMPORTS = {
+    "check": "pydantic, ruamel.yaml",
+    "fetch": "numpy, pydantic, ruamel.yaml, safetensors.numpy",
+    "prepare": "numpy, pydantic, ruamel.yaml, safetensors.numpy, PIL.Image, PIL.ImageFont",
+    "train": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, tqdm",
+    "evaluate": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, PIL.Image, PIL.ImageFont",
+}
+IMPORT_TORCH = ["python", "-c", "import torch"]
+
+
+class Run(NamedTuple):
+    """What a process took, and the last line of JSON that it printed."""
+
+    cpu: float  # seconds, with those of its children
+    memory: float  # MB, the largest of any one process
+    said: dict[str, float]
+
+
+class Target(NamedTuple):
+    what: str
+    ratios: list[float]
+    limit: float
+    at_least: bool = False
+
+    def row(self) -> list[str]:
+        median = statistics.median(self.ratios)
+        met = median >= self.limit if self.at_least else median <= self.limit
+        spread = f"{median:.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f})"
+        limit = f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+        return [self.what, limit, spread, "met" if met else "missed"]
+
+
+def run(command: list[str], folder: Path) -> Run:
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=out)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{command} in {folder} failed: {status}")
+        out.seek(0)
+        lines = [line for line in out.read().decode().splitlines() if line.startswith("{")]
+    said = json.loads(lines[-1]) if lines else {}
+    return Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1_000, said)
+
+
+def in_turn(
+    commands: Mapping[str, tuple[Path, Callable[[int], list[str]] | list[str]]],
+) -> dict[str, list[Run]]:
+    """Run all commands, each in its folder, one after the other, and that several times."""
+    runs: dict[str, list[Run]] = {name: [] for name in commands}
+    for number in range(1 + ROUNDS):
+        for name, (folder, command) in commands.items():
+            done = run(command if isinstance(command, list) else command(number), folder)
+            print(f"{number}/{ROUNDS} {name}: {done.cpu:.2f} s {done.said}", file=sys.stderr)
+            if number:  # the first is a warm-up
+                runs[name].append(done)
+    return runs
+
+
+def ratios(over: list[float], under: list[float]) -> list[float]:
+    return [a / b for a, b in zip(over, under, strict=True)]
+
+
+def cpu(runs: list[Run]) -> list[float]:
+    return [each.cpu for each in runs]
+
+
+def loop(runs: list[Run]) -> list[float]:
+    return [each.said["loop"] for each in runs]
+
+
+def middle(values: list[float], places: int = 2) -> str:
+    return f"{statistics.median(values):.{places}f}"
+
+
+def clone(folder: Path, changes: Mapping[str, str]) -> Path:
+    """Return a clone of the last commit in which params.yaml has other values."""
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    params = (folder / "params.yaml").read_text()
+    for name, value in changes.items():
+        params, count = re.subn(rf"(?m)^(  {name}:) \S+", rf"\1 {value}", params)
+        assert count == 1, name
+    (folder / "params.yaml").write_text(params)
+    return folder
+
+
+def write_idx(folder: Path) -> None:
+    """Write the prepared splits as the files of MNIST, for torchvision's data set."""
+    raw = folder / "data/idx/MNIST/raw"
+    raw.mkdir(parents=True)
+    for name, idx in (("train", "train"), ("val", "t10k")):
+        split = read_split(folder / f"data/prepared/{name}.safetensors", PREPARED)
+        n = len(split["labels"])
+        images = struct.pack(">iiii", 2051, n, 28, 28) + split["images"].tobytes()
+        labels = struct.pack(">ii", 2049, n) + split["labels"].tobytes()
+        (raw / f"{idx}-images-idx3-ubyte").write_bytes(images)
+        (raw / f"{idx}-labels-idx1-ubyte").write_bytes(labels)
+
+
+def peer(script: str, model: str, epochs: int, precision: str = "") -> list[str]:
+    script = f"benchmarks/peers/{script}.py"
+    return ["python", script, model, str(epochs), *([precision] if precision else [])]
+
+
+def linear(folder: Path) -> tuple[str, list[Target]]:
+    """The default training, softmax regression on 2,000 images, beside the others."""
+    one = clone(folder / "one", {"replicas": "1", "log_every": "32"})
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=one, env=ENVIRONMENT, check=True)
+    write_idx(one)
+    stage, exact, float32 = "`python -m stages.train`", "our loop, exact", "our loop, float32"
+    torch_alone = '`python -c "import torch"`'
+    runs = in_turn(
+        {
+            **{name: (one, peer(script, "linear", 10)) for name, script in PEERS.items()},
+            exact: (one, peer("ours", "linear", 10, "exact")),
+            float32: (one, peer("ours", "linear", 10, "float32")),
+            stage: (one, ["python", "-m", "stages.train"]),
+            torch_alone: (one, IMPORT_TORCH),
+        }
+    )
+    accuracies = [each[-1].said["val"] for each in runs.values() if each[-1].said]
+    assert max(accuracies) - min(accuracies) < 0.1, "not all did the same work"
+    rows = [
+        [
+            name,
+            middle(cpu(of)),
+            middle(loop(of), 3) if of[0].said else "",
+            middle(ratios(loop(of), loop(runs[float32])), 1) if of[0].said else "",
+            middle([each.memory for each in of], 0),
+        ]
+        for name, of in runs.items()
+    ]
+    header = ["who", "process, CPU s", "loop, CPU s", "of our float32 loop", "peak memory, MB"]
+    ours = loop(runs[float32])
+    tutorial, examples, dvc, lightning = (loop(runs[name]) for name in WITH_CONVOLUTIONS)
+    floor = loop(runs["NumPy by hand: the floor"])
+    return markdown(header, rows), [
+        Target(
+            "`train`, exact, one replica / `import torch`",
+            ratios(cpu(runs[stage]), cpu(runs[torch_alone])),
+            1.2,
+        ),
+        Target("loop in float32 / NumPy's", ratios(ours, floor), 3),
+        Target("tutorial's loop / ours", ratios(tutorial, ours), 1.7, at_least=True),
+        Target("DVC example's loop / ours", ratios(dvc, ours), 3, at_least=True),
+        Target("Lightning's loop / ours", ratios(lightning, ours), 4, at_least=True),
+        Target("pytorch/examples' loop / ours", ratios(examples, ours), 20, at_least=True),
+        Target("loop in exact / in float32", ratios(loop(runs[exact]), ours), 2.2),
+    ]
+
+
+def pipeline(folder: Path) -> tuple[str, list[Target]]:
+    """Whole `dvc` commands, beside those of stages that do nothing."""
+    ours = clone(folder / "ours", {})
+    subprocess.run(["dvc", "repro", "--quiet"], cwd=ours, env=ENVIRONMENT, check=True)
+    empty = folder / "empty"
+    empty.mkdir()
+    stages, before = "stages:\n", ""
+    for name in IMPORTS:
+        stages += f"  {name}:\n    cmd: echo > {name}.out\n    outs: [{name}.out]\n"
+        stages += f"    deps: [{before}.out]\n" if before else ""
+        stages += "    params: [lr]\n" if name == "train" else ""
+        before = name
+    (empty / "dvc.yaml").write_text(stages)
+    (empty / "params.yaml").write_text("lr: 0.01\n")
+    set_up: list[list[str]] = [
+        ["git", "init", "--quiet"],
+        ["dvc", "init", "--quiet"],
+        ["cp", str(ours / ".dvc/config"), ".dvc/config"],
+        ["dvc", "repro", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "--quiet", "-m", "empty"],
+    ]
+    for command in set_up:
+        subprocess.run(command, cwd=empty, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+
+    def experiment(name: str) -> Callable[[int], list[str]]:
+        return lambda number: ["dvc", "exp", "run", "--set-param", f"{name}=0.00{number + 1}"]
+
+    runs = in_turn(
+        {
+            "`dvc repro --force`": (ours, ["dvc", "repro", "--force"]),
+            "`dvc repro`, nothing to do": (ours, ["dvc", "repro"]),
+            "the same, empty stages": (empty, ["dvc", "repro"]),
+            "`dvc exp run -S train.lr=…`": (ours, experiment("train.lr")),
+            "the same, empty stages ": (empty, experiment("lr")),
+            **{
+                f"bare imports of `{stage}`": (ours, ["python", "-c", f"import {names}"])
+                for stage, names in IMPORTS.items()
+            },
+        }
+    )
+    nothing = cpu(runs["`dvc repro`, nothing to do"])
+    imports = [cpu(runs[f"bare imports of `{stage}`"]) for stage in IMPORTS]
+    floor = [sum(parts) for parts in zip(nothing, *imports, strict=True)]
+    rows = [[name, middle(cpu(of))] for name, of in runs.items()]
+    return markdown(["command", "CPU s"], rows), [
+        Target(
+            "`dvc repro --force` / no-op and the stages' bare imports",
+            ratios(cpu(runs["`dvc repro --force`"]), floor),
+            1.3,
+        ),
+        Target(
+            "no-op `dvc repro` / that of empty stages",
+            ratios(nothing, cpu(runs["the same, empty stages"])),
+            1.05,
+        ),
+    ]
+
+
+def convolutions(folder: Path) -> tuple[str, list[Target]]:
+    """An epoch of the small CNN on all of MNIST but the 500 of val, in float32."""
+    size = 59_500
+    changes = {"dataset": "mnist", "train_size": str(size)}
+    mnist = clone(folder / "mnist", changes)
+    subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=mnist, env=ENVIRONMENT, check=True)
+    write_idx(mnist)
+    ours, torch_alone = "ours", '`python -c "import torch"`'
+    runs = in_turn(
+        {
+            **{name: (mnist, peer(PEERS[name], "cnn", 1)) for name in WITH_CONVOLUTIONS},
+            ours: (mnist, peer("ours", "cnn", 1, "float32")),
+            torch_alone: (mnist, IMPORT_TORCH),
+        }
+    )
+    speed = {name: [size / seconds for seconds in loop(runs[name])] for name in list(runs)[:-1]}
+    imported = statistics.median(each.memory for each in runs[torch_alone])
+    memory = {name: [each.memory - imported for each in runs[name]] for name in speed}
+    rows = [[name, middle(speed[name], 0), middle(memory[name], 0)] for name in speed]
+    best = max((speed[name] for name in WITH_CONVOLUTIONS), key=statistics.median)
+    header = ["who", "images a CPU second", "peak memory above `import torch`, MB"]
+    return markdown(header, rows), [
+        Target("CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True),
+        Target("CNN, MB above `import torch`", memory[ours], 400),
+    ]
+
+
+def growth(folder: Path) -> tuple[str, list[Target]]:
+    """An epoch of the default model on ever more images, those of val a quarter as many."""
+    base = read_split(ROOT / "data/prepared/train.safetensors", PREPARED)
+    sizes = {2_000: 30, 60_000: 1, 600_000: 1}  # epochs, so that none is over at once
+    commands = {}
+    for size in sizes:
+        project = clone(folder / f"growth{size}", {})
+        for name, n in (("train", size), ("val", size // 4)):
+            places = np.arange(n) % len(base["labels"])
+            split = {key: values[places] for key, values in base.items()}
+            write_tensors(project / f"data/prepared/{name}.safetensors", split)
+        for precision in ("exact", "float32"):
+            command = peer("ours", "linear", sizes[size], precision)
+            commands[f"{size:,} images, {precision}"] = (project, command)
+    commands["imports"] = (project, ["python", "-c", "import stages.train"])
+    runs = in_turn(commands)
+    imported = statistics.median(each.memory for each in runs.pop("imports"))
+    names = iter(runs)
+    rows, found = [], {}
+    for size, epochs in sizes.items():
+        in_file = size * 1.25 * (784 + 1 + 4) / 1e6
+        for precision in ("exact", "float32"):
+            of = runs[next(names)]
+            found[size, precision] = [1e6 * s / epochs / size for s in loop(of)]
+            above = middle([each.memory - imported for each in of], 0)
+            each_image = middle(found[size, precision])
+            rows.append([f"{size:,}", precision, each_image, f"{in_file:.0f}", above])
+            memory = [(each.memory - imported) / in_file for each in of]
+    header = ["images", "precision", "µs an image", "files, MB", "memory above the imports, MB"]
+    return markdown(header, rows), [
+        *(
+            Target(
+                f"{precision}: time of an image of 600,000 / of 2,000",
+                ratios(found[600_000, precision], found[2_000, precision]),
+                1.2,
+            )
+            for precision in ("exact", "float32")
+        ),
+        Target("600,000 images: memory above the imports / files", memory, 1.25),
+    ]
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    return str(pd.DataFrame(rows, columns=header).to_markdown(index=False, disable_numparse=True))
+
+
+def replace(path: Path, name: str, text: str) -> None:
+    """Put a text between the two marks of that name in a page."""
+    page = path.read_text()
+    marks = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, rest = page.split(marks[0])
+    _, after = rest.split(marks[1])
+    path.write_text(f"{before}{marks[0]}\n{text}\n\n{marks[1]}{after}")
+
+
+def machine() -> str:
+    [model, *_] = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) or ["?"]
+    import torch
+
+    return (
+        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}; medians of {ROUNDS} rounds"
+    )
+
+
+def main() -> None:
+    parts = {"linear": linear, "pipeline": pipeline, "growth": growth}
+    if MNIST.is_dir():
+        parts["convolutions"] = convolutions
+    else:
+        print("no MNIST in ../shared/mnist or MNIST_MIRROR: no convolutions", file=sys.stderr)
+    chosen = sys.argv[1:] or list(parts)
+    targets, tables = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen:
+            tables[name], found = parts[name](Path(folder))
+            targets += found
+    header = ["target", "", "median (least to most)", ""]
+    tables["targets"] = markdown(header, [target.row() for target in targets])
+    for name, table in tables.items():
+        print(f"\n{name}\n\n{table}")
+    if chosen == list(parts):  # never a page of figures from different days
+        for name, table in tables.items():
+            replace(ROOT / "benchmarks/README.md", name, f"{table}\n\n{machine()}.")
+        replace(ROOT / "README.md", "linear", f"{tables['linear']}\n\n{machine()}.")
+
+
+if __name__ == "__main__":
+    main()

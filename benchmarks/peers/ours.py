@@ -1,0 +1,36 @@
+"""The loop of `stages.train`, with the precision that is given."""
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import work
+
+from stages.params import load
+from stages.params.train import Train
+from stages.train import DATA, begin, keep_freed_memory, read, train_epoch
+
+changes = {
+    "model": work.MODEL,
+    "width": work.WIDTH if work.MODEL == "cnn" else 0,
+    "epochs": work.EPOCHS,
+    "precision": sys.argv[3],
+    "log_every": 10**9,  # the accuracies after each epoch, and no row between
+}
+params = load(Train, "train").model_copy(update=changes)
+keep_freed_memory()
+train, val = read(DATA["train"]), read(DATA["val"])
+
+
+def loop() -> tuple[float, float]:
+    state = begin(params)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for _ in range(work.EPOCHS):
+            train_epoch(state, train, val, params)
+    return state.last.train_accuracy, state.last.val_accuracy
+
+
+work.timed(loop)
