@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Project
+from trainings import USUAL
 
 from stages import train
 from stages.errors import InputError
@@ -30,26 +31,8 @@ from stages.train import Split, State, batches, begin, generator, train_epoch
 
 
 def params(**changes: object) -> Train:
-    values = {
-        "model": "linear",
-        "width": 0,
-        "precision": "exact",
-        "augment": "none",
-        "loss": "cross_entropy",
-        "label_smoothing": 0.0,
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "schedule": "constant",
-        "momentum": 0.0,
-        "nesterov": False,
-        "weight_decay": 0.0,
-        "batch_size": 64,
-        "drop_last": False,
-        "epochs": 2,
-        "seed": 0,
-        "replicas": 1,
-        "log_every": 10,
-    }
+    rest = {"lr": 0.1, "batch_size": 64, "drop_last": False, "epochs": 2, "log_every": 10}
+    values = {**USUAL, **rest, "precision": "exact"}
     return Train.model_validate(values | changes)
 
 
