@@ -12,8 +12,8 @@ power of two, chosen such that everything that follows is exact:
     p + q + bitlength(K) <= 53, that is a float64: no operation rounds, whether the compiler
     fuses it or not and in whatever order it comes.
 
-For a sum alone, the same holds with q = 0. What is left, + - * / and comparisons entry by
-entry, has one correct result by IEEE 754; exp and log are made of these alone, and a
+For a sum alone, the same holds with q = 0. What is left, + - * /, square roots and comparisons
+entry by entry, has one correct result by IEEE 754; exp and log are made of these alone, and a
 convolution of matrix products. The models compute with 18 bits and more below the largest
 entry of an operand, where float32 has 24 below each; the accuracy is the same.
 
@@ -114,7 +114,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows, columns, divisor = on_grids(weight, x.T, x.shape[1])
-        ctx.bytes = x.dtype == torch.uint8
+        ctx.bytes = x.dtype == torch.uint8  # which on their grid are what they were
         ctx.save_for_backward(columns.T if ctx.bytes else x, weight)
         # In half the time of x @ weight.T.
         return (rows @ columns).div_(divisor).T + bias

@@ -73,3 +73,16 @@ def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
     loaded = set(project.run("python", "-c", script).stdout.split())
     assert "pydantic" in loaded
     assert loaded & set(unwanted.split()) == set()
+
+
+def test_only_a_stage_does_without_the_garbage_collector_and_only_to_import(
+    project: Project,
+) -> None:
+    project.run("python", "-c", "import gc, stages.models; assert gc.isenabled()")
+    script = (
+        "import gc, sys; sys.argv[0] = '-m'; import stages; assert not gc.isenabled()\n"
+        "from stages.errors import run; run(lambda: print(gc.isenabled(), gc.get_freeze_count()))"
+    )
+    enabled, frozen = project.run("python", "-c", script).stdout.split()
+    assert enabled == "True"
+    assert int(frozen) > 1_000
