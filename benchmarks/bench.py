@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,14 +127,15 @@ def middle(values: list[float], places: int = 2) -> str:
     return f"{statistics.median(values):.{places}f}"
 
 
-def clone(folder: Path, changes: Mapping[str, str]) -> Path:
-    """Return a clone of the last commit in which params.yaml has other values."""
+def reproduced(folder: Path, changes: Mapping[str, str], stage: str = "evaluate") -> Path:
+    """Return a clone of the last commit, with other values in params.yaml, run up to a stage."""
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     params = (folder / "params.yaml").read_text()
     for name, value in changes.items():
         params, count = re.subn(rf"(?m)^(  {name}:) \S+", rf"\1 {value}", params)
         assert count == 1, name
     (folder / "params.yaml").write_text(params)
+    subprocess.run(["dvc", "repro", "--quiet", stage], cwd=folder, env=ENVIRONMENT, check=True)
     return folder
 
 
@@ -156,8 +159,7 @@ def peer(script: str, model: str, epochs: int, precision: str = "") -> list[str]
 
 def linear(folder: Path) -> tuple[str, list[Target]]:
     """The default training, softmax regression on 2,000 images, beside the others."""
-    one = clone(folder / "one", {"replicas": "1", "log_every": "32"})
-    subprocess.run(["dvc", "repro", "--quiet"], cwd=one, env=ENVIRONMENT, check=True)
+    one = reproduced(folder / "one", {"replicas": "1", "log_every": "32"})
     write_idx(one)
     stage, exact, float32 = "`python -m stages.train`", "our loop, exact", "our loop, float32"
     torch_alone = '`python -c "import torch"`'
@@ -203,8 +205,7 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
 
 def pipeline(folder: Path) -> tuple[str, list[Target]]:
     """Whole `dvc` commands, beside those of stages that do nothing."""
-    ours = clone(folder / "ours", {})
-    subprocess.run(["dvc", "repro", "--quiet"], cwd=ours, env=ENVIRONMENT, check=True)
+    ours = reproduced(folder / "ours", {})
     empty = folder / "empty"
     empty.mkdir()
     stages, before = "stages:\n", ""
@@ -265,8 +266,7 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
     """An epoch of the small CNN on all of MNIST but the 500 of val, in float32."""
     size = 59_500
     changes = {"dataset": "mnist", "train_size": str(size)}
-    mnist = clone(folder / "mnist", changes)
-    subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=mnist, env=ENVIRONMENT, check=True)
+    mnist = reproduced(folder / "mnist", changes, "prepare")
     write_idx(mnist)
     ours, torch_alone = "ours", '`python -c "import torch"`'
     runs = in_turn(
@@ -290,11 +290,12 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
 
 def growth(folder: Path) -> tuple[str, list[Target]]:
     """An epoch of the default model on ever more images, those of val a quarter as many."""
-    base = read_split(ROOT / "data/prepared/train.safetensors", PREPARED)
+    project = reproduced(folder / "growth", {}, "prepare")
+    base = read_split(project / "data/prepared/train.safetensors", PREPARED)
     sizes = {2_000: 30, 60_000: 1, 600_000: 1}  # epochs, so that none is over at once
     commands = {}
     for size in sizes:
-        project = clone(folder / f"growth{size}", {})
+        project = Path(shutil.copytree(project, folder / f"growth{size}"))
         for name, n in (("train", size), ("val", size // 4)):
             places = np.arange(n) % len(base["labels"])
             split = {key: values[places] for key, values in base.items()}
@@ -305,12 +306,11 @@ def growth(folder: Path) -> tuple[str, list[Target]]:
     commands["imports"] = (project, ["python", "-c", "import stages.train"])
     runs = in_turn(commands)
     imported = statistics.median(each.memory for each in runs.pop("imports"))
-    names = iter(runs)
     rows, found = [], {}
     for size, epochs in sizes.items():
         in_file = size * 1.25 * (784 + 1 + 4) / 1e6
         for precision in ("exact", "float32"):
-            of = runs[next(names)]
+            of = runs[f"{size:,} images, {precision}"]
             found[size, precision] = [1e6 * s / epochs / size for s in loop(of)]
             above = middle([each.memory - imported for each in of], 0)
             each_image = middle(found[size, precision])
@@ -345,11 +345,9 @@ def replace(path: Path, name: str, text: str) -> None:
 
 def machine() -> str:
     [model, *_] = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) or ["?"]
-    import torch
-
     return (
         f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"torch {torch.__version__}; medians of {ROUNDS} rounds"
+        f"torch {version('torch')}; medians of {ROUNDS} rounds"
     )
 
 
