@@ -190,16 +190,16 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
     floor = loop(runs["NumPy by hand: the floor"])
     return markdown(header, rows), [
         Target(
-            "`train`, exact, one replica / `import torch`",
+            "1. `train`, exact, one replica / `import torch`",
             ratios(cpu(runs[stage]), cpu(runs[torch_alone])),
             1.2,
         ),
-        Target("loop in float32 / NumPy's", ratios(ours, floor), 3),
-        Target("tutorial's loop / ours", ratios(tutorial, ours), 1.7, at_least=True),
-        Target("DVC example's loop / ours", ratios(dvc, ours), 3, at_least=True),
-        Target("Lightning's loop / ours", ratios(lightning, ours), 4, at_least=True),
-        Target("pytorch/examples' loop / ours", ratios(examples, ours), 20, at_least=True),
-        Target("loop in exact / in float32", ratios(loop(runs[exact]), ours), 2.2),
+        Target("2. loop in float32 / NumPy's", ratios(ours, floor), 3),
+        Target("2. tutorial's loop / ours", ratios(tutorial, ours), 1.7, at_least=True),
+        Target("2. DVC example's loop / ours", ratios(dvc, ours), 3, at_least=True),
+        Target("2. Lightning's loop / ours", ratios(lightning, ours), 4, at_least=True),
+        Target("2. pytorch/examples' loop / ours", ratios(examples, ours), 20, at_least=True),
+        Target("2. loop in exact / in float32", ratios(loop(runs[exact]), ours), 2.2),
     ]
 
 
@@ -250,12 +250,12 @@ def pipeline(folder: Path) -> tuple[str, list[Target]]:
     rows = [[name, middle(cpu(of))] for name, of in (runs | short).items()]
     return markdown(["command", "CPU s"], rows), [
         Target(
-            "`dvc repro --force` / no-op and the stages' bare imports",
+            "3. `dvc repro --force` / no-op and the stages' bare imports",
             ratios(cpu(runs["`dvc repro --force`"]), floor),
             1.3,
         ),
         Target(
-            "no-op `dvc repro` / that of empty stages",
+            "3. no-op `dvc repro` / that of empty stages",
             ratios(cpu(short[no_op]), cpu(short[of_empty])),
             1.05,
         ),
@@ -283,8 +283,10 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
     best = max((speed[name] for name in WITH_CONVOLUTIONS), key=statistics.median)
     header = ["who", "images a CPU second", "peak memory above `import torch`, MB"]
     return markdown(header, rows), [
-        Target("CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True),
-        Target("CNN, MB above `import torch`", memory[ours], 400),
+        Target(
+            "4. CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True
+        ),
+        Target("4. CNN, MB above `import torch`", memory[ours], 400),
     ]
 
 
@@ -320,13 +322,13 @@ def growth(folder: Path) -> tuple[str, list[Target]]:
     return markdown(header, rows), [
         *(
             Target(
-                f"{precision}: time of an image of 600,000 / of 2,000",
+                f"5. {precision}: time of an image of 600,000 / of 2,000",
                 ratios(found[600_000, precision], found[2_000, precision]),
                 1.2,
             )
             for precision in ("exact", "float32")
         ),
-        Target("600,000 images: memory above the imports / files", memory, 1.25),
+        Target("5. 600,000 images: memory above the imports / files", memory, 1.25),
     ]
 
 
@@ -352,10 +354,14 @@ def machine() -> str:
 
 
 def main() -> None:
-    parts = {"linear": linear, "pipeline": pipeline, "growth": growth}
-    if MNIST.is_dir():
-        parts["convolutions"] = convolutions
-    else:
+    parts = {
+        "linear": linear,
+        "pipeline": pipeline,
+        "convolutions": convolutions,
+        "growth": growth,
+    }
+    if not MNIST.is_dir():
+        del parts["convolutions"]
         print("no MNIST in ../shared/mnist or MNIST_MIRROR: no convolutions", file=sys.stderr)
     chosen = sys.argv[1:] or list(parts)
     targets, tables = [], {}
