@@ -1,9 +1,7 @@
 """Compare revisions: how much better is each than the first, and is that more than noise?
 
-A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
-
-    python -m tools.compare HEAD~1 HEAD
-    python -m tools.compare main workspace slower --md
+python -m tools.compare HEAD~1 HEAD
+python -m tools.compare main workspace slower --md
 """
 
 import argparse
@@ -20,6 +18,7 @@ from scipy import stats
 
 from stages.errors import InputError, run
 from tools.noise import Array, Difference, difference, holm, mcnemar, needed
+from tools.revisions import read_files
 
 PREDICTIONS = "metrics/predictions.csv"
 
@@ -47,34 +46,16 @@ class Comparison(NamedTuple):
 
 def read(name: str, split: str) -> Revision:
     """Return what a revision says of a split; raises `InputError` where it says nothing."""
-    from dvc.api import DVCFileSystem  # here, since it takes half a second to import
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
-    from dvc.scm import RevError
-    from ruamel.yaml import YAML
+    from ruamel.yaml import YAML, YAMLError
 
+    predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
     try:
-        Repo.find_root()
-        files = DVCFileSystem(".", rev=None if name == "workspace" else name)
-        table = pd.read_csv(io.StringIO(files.read_text(PREDICTIONS)))
-        params = YAML(typ="safe").load(files.read_text("params.yaml"))
-        lock = YAML(typ="safe").load(files.read_text("dvc.lock"))
-    except NotDvcRepoError:
-        raise InputError("no DVC project here; run this at the top of the project") from None
-    except RevError:
+        table = pd.read_csv(io.BytesIO(predictions))
+        params, lock = map(YAML(typ="safe").load, texts)
+    except (ValueError, YAMLError) as error:
         raise InputError(
-            f"{name}: no commit, branch, tag or experiment is called so; "
-            "`git log --oneline` and `dvc exp list --all-commits` show what there is"
-        ) from None
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{name}: {error.filename or PREDICTIONS} is not there; "
-            "`dvc pull` brings what was shared, and `dvc repro` makes it"
-        ) from None
-    except (DvcException, OSError, ValueError) as error:
-        raise InputError(
-            f"{name}: cannot be read ({' '.join(str(error).split())}); "
-            "`dvc repro` there makes its results again"
+            f"{name}: its results cannot be read ({' '.join(str(error).split())}); "
+            "`dvc repro` there makes them again"
         ) from None
     wanted = {"split", "index", "label", "predicted"}
     if not wanted <= set(table):

@@ -1,0 +1,40 @@
+"""What a revision has in its files.
+
+A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
+"""
+
+from stages.errors import InputError
+
+
+def read_files(revision: str, *paths: str) -> list[bytes]:
+    """Return the contents of files that git or DVC keeps; raises `InputError` if one is missing."""
+    from dvc.api import DVCFileSystem  # here, since it takes half a second to import
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.scm import RevError
+
+    path = ""
+    try:
+        Repo.find_root()
+        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
+        contents = []
+        for path in paths:
+            contents.append(files.read_bytes(path))
+        return contents
+    except NotDvcRepoError:
+        raise InputError("no DVC project here; run this at the top of the project") from None
+    except RevError:
+        raise InputError(
+            f"{revision}: no commit, branch, tag or experiment is called so; "
+            "`git log --oneline` and `dvc exp list --all-commits` show what there is"
+        ) from None
+    except FileNotFoundError:
+        raise InputError(
+            f"{revision}: {path} is not there; "
+            "`dvc pull` brings what was shared, and `dvc repro` makes it"
+        ) from None
+    except (DvcException, OSError, ValueError) as error:
+        raise InputError(
+            f"{revision}: {path} cannot be read ({' '.join(str(error).split())}); "
+            "`dvc repro` there makes its results again"
+        ) from None
