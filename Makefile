@@ -7,7 +7,7 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro recipe compare test lint bench same-bits arm64 lock
+.PHONY: help repro recipe compare report test lint bench same-bits arm64 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=
 
 compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
 	python -m tools.compare "$(or $(A),HEAD~1)" "$(or $(B),HEAD)"
+
+report: .venv/installed  ## show runs on a page, report.html: make report REVS="HEAD~1 HEAD"
+	python -m tools.report $(REVS)
 
 test: lint  ## check the code and run all tests
 	python -m pytest -n auto
@@ -52,4 +55,5 @@ lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check $(UV)
 	uv pip sync --system-certs --compile-bytecode requirements.txt
+	python -m tools.plots_page
 	@touch $@

@@ -46,7 +46,8 @@ class Comparison(NamedTuple):
 
 def read(name: str, split: str) -> Revision:
     """Return what a revision says of a split; raises `InputError` where it says nothing."""
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
     try:

@@ -3,6 +3,8 @@
 A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
 """
 
+import subprocess
+
 from stages.errors import InputError
 
 
@@ -38,3 +40,15 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
             f"{revision}: {path} cannot be read ({' '.join(str(error).split())}); "
             "`dvc repro` there makes its results again"
         ) from None
+
+
+def commit(revision: str) -> str:
+    """Return the short hash and the subject of a revision's commit."""
+    from dvc.repo import Repo
+    from dvc.scm import resolve_rev
+
+    with Repo() as repo:
+        sha = resolve_rev(repo.scm, "HEAD" if revision == "workspace" else revision)
+    log = ["git", "log", "-1", "--format=%h %s", sha]
+    said = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
+    return f"not committed; after {said}" if revision == "workspace" else said
