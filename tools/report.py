@@ -219,6 +219,7 @@ def intervals(
     """Return a specification of points with intervals, a colour a revision and a facet a panel."""
     panels = list(dict.fromkeys(row["panel"] for row in rows))  # as they come: val before test
     y = {"type": "quantitative", "title": "right", "axis": {"format": "%"}}
+    y["scale"] = {"zero": False}
     tooltip = [{"field": name} for name in ("revision", "panel", "images")]
     tooltip += [{"field": name, "format": ".1%"} for name in ("share", "low", "high")]
     shared = encoding | {
