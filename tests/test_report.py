@@ -1,0 +1,348 @@
+"""The report in a real browser, Chromium, without a network."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Project
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from stages.models import predict, read_checkpoint
+from stages.tensors import PREPARED, read_split
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shown(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Show a file in the browser; nothing may be complained of, or fetched from elsewhere."""
+    complaints: list[str] = []
+    contexts = []
+
+    def show(path: Path, **options: Any) -> Page:
+        def heard(message: ConsoleMessage) -> None:
+            if message.type != "warning" or path.name == "report.html":  # of DVC's page they are
+                complaints.append(message.text)
+
+        def asked(request: Request) -> None:
+            if not request.url.startswith(("data:", path.parent.as_uri())):
+                complaints.append(request.url)
+
+        contexts.append(browser.new_context(offline=True, **options))
+        page = contexts[-1].new_page()
+        page.on("console", heard)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", asked)
+        page.goto(path.as_uri())
+        every = "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg.marks'))"
+        page.wait_for_function(every)
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def reported(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a worse experiment in its workspace, and a report."""
+    folder = tmp_path_factory.mktemp("reported") / "project"
+    project = Project(shutil.copytree(reproduced.path, folder))
+    project.run("dvc", "exp", "run", "-S", "train.lr=0.005")
+    project.run("python", "-m", "tools.report")
+    return project
+
+
+def tables(page: Page) -> list[list[list[str]]]:
+    """Return the cells of all tables of a page."""
+    cells = "[...row.cells].map(cell => cell.textContent)"
+    found: list[list[list[str]]] = page.evaluate(
+        f"[...document.querySelectorAll('table')].map(t => [...t.rows].map(row => {cells}))"
+    )
+    return found
+
+
+def test_everything_is_there(reported: Project, shown: Callable[..., Page]) -> None:
+    path = reported.path / "report.html"
+    assert path.stat().st_size < 5_000_000
+    page = shown(path)
+    titles = page.locator("h2").all_text_contents()
+    for title in ("Accuracy", "Training loss", "Confusion matrix", "Precision and recall"):
+        assert title in titles
+    plots = page.locator(".plot svg.marks")
+    assert plots.count() == 5
+    for plot in plots.all():
+        marks = plot.locator(".mark-symbol path, .mark-rect path, .mark-rule line, .mark-line path")
+        assert marks.count() >= 4
+        assert "NaN" not in plot.inner_html()
+    labels = page.locator('.plot [role="graphics-document"]').all()
+    assert [label.get_attribute("aria-label") for label in labels] == [
+        f"{title}: HEAD, workspace" for title in page.locator("#plots h2").all_text_contents()
+    ]
+    pictures = page.locator("img")
+    assert pictures.count() == 5  # the training digits are the same in both
+    for picture in pictures.all():
+        assert picture.evaluate("picture => picture.naturalWidth") > 200
+        assert picture.get_attribute("alt")
+
+
+def test_all_revisions_are_in_every_plot(reported: Project, shown: Callable[..., Page]) -> None:
+    page = shown(reported.path / "report.html")
+    for plot in page.locator(".plot").all():
+        text = plot.text_content() or ""
+        assert "HEAD" in text
+        assert "workspace" in text
+        assert text.index("HEAD") < text.index("workspace")
+
+
+def test_the_tables_have_the_figures_of_metrics(
+    reported: Project, shown: Callable[..., Page]
+) -> None:
+    cells = tables(shown(reported.path / "report.html"))
+    [figures] = [rows for rows in cells if rows[0][0] == "revision"]
+    committed = reported.run("git", "show", "HEAD:metrics/evaluate.json").stdout
+    current = (reported.path / "metrics/evaluate.json").read_text()
+    expected = []
+    for name, text in (("HEAD", committed), ("workspace", current)):
+        for split in ("val", "test"):
+            said = json.loads(text)[split]
+            accuracy, replicas = said["accuracy"], said["replicas"]
+            expected.append(
+                [
+                    name,
+                    split,
+                    f"{said['n']:,}",
+                    f"{100 * accuracy['value']:.2f}",
+                    f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
+                    str(replicas["n"]),
+                    f"{100 * replicas['mean']:.2f} ± {100 * replicas['sd']:.2f}",
+                    f"{100 * said['ensemble']:.2f}",
+                    f"{said['cross_entropy']:.4f}",
+                    f"{said['calibration_error']:.4f}",
+                ]
+            )
+    assert figures[1:] == expected
+    assert ["train.lr", "0.01", "0.005"] in [row for rows in cells for row in rows]
+    [ran] = [rows for rows in cells if rows[0] == ["", "HEAD", "workspace"]]
+    commit = reported.run("git", "log", "-1", "--format=%h").stdout.strip()
+    lock = (reported.path / "dvc.lock").read_text()
+    assert ran[1] == ["commit", f"{commit} start", f"not committed; after {commit} start"]
+    for row in ran:
+        if row[0].startswith("MD5"):
+            assert row[1] == row[2]
+            assert f"md5: {row[1]}" in lock
+
+
+def test_the_verdict_is_that_of_compare(reported: Project, shown: Callable[..., Page]) -> None:
+    said = reported.run("python", "-m", "tools.compare", "HEAD", "workspace").stdout
+    verdict = shown(reported.path / "report.html").locator(".verdict.worse")
+    assert verdict.text_content() == said.splitlines()[-1]
+
+
+def test_the_confusion_matrix_has_the_counts(reported: Project, shown: Callable[..., Page]) -> None:
+    page = shown(reported.path / "report.html")
+    plot = page.locator("section", has=page.locator("h2", has_text="Confusion matrix"))
+    counts = map(int, plot.locator(".mark-text.role-mark text").all_text_contents())
+    assert sum(counts) == 2 * (500 + 2_500)
+
+
+def test_the_intervals_are_wilsons(reported: Project, shown: Callable[..., Page]) -> None:
+    """Recall of the zeros on val, at HEAD: 46 of 50, and the closed form of its interval."""
+    page = shown(reported.path / "report.html")
+    rows = page.evaluate("specs.flatMap(spec => spec.data.values).filter(row => row.panel)")
+    [zeros] = [
+        row
+        for row in rows
+        if (row["revision"], row["panel"], row.get("digit")) == ("HEAD", "recall on val", 0)
+    ]
+    recall = json.loads(reported.run("git", "show", "HEAD:metrics/evaluate.json").stdout)
+    share = recall["val"]["recall"][0]
+    n, z = zeros["images"], 1.959964
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert n == 50
+    assert zeros["share"] == pytest.approx(share)
+    assert (zeros["low"], zeros["high"]) == pytest.approx((centre - spread, centre + spread))
+    reliable = [row for row in rows if "confidence" in row]
+    assert sum(row["images"] for row in reliable) == 2 * (500 + 2_500)
+
+
+def test_it_is_light_or_dark_and_fits_a_telephone(
+    reported: Project, shown: Callable[..., Page]
+) -> None:
+    path = reported.path / "report.html"
+    brightness = {}
+    telephone = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
+    for scheme in ("light", "dark"):
+        page = shown(path, color_scheme=scheme, **telephone)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for name in ("background-color", "color"):
+            colour = page.locator("body").evaluate(f"body => getComputedStyle(body)['{name}']")
+            brightness[scheme, name] = sum(map(int, colour[4:-1].split(",")))
+        axis = page.locator(".plot svg .role-axis-label text").first
+        colour = axis.get_attribute("fill") or ""
+        brightness[scheme, "axis"] = sum(bytes.fromhex(colour[1:]))
+    assert brightness["light", "background-color"] > 2 * brightness["light", "color"]
+    assert brightness["dark", "color"] > 2 * brightness["dark", "background-color"]
+    assert brightness["dark", "axis"] > brightness["light", "axis"]
+
+
+def test_the_same_results_give_the_same_page(reported: Project, tmp_path: Path) -> None:
+    reported.run("python", "-m", "tools.report", "--output", str(tmp_path / "again.html"))
+    assert (tmp_path / "again.html").read_bytes() == (reported.path / "report.html").read_bytes()
+
+
+def circle(steps: int = 40) -> list[tuple[float, float]]:
+    angles = [2 * math.pi * step / steps for step in range(steps + 1)]
+    return [(140 + 65 * math.sin(angle), 140 - 95 * math.cos(angle)) for angle in angles]
+
+
+def line(steps: int = 10) -> list[tuple[float, float]]:
+    return [(150 - 2 * step, 40 + 20 * step) for step in range(steps + 1)]
+
+
+@pytest.mark.parametrize(("strokes", "digit"), [(circle(), "0"), (line(), "1")])
+@pytest.mark.parametrize("finger", [False, True])
+def test_a_drawn_digit_is_known(
+    reported: Project,
+    shown: Callable[..., Page],
+    strokes: list[tuple[float, float]],
+    digit: str,
+    finger: bool,
+) -> None:
+    page = shown(reported.path / "report.html", has_touch=finger)
+    paper = page.locator("#paper")
+    paper.scroll_into_view_if_needed()
+    box = paper.bounding_box()
+    assert box
+    points = [(box["x"] + x, box["y"] + y) for x, y in strokes]
+    if finger:
+        touch = page.context.new_cdp_session(page)
+        for number, (x, y) in enumerate(points):
+            kind = "touchMove" if number else "touchStart"
+            at = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
+            touch.send("Input.dispatchTouchEvent", at)
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    else:
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for point in points[1:]:
+            page.mouse.move(*point)
+        page.mouse.up()
+    shares = [float(text[:-2]) for text in page.locator("#bars td:last-child").all_text_contents()]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert shares[int(digit)] == max(shares)
+    assert (page.locator("#answer").text_content() or "").startswith(f"{digit}, ")
+    pixels = "document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data"
+    seen = page.evaluate(f"Array.from({pixels})")
+    image = np.array(seen).reshape(28, 28, 4)[..., 0]
+    rows, columns = (np.flatnonzero(image.any(axis)) for axis in (1, 0))
+    assert max(np.ptp(rows), np.ptp(columns)) == 19
+    assert np.abs((np.arange(28) @ image.sum(1)) / image.sum() - 14) <= 0.51
+    page.locator("#clear").click()
+    assert set(page.locator("#bars td:last-child").all_text_contents()) == {"–"}  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    "settings", ["", "model=mlp width=32", "model=cnn width=4 precision=float32"]
+)
+def test_the_page_computes_the_logits_of_torch(
+    project: Project, shown: Callable[..., Page], settings: str
+) -> None:
+    for setting in f"{settings} epochs=1 replicas=1".split():
+        name, _, value = setting.partition("=")
+        project.run("sed", "-i", f"s/^  {name}: [a-z0-9]*/  {name}: {value}/", "params.yaml")
+    project.run("dvc", "repro")
+    project.run("python", "-m", "tools.report", "workspace")
+    images = read_split(project.path / "data/prepared/test.safetensors", PREPARED)["images"][:100]
+    model = read_checkpoint(project.path / "data/checkpoints/model.safetensors")
+    expected = predict(model, torch.from_numpy(images)).numpy()
+    page = shown(project.path / "report.html")
+    found = page.evaluate("images => images.map(logits)", images.reshape(100, -1).tolist())
+    assert np.abs(np.array(found) - expected).max() < 1e-4
+
+
+def test_a_page_without_a_model_says_why(project: Project, shown: Callable[..., Page]) -> None:
+    def said() -> str:
+        project.run("python", "-m", "tools.report", "workspace")
+        return shown(project.path / "report.html").locator("#draw").text_content() or ""
+
+    project.edit("params.yaml", "dataset: mnist-5k", "dataset: kmnist")
+    assert "knows kmnist, not digits" in said()
+    project.run("git", "checkout", "-q", "params.yaml")
+    (project.path / "data/checkpoints/model.safetensors").unlink()
+    shutil.rmtree(project.path / ".dvc/cache/files")
+    assert "data/checkpoints/model.safetensors is not there; `dvc pull`" in said()
+    (project.path / "data/checkpoints/model.safetensors").write_bytes(bytes(3_000_000))
+    assert "3,000,000 bytes, too many" in said()
+
+
+def test_by_default_it_shows_what_differs(project: Project) -> None:
+    assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD\n"
+    project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
+    assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD, workspace\n"
+    assert (
+        project.run("make", "-s", "-o", ".venv/installed", "report", "REVS=HEAD").stdout
+        == "report.html: HEAD\n"
+    )
+    assert "report.html" not in project.status()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "nonsense: no commit, branch, tag or experiment is called so"),
+        (["empty"], "empty: metrics/evaluate.json is not there"),
+        (["older"], "older: its results are not as this version has them (KeyError('ensemble'))"),
+        (["HEAD", "--output", "README.md/report.html"], "README.md/report.html: cannot be written"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(
+    reported: Project, arguments: list[str], message: str
+) -> None:
+    if not reported.run("git", "tag", "--list", "older").stdout:
+        reported.run("git", "stash", "-q")
+        for name, command in (
+            ("empty", "git rm -q metrics/evaluate.json"),
+            ("older", "sed -i s/ensemble/together/ metrics/evaluate.json"),
+        ):
+            reported.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")
+            reported.run("git", "reset", "-q", "--hard", "HEAD~1")
+        reported.run("git", "stash", "pop", "-q")
+    done = reported.run("python", "-m", "tools.report", *arguments, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_dvcs_own_page_needs_no_network_either(
+    project: Project, shown: Callable[..., Page]
+) -> None:
+    project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
+    project.run("python", "-m", "tools.plots_page")
+    for command in ("show", "diff"):
+        project.run("dvc", "plots", command)
+        page = shown(project.path / "dvc_plots/index.html")
+        page.wait_for_function("document.querySelectorAll('.vega-embed').length === 3")
+        for picture in page.locator("img").all():
+            assert picture.evaluate("picture => picture.naturalWidth") > 200
+    assert not project.run("git", "status", "--porcelain", "--", ".dvc").stdout
