@@ -1,27 +1,44 @@
-"""The README's own commands, in its own order, in a clone."""
+"""The commands of the README and of the pages in docs/, in their own order, in a clone."""
 
+import json
 import re
 from pathlib import Path
 
+import pytest
 from conftest import MNIST, ROOT, Project
 
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+MADE_UP = (
+    "stages/NAME.py",
+    "stages/params/NAME.py",
+    "stages/params/disagree.py",
+    "stages/disagree.py",
+    "metrics/disagree.json",
+)
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of a page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    # `make repro` and `make test` are what runs this, and .venv is in the PATH already.
+    return [line for line in lines if line and not line.startswith(("make ", "source "))]
+
+
+def run(project: Project, command: str, storage: Path) -> None:
+    if "/path/to/mnist" in command and not MNIST.is_dir():
+        return
+    command = command.replace("/path/to/mnist", str(MNIST))
+    command = command.replace("/path/to/a/shared/folder", str(storage))
+    assert "ERROR" not in project.run("bash", "-euc", command).stderr
 
 
 def test_its_commands_work(project: Project, tmp_path: Path) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
-    # `make repro` and `make test` are what runs this, and .venv is in the PATH already.
-    commands = [line for line in lines if not line.startswith(("make ", "source "))]
-    assert len(commands) >= 8
-    (tmp_path / "storage").mkdir()
-    for command in commands:
-        command = command.replace("/path/to/a/shared/folder", str(tmp_path / "storage"))
-        if "/path/to/mnist" in command and not MNIST.is_dir():
-            continue
-        command = command.replace("/path/to/mnist", str(MNIST))
-        done = project.run("bash", "-euc", command)
-        assert "ERROR" not in done.stderr
+    said = commands(README)
+    assert len(said) >= 8
+    for command in said:
+        run(project, command, tmp_path)
         if command.startswith("git checkout"):
             assert project.status() == ""
             assert project.ran("repro") == []
@@ -31,7 +48,6 @@ def test_its_commands_work(project: Project, tmp_path: Path) -> None:
             project.run("bash", "-euc", command)
             assert project.status() == ""
             assert project.ran("repro") == []
-    assert list((tmp_path / "storage").iterdir())
 
 
 def test_what_one_may_want_works(project: Project) -> None:
@@ -53,8 +69,68 @@ def test_its_python_works(project: Project) -> None:
     assert len(re.findall(r"\d", project.run("python", "-c", script).stdout)) == 42
 
 
-def test_its_pictures_and_files_exist() -> None:
-    for name in re.findall(r"\]\((?!http)(\S+?)\)", README):
-        assert (ROOT / name).exists(), name
-    for name in re.findall(r"`(stages/\w+\.py|metrics/\S+\.\w+)`", README):
-        assert name == "stages/NAME.py" or (ROOT / name).exists(), name
+def test_its_picture_of_a_seven_is_known(reproduced: Project) -> None:
+    out = reproduced.run("python", "-m", "tools.predict", "docs/seven.png").stdout
+    assert out.startswith("7, with a confidence of ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_the_pages_work(page: Path, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "storage").mkdir()
+    for command in commands(page.read_text()):
+        run(project, command, tmp_path / "storage")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_what_a_page_points_at_exists(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
+        assert (page.parent / name).exists(), name
+    for name in re.findall(r"`((?:stages|tests|tools|docs|metrics)/[\w/.]+\.\w+)`", text):
+        assert name in MADE_UP or (ROOT / name).exists(), name
+
+
+def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
+    text = (ROOT / "docs/stages.md").read_text()
+    for name, language, content in re.findall(
+        r"`([\w/.]+)`:\n\n```(\w+)\n(.*?)```", text, re.DOTALL
+    ):
+        path = project.path / name
+        if not path.exists():
+            path.write_text(content)
+        elif language == "yaml":
+            whole = path.read_text()
+            before, mark, after = whole.partition("\nplots:\n")
+            path.write_text(f"{before}\n{content}{mark}{after}")
+    project.edit(
+        "stages/check.py",
+        "    evaluate: Evaluate\n",
+        "    evaluate: Evaluate\n    disagree: Disagree\n",
+    )
+    project.edit(
+        "stages/check.py",
+        "from stages.params.evaluate",
+        "from stages.params.disagree import Disagree\nfrom stages.params.evaluate",
+    )
+    check = "      - stages/params/__init__.py\n"
+    path = project.path / "dvc.yaml"
+    path.write_text(
+        path.read_text().replace(check, f"{check}      - stages/params/disagree.py\n", 1)
+    )
+    assert project.ran("repro") == ["check", "disagree"]
+    said = json.loads((project.path / "metrics/disagree.json").read_text())
+    assert said["n"] == 500
+    assert 0 < said["disputed"] < 500
+    project.run("python", "-m", "pytest", "-q", "tests/test_dependencies.py", "-k", "depends")
+    project.edit("params.yaml", "at_least: 2 ", "at_least: 0 ")
+    assert "disagree.at_least" in project.run("dvc", "repro", ok=False).stderr
+
+
+def test_the_graph_is_dvcs(project: Project) -> None:
+    assert project.run("dvc", "dag", "--md").stdout.strip() in (ROOT / "docs/stages.md").read_text()
+
+
+def test_make_help_lists_every_target(project: Project) -> None:
+    listed = [line.split()[0] for line in project.run("make", "help").stdout.splitlines()]
+    [phony] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert listed == phony.split()
