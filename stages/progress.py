@@ -28,8 +28,9 @@ def key(**facts: Any) -> str:
     facts["torch"] = torch.__version__
     for name, module in sorted(sys.modules.items()):
         # A stage is called __main__ here.
-        if (name == "__main__" or name.split(".")[0] == "stages") and module.__file__:
-            facts[f"code of {name}"] = Path(module.__file__).read_text(encoding="utf-8")
+        file = getattr(module, "__file__", None)  # __main__ has none in a worker of a sweep
+        if (name == "__main__" or name.split(".")[0] == "stages") and file:
+            facts[f"code of {name}"] = Path(file).read_text(encoding="utf-8")
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

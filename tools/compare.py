@@ -9,7 +9,6 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy import stats
 
 from stages.errors import InputError, run
 from tools.noise import Array, Difference, difference, holm, mcnemar, needed
-from tools.revisions import read_files
+from tools.revisions import flat, read_files
 
 PREDICTIONS = "metrics/predictions.csv"
 
@@ -79,15 +78,7 @@ def read(name: str, split: str) -> Revision:
             f"{name}: dvc.lock does not say which {path} it is of; `dvc repro` there says it"
         ) from None
     images = mine[["index", "label"]].to_numpy()
-    return Revision(name, images, correct, dict(_flat(params)), data)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return Revision(name, images, correct, dict(flat(params)), data)
 
 
 def same_images(first: Revision, other: Revision) -> bool:
@@ -195,6 +186,22 @@ def tables(first: Revision, others: list[Revision], found: list[Comparison]) -> 
         .rename_axis(f"against {first.name}")
         .reset_index(),
     ]
+
+
+def figures(found: dict[str, Any]) -> dict[str, str]:
+    """Return what `metrics/evaluate.json` has of a split as cells of a table."""
+    accuracy, replicas = found["accuracy"], found["replicas"]
+    spread = "" if replicas["sd"] is None else f" ± {100 * replicas['sd']:.2f}"
+    return {
+        "images": f"{found['n']:,}",
+        "accuracy %": f"{100 * accuracy['value']:.2f}",
+        "95 % CI": f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
+        "seeds": str(replicas["n"]),
+        "mean ± sd %": f"{100 * replicas['mean']:.2f}{spread}",
+        "together %": f"{100 * found['ensemble']:.2f}",
+        "cross-entropy": f"{found['cross_entropy']:.4f}",
+        "calibration error": f"{found['calibration_error']:.4f}",
+    }
 
 
 def words(found: list[Comparison], split: str) -> list[str]:

@@ -13,7 +13,6 @@ import base64
 import io
 import itertools
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -30,9 +29,9 @@ from scipy import stats
 from stages.errors import InputError, run
 from stages.files import write
 from stages.tensors import read_about
-from tools.compare import PREDICTIONS, Comparison, Revision, compare, read, tables
+from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
-from tools.revisions import commit, read_files
+from tools.revisions import commit, pinned, read_files
 
 HERE = Path(__file__).parent
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -79,7 +78,7 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
     name = revision.name
     files = "metrics/evaluate.json", "metrics/prepare.json", "dvc.lock", "requirements.txt"
     evaluated, prepared, lock, requirements = read_files(name, *files)
-    pinned = dict(re.findall(r"^([\w.-]+)==([\w.]+)", requirements.decode(), re.MULTILINE))
+    versions = pinned(requirements.decode())
     try:
         images = [f"{facts['n']:,} {split}" for split, facts in json.loads(prepared).items()]
         outs = YAML(typ="safe").load(lock)["stages"]["prepare"]["outs"]
@@ -88,10 +87,10 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
             "data set": revision.params["fetch.dataset"],
             "images": ", ".join(images),
             **{f"MD5 of {out['path']}": out["md5"] for out in outs if "data/" in out["path"]},
-            "packages": ", ".join(f"{package} {pinned[package]}" for package in PACKAGES),
+            "packages": ", ".join(f"{package} {versions[package]}" for package in PACKAGES),
         }
         rows = [
-            {"revision": name, "split": split, **row(found)}
+            {"revision": name, "split": split, **figures(found)}
             for split, found in sorted(json.loads(evaluated).items(), reverse=True)  # val, test
         ]
     except (KeyError, TypeError, ValueError) as error:
@@ -100,21 +99,6 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
             "`dvc repro` there makes them again, or compare with `python -m tools.compare`"
         ) from None
     return facts, rows
-
-
-def row(found: dict[str, Any]) -> dict[str, str]:
-    accuracy, replicas = found["accuracy"], found["replicas"]
-    spread = "" if replicas["sd"] is None else f" ± {100 * replicas['sd']:.2f}"
-    return {
-        "images": f"{found['n']:,}",
-        "accuracy %": f"{100 * accuracy['value']:.2f}",
-        "95 % CI": f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
-        "seeds": str(replicas["n"]),
-        "mean ± sd %": f"{100 * replicas['mean']:.2f}{spread}",
-        "together %": f"{100 * found['ensemble']:.2f}",
-        "cross-entropy": f"{found['cross_entropy']:.4f}",
-        "calibration error": f"{found['calibration_error']:.4f}",
-    }
 
 
 def of_dvc(names: list[str], folder: Path) -> tuple[list[Plot], dict[str, list[Picture]]]:

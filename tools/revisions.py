@@ -3,7 +3,10 @@
 A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
 """
 
+import re
 import subprocess
+from collections.abc import Iterator
+from typing import Any
 
 from stages.errors import InputError
 
@@ -52,3 +55,21 @@ def commit(revision: str) -> str:
     log = ["git", "log", "-1", "--format=%h %s", sha]
     said = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
     return f"not committed; after {said}" if revision == "workspace" else said
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested sections by their dotted names."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def pinned(requirements: str) -> dict[str, str]:
+    """Return the versions that a requirements.txt has for this Python, by the packages' names."""
+    from packaging.requirements import Requirement
+
+    lines = re.findall(r"^[\w.-]+==[^\\\n]+", requirements, re.MULTILINE)
+    found = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
+    return {one.name: str(one.specifier).removeprefix("==") for one in found}

@@ -1,0 +1,160 @@
+"""How long a sweep takes beside DVC's queue, and what the death of a worker costs.
+
+python benchmarks/sweep.py queue     # 100 points by the sweep, then by DVC's queue: 15 minutes
+python benchmarks/sweep.py killed    # 40 points on two hosts, one of which is killed: 2 minutes
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ruamel.yaml import YAML
+
+from benchmarks.bench import ENVIRONMENT, reproduced
+
+
+def run(folder: Path, *command: str) -> str:
+    return subprocess.check_output(command, cwd=folder, env=ENVIRONMENT, text=True)
+
+
+def settings(count: int) -> str:
+    return "train.lr=" + ",".join(f"{(50 + number) / 10_000:g}" for number in range(count))
+
+
+def sweep(folder: Path, count: int, *options: str) -> list[str]:
+    arguments = ["-S", settings(count), "--promote=0", *options]
+    return [sys.executable, "-m", "tools.sweep", *arguments]
+
+
+def of_sweep(folder: Path) -> dict[float, str]:
+    """Return the MD5 of the model at each learning rate of a sweep; each has to be there once."""
+    rows = [json.loads(line) for line in (folder / "sweeps/points.jsonl").read_text().splitlines()]
+    found = {float(row["overrides"][0].partition("=")[2]): row["md5"]["model"] for row in rows}
+    assert len(found) == len(rows), "a point was computed twice"
+    return found
+
+
+def of_queue(folder: Path) -> dict[float, str]:
+    """Return the MD5 of the model at each learning rate of all experiments."""
+    found = {}
+    for commit in run(folder, "dvc", "exp", "list", "--sha-only").split():
+        lock = YAML(typ="safe", pure=True).load(run(folder, "git", "show", f"{commit}:dvc.lock"))
+        train = lock["stages"]["train"]
+        found[train["params"]["params.yaml"]["train"]["lr"]] = train["outs"][0]["md5"]
+    return found
+
+
+@contextlib.contextmanager
+def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Yield the address of a Dask cluster and its two workers, which have folders of their own.
+
+    What they have in common with `project` is a bare git repository and a folder as DVC remote.
+    """
+    run(project, "git", "init", "--quiet", "--bare", str(folder / "git"))
+    run(project, "git", "config", "remote.origin.url", str(folder / "git"))
+    run(project, "git", "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+    run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
+    run(project, "git", "commit", "--quiet", "--all", "--message", "A place to share results")
+    run(project, "git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    run(project, "dvc", "push", "--quiet")
+    started = []
+
+    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        host = folder / name
+        host.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=host,
+            env={**ENVIRONMENT, "HOME": str(host), "TMPDIR": str(host)},
+            stderr=(host / "log").open("w"),
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    try:
+        about = folder / "scheduler.json"
+        start("scheduler", "scheduler", "--port=0", "--no-dashboard", f"--scheduler-file={about}")
+        while not about.exists():
+            time.sleep(0.1)
+        address = json.loads(about.read_text())["address"]
+        options = "--nthreads=1", "--no-dashboard"
+        yield address, [start(name, "worker", address, *options) for name in ("one", "two")]
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def kill_midway(project: Path, worker: subprocess.Popen[bytes], points: int) -> None:
+    """Kill a worker in the middle of a point, when so many have arrived."""
+    file = project / "sweeps/points.jsonl"
+    while not file.exists() or file.read_bytes().count(b"\n") < points:
+        time.sleep(0.1)
+    time.sleep(0.3)
+    os.killpg(worker.pid, signal.SIGKILL)
+
+
+def queue(folder: Path) -> None:
+    count = 100
+    ours, theirs = (reproduced(folder / name, {}) for name in ("ours", "theirs"))
+    start = time.monotonic()
+    run(ours, *sweep(ours, count))
+    middle = time.monotonic()
+    run(theirs, "dvc", "exp", "run", "--queue", "-S", settings(count))
+    run(theirs, "dvc", "queue", "start", "-j", "2")
+    while any(word in run(theirs, "dvc", "queue", "status") for word in ("Queued", "Running")):
+        time.sleep(5)
+    end = time.monotonic()
+    found, expected = of_sweep(ours), of_queue(theirs)
+    same = sum(found[lr] == md5 for lr, md5 in expected.items())
+    print(
+        f"{count} points: sweep {middle - start:.0f} s, queue with 2 workers {end - middle:.0f} s, "
+        f"ratio {(middle - start) / (end - middle):.3f}; {same} of {len(expected)} models the same"
+    )
+
+
+def killed(folder: Path) -> None:
+    count = 40
+    local = reproduced(folder / "local", {})
+    start = time.monotonic()
+    run(local, *sweep(local, count))
+    alone = time.monotonic() - start
+    for deaths in (0, 1):
+        place = folder / f"hosts{deaths}"
+        place.mkdir()
+        project = reproduced(place / "project", {})
+        with hosts(project, place) as (address, workers):
+            start = time.monotonic()
+            process = subprocess.Popen(
+                sweep(project, count, "--scheduler", address), cwd=project, env=ENVIRONMENT
+            )
+            if deaths:
+                kill_midway(project, workers[0], 10)
+            assert process.wait() == 0
+            seconds = time.monotonic() - start
+        found = of_sweep(project)
+        same = sum(md5 == found[lr] for lr, md5 in of_sweep(local).items())
+        print(
+            f"{count} points on two hosts, {deaths} killed after 10: {seconds:.0f} s, "
+            f"{len(found)} rows, {same} models the same as on one host in {alone:.0f} s"
+        )
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        {"queue": queue, "killed": killed}[sys.argv[1]](Path(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""Train and score every point of a grid of parameters, on all cores or on a cluster.
+
+A setting is written as for `dvc exp run -S`, with Hydra's choices and ranges. Every point that is
+done is kept in `sweeps/points.jsonl` as it arrives: a sweep that was stopped goes on where it was,
+and no point is computed twice. At the end there are `sweeps/sweep.csv` and `sweeps/sweep.png`, and
+the best points become experiments of DVC's.
+
+    python -m tools.sweep -S 'train.lr=0.003,0.01,0.03' -S 'train.weight_decay=0,0.01'
+    python -m tools.sweep -S 'train.seed=range(0,100)' --scheduler tcp://somewhere:8786
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tqdm import tqdm
+
+from stages.errors import InputError, run
+from stages.files import write
+from tools import point
+from tools.point import Source
+from tools.revisions import flat, read_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+# Each worker imports this module, too: what takes long is imported where it is used.
+
+POINTS = Path("sweeps/points.jsonl")
+TABLE, PICTURE = Path("sweeps/sweep.csv"), Path("sweeps/sweep.png")
+TRIES = 3  # of a point that fails
+SHOWN = 20  # points in the table on the terminal
+
+
+class Point(NamedTuple):
+    overrides: list[str]  # as -S takes them
+    params: str  # the content of params.yaml
+    key: str  # a hash of all that decides the result
+
+    @property
+    def name(self) -> str:
+        return f"sweep-{self.key[:8]}"
+
+
+def grid(settings: list[str]) -> list[Point]:
+    """Return the points of a grid; raises `InputError` with all that is wrong with any of them."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+    from hydra.errors import HydraException
+
+    from stages.check import Params
+    from stages.params import load
+
+    if changed := git("status", "--porcelain", "--", "stages", "requirements.txt"):
+        raise InputError(f"not committed, so that no worker has it: {changed}; commit it first")
+    code = git("rev-parse", "HEAD:stages", "HEAD:requirements.txt")
+    try:
+        sweeps = get_hydra_sweeps({"params.yaml": settings})
+    except (DvcException, HydraException) as error:
+        raise InputError(f"-S: {str(error).splitlines()[0]}; see docs/sweeps.md") from None
+    base = Path("params.yaml").read_bytes()
+    points: dict[str, Point] = {}
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        file = Path("params.yaml")
+        for overrides in (sweep["params.yaml"] for sweep in sweeps):
+            file.write_bytes(base)
+            try:
+                apply_overrides(file, overrides)
+                params = load(Params).model_dump()
+            except DvcException as error:
+                problems.append(str(error.__cause__ or error).splitlines()[0])
+            except InputError as error:
+                problems += str(error).splitlines()
+            else:
+                facts = json.dumps([code, params], sort_keys=True)
+                key = hashlib.sha256(facts.encode()).hexdigest()
+                points[key] = Point(overrides, file.read_text(), key)
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
+    return list(points.values())
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise InputError(f"git {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def source(scheduler: str | None) -> Source:
+    """Return where workers get code and data: from here, or from the remotes of git and DVC."""
+    commit = git("rev-parse", "HEAD")
+    if scheduler is None:
+        from dvc.repo import Repo
+
+        with Repo() as repo:
+            return Source(str(Path.cwd()), commit, repo.cache.local.path)
+    if not git("branch", "--remotes", "--contains", commit):
+        raise InputError(f"no git remote has {commit[:9]}, so that no worker can; `git push` first")
+    return Source(git("remote", "get-url", "origin"), commit, None)
+
+
+def kept() -> dict[str, dict[str, Any]]:
+    """Return the rows of all points that were ever done, by their keys.
+
+    The last line is left out, and taken from the file, if it was cut off while it was written.
+    """
+    if not POINTS.exists():
+        return {}
+    *lines, last = POINTS.read_bytes().split(b"\n")
+    if last:
+        os.truncate(POINTS, POINTS.stat().st_size - len(last))
+    try:
+        rows = [json.loads(line) for line in lines]
+        return {row["key"]: row for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{POINTS}: not as a sweep writes it ({error}); move it away to begin anew"
+        ) from None
+
+
+@contextlib.contextmanager
+def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
+    """Yield a client of the cluster at an address, or of one on the cores of this machine."""
+    import cloudpickle
+    from distributed import Client, LocalCluster
+
+    cloudpickle.register_pickle_by_value(point)  # no worker needs to have it
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout=10)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--scheduler {scheduler}: cannot be reached ({error}); is it running?"
+            ) from None
+        with client:
+            yield client
+        return
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=folder,
+            silence_logs=logging.CRITICAL,  # a failure is told by us
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def computed(
+    points: list[Point], client: "Client", source: Source
+) -> Iterator[tuple[Point, dict[str, Any] | str]]:
+    """Yield each point as it is done, with its row, or with what its last failure said."""
+    from distributed import as_completed
+
+    futures = {
+        client.submit(point.compute, source, one.params, key=one.key, retries=TRIES - 1): one
+        for one in points
+    }
+    for future in as_completed(futures):
+        one = futures.pop(future)
+        if future.status == "finished":
+            yield one, {"key": one.key, "overrides": one.overrides, **future.result()}
+        else:
+            yield one, str(future.exception())
+
+
+def value(row: dict[str, Any], metric: str) -> float:
+    """Return a metric by its dotted name; raises `InputError` if there is none of that name."""
+    found: Any = row["metrics"]
+    for part in metric.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, int | float):
+        known = [name for name, of in flat(row["metrics"]) if isinstance(of, int | float)]
+        raise InputError(f"--metric {metric}: not a figure; there are {', '.join(known)}")
+    return found
+
+
+def table(points: list[Point], rows: dict[str, dict[str, Any]], metric: str) -> "pd.DataFrame":
+    """Return a table of points, in their order: what was set, and what came out."""
+    import pandas as pd
+
+    lines = []
+    for one in points:
+        row = rows[one.key]
+        settings = dict(override.split("=", 1) for override in one.overrides)
+        found = dict(flat({**row["metrics"], "md5": row["md5"]}))
+        lines.append(
+            {
+                "experiment": one.name,
+                **settings,
+                metric: found.pop(metric),
+                **{name: of for name, of in found.items() if not isinstance(of, list)},
+                "seconds": row["seconds"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def on_terminal(full: "pd.DataFrame", settings: int, metric: str) -> "pd.DataFrame":
+    """Return the first rows with what one looks at, as text; never the test."""
+    shown = full.iloc[:SHOWN, : settings + 2].copy()
+    of_val = "evaluate.val."
+    shown[metric] = shown[metric].map("{:.4f}".format)
+    shown["val %"] = (100 * full[f"{of_val}accuracy.value"]).map("{:.2f}".format)
+    low, high = (100 * full[f"{of_val}accuracy.{end}"] for end in ("low", "high"))
+    shown["95 % CI"] = low.map("{:.2f} to ".format) + high.map("{:.2f}".format)
+    shown["seeds"] = full[f"{of_val}replicas.n"].astype(str)
+    mean, sd = (100 * full[f"{of_val}replicas.{name}"].astype(float) for name in ("mean", "sd"))
+    shown["mean ± sd %"] = mean.map("{:.2f}".format) + sd.map(" ± {:.2f}".format)
+    return shown
+
+
+def picture(full: "pd.DataFrame", settings: list[str], metric: str) -> bytes:
+    """Return a PNG of the metric against each parameter, with a bar of one standard deviation."""
+    import pandas as pd
+    import vl_convert
+
+    places = {name: f"setting {number}" for number, name in enumerate(settings)}
+    rows = full[settings].rename(columns=places)
+    rows["value"] = full[metric]
+    if metric.endswith(".replicas.mean"):
+        sd = full[metric.removesuffix("mean") + "sd"].astype(float).fillna(0)
+        rows["low"], rows["high"] = rows["value"] - sd, rows["value"] + sd
+    panels = []
+    for name, place in places.items():
+        x: dict[str, Any] = {"field": place, "title": name, "type": "nominal"}
+        numbers = pd.to_numeric(full[name], errors="coerce")
+        if numbers.notna().all():
+            wide = numbers.min() > 0 and numbers.max() >= 10 * numbers.min()
+            scale = {"type": "log" if wide else "linear", "zero": False, "padding": 15}
+            x |= {"type": "quantitative", "scale": scale}
+            rows[place] = numbers
+        y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
+        dot = {"y": {**y, "field": "value"}}
+        layers = [{"mark": {"type": "point", "filled": True}, "encoding": dot}]
+        if "low" in rows:
+            ends = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+            layers.insert(0, {"mark": {"type": "rule", "opacity": 0.4}, "encoding": ends})
+        encoding = {"x": x}
+        if len(settings) == 2:
+            [other] = (other for other in settings if other != name)
+            encoding["color"] = {"field": places[other], "title": other, "type": "nominal"}
+        panels.append({"width": 300, "height": 250, "encoding": encoding, "layer": layers})
+    spec = {
+        "data": {"values": rows.to_dict("records")},
+        "hconcat": panels,
+        "resolve": {"scale": {"color": "independent"}},
+    }
+    png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
+    return png
+
+
+def promote(one: Point, row: dict[str, Any]) -> None:
+    """Make a point an experiment of DVC's; raises `InputError` if its bits are not the table's."""
+    from ruamel.yaml import YAML
+
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    names = subprocess.run([*dvc, "list", "--name-only"], capture_output=True, text=True).stdout
+    if one.name not in names.split():
+        changes = [argument for override in one.overrides for argument in ("-S", override)]
+        command = [*dvc, "run", "--temp", "--name", one.name, *changes]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise InputError(f"{one.name}: {' '.join(done.stderr.split()[-60:])}")
+    [lock] = read_files(one.name, "dvc.lock")
+    outs = YAML(typ="safe").load(lock)["stages"]["train"]["outs"]
+    found = {Path(out["path"]).stem: out["md5"] for out in outs}
+    if any(found[name] != md5 for name, md5 in row["md5"].items()):
+        raise InputError(
+            f"{one.name}: its checkpoints are not those of the table; with train.precision=float32 "
+            "another kind of CPU gives other bits, and with exact this should not be"
+        )
+
+
+def fill(
+    todo: list[Point],
+    rows: dict[str, dict[str, Any]],
+    scheduler: str | None,
+    workers: int,
+    rank: Callable[[dict[str, Any]], float],
+) -> int:
+    """Compute points, and keep their rows as they arrive; return how many failed."""
+    origin = source(scheduler)
+    best = math.inf
+    failed = 0
+    POINTS.parent.mkdir(exist_ok=True)
+    with (
+        POINTS.open("a") as file,
+        cluster(scheduler, min(workers, len(todo))) as client,
+        tqdm(total=len(todo), unit="point", disable=None) as bar,
+    ):
+        for one, row in computed(todo, client, origin):
+            if isinstance(row, str):
+                failed += 1
+                tqdm.write(f"{' '.join(one.overrides)}: failed {TRIES} times\n{row}", sys.stderr)
+            else:
+                file.write(f"{json.dumps(row)}\n")
+                file.flush()
+                rows[one.key] = row
+                best = min(best, rank(row))
+            bar.update()
+            running = min(len(todo) - bar.n, len(client.nthreads()))
+            bar.set_postfix_str(f"{running} running, {failed} failed, best {abs(best):.4f}")
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.sweep", description="Train and score a grid of parameters."
+    )
+    parser.add_argument(
+        "-S", "--set-param", action="append", required=True, metavar="NAME=VALUES", dest="settings"
+    )
+    parser.add_argument("--metric", default="evaluate.val.replicas.mean", help="(%(default)s)")
+    parser.add_argument("--lowest", action="store_true", help="the lowest is best, as of a loss")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="on this machine")
+    parser.add_argument("--promote", type=int, default=1, metavar="N", help="best ones for DVC")
+    parser.add_argument("--experiments", action="store_true", help="all of them for DVC")
+    asked = parser.parse_args()
+
+    def rank(row: dict[str, Any]) -> float:
+        return (1 if asked.lowest else -1) * value(row, asked.metric)
+
+    files = read_files("workspace", *(f"metrics/{stage}.json" for stage in point.MEASURED))
+    metrics = dict(zip(point.MEASURED, map(json.loads, files), strict=True))
+    rank({"metrics": metrics})  # there is such a metric
+    points = grid(asked.settings)
+    rows = kept()
+    todo = [one for one in points if one.key not in rows]
+    print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
+    failed = fill(todo, rows, asked.scheduler, asked.workers, rank) if todo else 0
+    done = sorted((one for one in points if one.key in rows), key=lambda one: rank(rows[one.key]))
+    if done:
+        from tools.compare import show
+
+        full = table(done, rows, asked.metric)
+        settings = list(full.columns[1 : list(full.columns).index(asked.metric)])
+        write(TABLE, full.to_csv(index=False).encode())
+        write(PICTURE, picture(full, settings, asked.metric))
+        show([on_terminal(full, len(settings), asked.metric)], [f"{TABLE} and {PICTURE} have all"])
+    for one in done[: None if asked.experiments else asked.promote]:
+        promote(one, rows[one.key])
+        print(f"{one.name} is an experiment of the same bits: dvc exp apply {one.name}")
+    if failed:
+        print(f"{failed} failed; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)
