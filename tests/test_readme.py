@@ -60,8 +60,7 @@ def test_what_one_may_want_works(project: Project) -> None:
     project.run("git", "commit", "-qam", "A lower learning rate")
     project.run("dvc", "exp", "run", "-f", "-n", "slower", "-S", "train.lr=0.006")
     for command in commands:
-        if command != "dvc queue start":  # it goes on in the background
-            project.run("bash", "-euc", command)
+        project.run("bash", "-euc", command)
 
 
 def test_its_python_works(project: Project) -> None:

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +65,6 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     assert lines[0]["train.lr"] == "0.03"
     best = lines[0]["experiment"]
     assert f"{best} is an experiment of the same bits" in said
-    lock = YAML(typ="safe").load(project.run("git", "show", f"refs/exps/{best}:dvc.lock", ok=False).stdout or "{}")
     project.run("dvc", "exp", "apply", best)
     metrics = json.loads((project.path / "metrics/evaluate.json").read_text())
     assert metrics["val"]["replicas"]["mean"] == means[0]
@@ -88,3 +84,115 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
         losses = [float(line["evaluate.val.cross_entropy"]) for line in csv.DictReader(table)]
     assert losses == sorted(losses)
     assert project.run("git", "status", "--porcelain", "sweeps").stdout == ""
+
+
+@needs_mnist
+def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) -> None:
+    """They have no network, so that all of MNIST can only come from the DVC remote."""
+    small(project)
+    project.edit("params.yaml", "dataset: mnist-5k", "dataset: mnist")
+    project.env["MNIST_MIRROR"] = str(MNIST)
+    project.run("dvc", "repro")
+    project.commit("All of MNIST")
+    local = Project(shutil.copytree(project.path, tmp_path / "local"))
+    del project.env["MNIST_MIRROR"]
+    with hosts(project.path, tmp_path) as (address, workers):
+        process = subprocess.Popen(
+            ["python", "-m", "tools.sweep", *SIX, "--scheduler", address, "--promote=0"],
+            cwd=project.path,
+            env=project.env,
+            stdout=subprocess.DEVNULL,
+        )
+        kill_midway(project.path, workers[0], 2)
+        assert process.wait() == 0
+        assert workers[1].poll() is None
+    sweep(local, *SIX, "--promote=0")
+    found, expected = ({row["key"]: row["md5"] for row in rows(one)} for one in (project, local))
+    assert len(rows(project)) == 6
+    assert found == expected
+
+
+def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
+    small(project)
+    arguments = ("-S", "train.lr=0.01,1e30,0.02", "--promote=0")
+    done = sweep(project, *arguments, ok=False)
+    assert done.returncode == 1
+    assert "train.lr=1e+30: failed 3 times\n" in done.stderr
+    assert "logits that are not finite; lower train.lr" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(rows(project)) == 2
+    again = sweep(project, *arguments, ok=False)
+    assert again.stdout.startswith("3 points, of which 2 are done\n")
+    assert len(rows(project)) == 2
+
+
+def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project) -> None:
+    small(project)
+    said = sweep(project, "-S", "train.lr=0.01,0.02", "--experiments").stdout
+    assert said.count("is an experiment of the same bits") == 2
+    names = project.run("dvc", "exp", "list", "--name-only").stdout.split()
+    assert len(names) == 2
+    assert project.status() == ""
+    # Once more it has nothing to do, and says the same.
+    assert sweep(project, "-S", "train.lr=0.01,0.02", "--experiments").stdout.endswith(
+        "\n".join(said.splitlines()[-2:]) + "\n"
+    )
+    path = project.path / "sweeps/points.jsonl"
+    best = rows(project)[0]["md5"]["model"]
+    path.write_text(path.read_text().replace(best, "0" * 32))
+    done = sweep(project, "-S", "train.lr=0.01,0.02", "--experiments", ok=False)
+    assert done.returncode == 2
+    assert "its checkpoints are not those of the table" in done.stderr
+
+
+def test_other_code_is_another_point(project: Project) -> None:
+    small(project)
+    sweep(project, "-S", "train.lr=0.01", "--promote=0")
+    with (project.path / "stages/optimizers.py").open("a") as file:
+        file.write("# Other code.\n")
+    done = sweep(project, "-S", "train.lr=0.01", ok=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "not committed, so that no worker has it: M stages/optimizers.py; commit it first\n"
+    )
+    project.commit("Other code")
+    said = sweep(project, "-S", "train.lr=0.01", "--promote=0").stdout
+    assert said.startswith("1 points, of which 0 are done\n")
+    first, second = rows(project)
+    assert first["key"] != second["key"]
+    assert first["md5"] == second["md5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-S", "train.lr=-1,0,0.01"], "params.yaml: train.lr: "),
+        (["-S", "train.lrate=0.01"], "Could not override 'train.lrate'"),
+        (["-S", "train.lr=["], "-S: no viable alternative"),
+        (["-S", "train.lr=interval(0,1)"], "-S: BasicSweeper does not support"),
+        (["-S", "train.model=linear,mlp"], "params.yaml: train.width: mlp needs one"),
+        (
+            ["-S", "train.lr=1", "--metric=evaluate.val.accuracy"],
+            "--metric evaluate.val.accuracy: ",
+        ),
+        (["-S", "train.lr=1", "--scheduler=tcp://127.0.0.1:1"], "no git remote has "),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_anything_runs(
+    reproduced: Project, arguments: list[str], message: str
+) -> None:
+    done = sweep(reproduced, *arguments, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1 + (arguments == ["-S", "train.lr=-1,0,0.01"])
+    assert not (reproduced.path / "sweeps").exists()
+
+
+def test_a_table_that_is_none_is_refused(project: Project) -> None:
+    (project.path / "sweeps").mkdir()
+    (project.path / "sweeps/points.jsonl").write_text("no table\n")
+    done = sweep(project, "-S", "train.lr=0.01", ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sweeps/points.jsonl: not as a sweep writes it")
+    assert (project.path / "sweeps/points.jsonl").read_text() == "no table\n"

@@ -39,14 +39,23 @@ if TYPE_CHECKING:
 
 POINTS = Path("sweeps/points.jsonl")
 TABLE, PICTURE = Path("sweeps/sweep.csv"), Path("sweeps/sweep.png")
+METRIC = "evaluate.val.replicas.mean"
 TRIES = 3  # of a point that fails
 SHOWN = 20  # points in the table on the terminal
+
+
+Row = dict[str, Any]  # what came out of a point, and its key
+Rows = dict[str, Row]  # by their keys
 
 
 class Point(NamedTuple):
     overrides: list[str]  # as -S takes them
     params: str  # the content of params.yaml
     key: str  # a hash of all that decides the result
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return dict(override.split("=", 1) for override in self.overrides)
 
     @property
     def name(self) -> str:
@@ -112,7 +121,7 @@ def source(scheduler: str | None) -> Source:
     return Source(git("remote", "get-url", "origin"), commit, None)
 
 
-def kept() -> dict[str, dict[str, Any]]:
+def kept() -> Rows:
     """Return the rows of all points that were ever done, by their keys.
 
     The last line is left out, and taken from the file, if it was cut off while it was written.
@@ -164,7 +173,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
 
 def computed(
     points: list[Point], client: "Client", source: Source
-) -> Iterator[tuple[Point, dict[str, Any] | str]]:
+) -> Iterator[tuple[Point, Row | str]]:
     """Yield each point as it is done, with its row, or with what its last failure said."""
     from distributed import as_completed
 
@@ -180,7 +189,7 @@ def computed(
             yield one, str(future.exception())
 
 
-def value(row: dict[str, Any], metric: str) -> float:
+def value(row: Row, metric: str) -> float:
     """Return a metric by its dotted name; raises `InputError` if there is none of that name."""
     found: Any = row["metrics"]
     for part in metric.split("."):
@@ -191,19 +200,18 @@ def value(row: dict[str, Any], metric: str) -> float:
     return found
 
 
-def table(points: list[Point], rows: dict[str, dict[str, Any]], metric: str) -> "pd.DataFrame":
+def table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
     """Return a table of points, in their order: what was set, and what came out."""
     import pandas as pd
 
     lines = []
     for one in points:
         row = rows[one.key]
-        settings = dict(override.split("=", 1) for override in one.overrides)
         found = dict(flat({**row["metrics"], "md5": row["md5"]}))
         lines.append(
             {
                 "experiment": one.name,
-                **settings,
+                **one.settings,
                 metric: found.pop(metric),
                 **{name: of for name, of in found.items() if not isinstance(of, list)},
                 "seconds": row["seconds"],
@@ -212,18 +220,22 @@ def table(points: list[Point], rows: dict[str, dict[str, Any]], metric: str) -> 
     return pd.DataFrame(lines)
 
 
-def on_terminal(full: "pd.DataFrame", settings: int, metric: str) -> "pd.DataFrame":
-    """Return the first rows with what one looks at, as text; never the test."""
-    shown = full.iloc[:SHOWN, : settings + 2].copy()
-    of_val = "evaluate.val."
-    shown[metric] = shown[metric].map("{:.4f}".format)
-    shown["val %"] = (100 * full[f"{of_val}accuracy.value"]).map("{:.2f}".format)
-    low, high = (100 * full[f"{of_val}accuracy.{end}"] for end in ("low", "high"))
-    shown["95 % CI"] = low.map("{:.2f} to ".format) + high.map("{:.2f}".format)
-    shown["seeds"] = full[f"{of_val}replicas.n"].astype(str)
-    mean, sd = (100 * full[f"{of_val}replicas.{name}"].astype(float) for name in ("mean", "sd"))
-    shown["mean ± sd %"] = mean.map("{:.2f}".format) + sd.map(" ± {:.2f}".format)
-    return shown
+def on_terminal(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
+    """Return the first points with what one looks at, as text; the test is not among it."""
+    import pandas as pd
+
+    from tools.compare import figures
+
+    lines = []
+    for one in points[:SHOWN]:
+        row = rows[one.key]
+        found = figures(row["metrics"]["evaluate"]["val"])
+        line = {"experiment": one.name, **one.settings}
+        if metric != METRIC:
+            line[metric] = f"{value(row, metric):.4f}"
+        line |= {name: found[name] for name in ("accuracy %", "95 % CI", "seeds", "mean ± sd %")}
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def picture(full: "pd.DataFrame", settings: list[str], metric: str) -> bytes:
@@ -266,7 +278,7 @@ def picture(full: "pd.DataFrame", settings: list[str], metric: str) -> bytes:
     return png
 
 
-def promote(one: Point, row: dict[str, Any]) -> None:
+def promote(one: Point, row: Row) -> None:
     """Make a point an experiment of DVC's; raises `InputError` if its bits are not the table's."""
     from ruamel.yaml import YAML
 
@@ -290,10 +302,10 @@ def promote(one: Point, row: dict[str, Any]) -> None:
 
 def fill(
     todo: list[Point],
-    rows: dict[str, dict[str, Any]],
+    rows: Rows,
     scheduler: str | None,
     workers: int,
-    rank: Callable[[dict[str, Any]], float],
+    rank: Callable[[Row], float],
 ) -> int:
     """Compute points, and keep their rows as they arrive; return how many failed."""
     origin = source(scheduler)
@@ -316,7 +328,8 @@ def fill(
                 best = min(best, rank(row))
             bar.update()
             running = min(len(todo) - bar.n, len(client.nthreads()))
-            bar.set_postfix_str(f"{running} running, {failed} failed, best {abs(best):.4f}")
+            found = "none yet" if best == math.inf else f"{abs(best):.4f}"
+            bar.set_postfix_str(f"{running} running, {failed} failed, best {found}")
     return failed
 
 
@@ -327,7 +340,7 @@ def main() -> None:
     parser.add_argument(
         "-S", "--set-param", action="append", required=True, metavar="NAME=VALUES", dest="settings"
     )
-    parser.add_argument("--metric", default="evaluate.val.replicas.mean", help="(%(default)s)")
+    parser.add_argument("--metric", default=METRIC, help="(%(default)s)")
     parser.add_argument("--lowest", action="store_true", help="the lowest is best, as of a loss")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="on this machine")
@@ -335,7 +348,7 @@ def main() -> None:
     parser.add_argument("--experiments", action="store_true", help="all of them for DVC")
     asked = parser.parse_args()
 
-    def rank(row: dict[str, Any]) -> float:
+    def rank(row: Row) -> float:
         return (1 if asked.lowest else -1) * value(row, asked.metric)
 
     files = read_files("workspace", *(f"metrics/{stage}.json" for stage in point.MEASURED))
@@ -351,10 +364,9 @@ def main() -> None:
         from tools.compare import show
 
         full = table(done, rows, asked.metric)
-        settings = list(full.columns[1 : list(full.columns).index(asked.metric)])
         write(TABLE, full.to_csv(index=False).encode())
-        write(PICTURE, picture(full, settings, asked.metric))
-        show([on_terminal(full, len(settings), asked.metric)], [f"{TABLE} and {PICTURE} have all"])
+        write(PICTURE, picture(full, list(done[0].settings), asked.metric))
+        show([on_terminal(done, rows, asked.metric)], [f"{TABLE} and {PICTURE} have all"])
     for one in done[: None if asked.experiments else asked.promote]:
         promote(one, rows[one.key])
         print(f"{one.name} is an experiment of the same bits: dvc exp apply {one.name}")
