@@ -17,31 +17,24 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 MEASURED = ("train", "evaluate")  # the stages whose metrics make a row
 
 
-class Source(NamedTuple):
-    """Where the code and the data of a sweep are."""
-
-    url: str  # of a git repository
-    commit: str
-    cache: str | None  # DVC's cache, where the worker has the same disk; else it asks the remote
-
-
-def compute(source: Source, params: str) -> dict[str, Any]:
+def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, Any]:
     """Return the metrics of a point, the MD5s of its checkpoints, and the seconds it took.
 
-    params: the content of params.yaml. Whatever goes wrong is raised with the last lines that
-    were printed.
+    url and commit say where the code is, in git; cache is DVC's, where the worker has the same
+    disk, and None where it asks the DVC remote; params is the content of params.yaml. Whatever
+    goes wrong is raised with the last lines that were printed.
     """
     from distributed import get_worker
 
     start = time.monotonic()
-    folder = Path(get_worker().local_directory, source.commit)
+    folder = Path(get_worker().local_directory, commit)
     if not folder.exists():
-        clone(source, folder)
+        clone(url, commit, cache, folder)
     os.chdir(folder)
     if sys.path[0] != str(folder):  # the modules are those of this commit, and of no other
         for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tools")]:
@@ -69,14 +62,14 @@ def compute(source: Source, params: str) -> dict[str, Any]:
     }
 
 
-def clone(source: Source, folder: Path) -> None:
+def clone(url: str, commit: str, cache: str | None, folder: Path) -> None:
     """Make a clone at the commit, with its data in DVC's reach."""
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
-    call("git", "clone", "--quiet", "--no-checkout", source.url, str(draft))
-    call("git", "-C", str(draft), "checkout", "--quiet", "--detach", source.commit)
-    if source.cache:
-        (draft / ".dvc/config.local").write_text(f"[cache]\n    dir = {source.cache}\n")
+    call("git", "clone", "--quiet", "--no-checkout", url, str(draft))
+    call("git", "-C", str(draft), "checkout", "--quiet", "--detach", commit)
+    if cache:
+        (draft / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
     draft.rename(folder)
 
 

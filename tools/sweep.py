@@ -28,7 +28,6 @@ from tqdm import tqdm
 from stages.errors import InputError, run
 from stages.files import write
 from tools import point
-from tools.point import Source
 from tools.revisions import flat, read_files
 
 if TYPE_CHECKING:
@@ -108,17 +107,17 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def source(scheduler: str | None) -> Source:
-    """Return where workers get code and data: from here, or from the remotes of git and DVC."""
+def source(scheduler: str | None) -> tuple[str, str, str | None]:
+    """Return what `tools.point.compute` wants: a place and commit in git, and DVC's cache or None."""
     commit = git("rev-parse", "HEAD")
     if scheduler is None:
         from dvc.repo import Repo
 
         with Repo() as repo:
-            return Source(str(Path.cwd()), commit, repo.cache.local.path)
+            return str(Path.cwd()), commit, repo.cache.local.path
     if not git("branch", "--remotes", "--contains", commit):
         raise InputError(f"no git remote has {commit[:9]}, so that no worker can; `git push` first")
-    return Source(git("remote", "get-url", "origin"), commit, None)
+    return git("remote", "get-url", "origin"), commit, None
 
 
 def kept() -> Rows:
@@ -146,7 +145,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
     import cloudpickle
     from distributed import Client, LocalCluster
 
-    cloudpickle.register_pickle_by_value(point)  # no worker needs to have it
+    cloudpickle.register_pickle_by_value(point)  # so that no worker needs to have it
     if scheduler:
         try:
             client = Client(scheduler, timeout=10)
@@ -172,15 +171,19 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
 
 
 def computed(
-    points: list[Point], client: "Client", source: Source
+    points: list[Point], client: "Client", source: tuple[str, str, str | None]
 ) -> Iterator[tuple[Point, Row | str]]:
     """Yield each point as it is done, with its row, or with what its last failure said."""
     from distributed import as_completed
 
-    futures = {
-        client.submit(point.compute, source, one.params, key=one.key, retries=TRIES - 1): one
-        for one in points
-    }
+    compute = point.compute
+
+    def task(params: str) -> Row:  # sent as it is, since it is a function within a function
+        return compute(*source, params)
+
+    params = [one.params for one in points]
+    submitted = client.map(task, params, key=[one.key for one in points], retries=TRIES - 1)
+    futures = dict(zip(submitted, points, strict=True))
     for future in as_completed(futures):
         one = futures.pop(future)
         if future.status == "finished":
