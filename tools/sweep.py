@@ -108,13 +108,13 @@ def git(*arguments: str) -> str:
 
 
 def source(scheduler: str | None) -> tuple[str, str, str | None]:
-    """Return what `tools.point.compute` wants: a place and commit in git, and DVC's cache or None."""
+    """Return for `tools.point.compute` the place and the commit in git, and DVC's cache or None."""
     commit = git("rev-parse", "HEAD")
     if scheduler is None:
         from dvc.repo import Repo
 
         with Repo() as repo:
-            return str(Path.cwd()), commit, repo.cache.local.path
+            return str(Path.cwd()), commit, repo.cache.local_cache_dir
     if not git("branch", "--remotes", "--contains", commit):
         raise InputError(f"no git remote has {commit[:9]}, so that no worker can; `git push` first")
     return git("remote", "get-url", "origin"), commit, None
