@@ -1,6 +1,6 @@
 """How long a sweep takes beside DVC's queue, and what the death of a worker costs.
 
-python benchmarks/sweep.py queue     # 100 points by the sweep, then by DVC's queue: 15 minutes
+python benchmarks/sweep.py queue     # 100 points by the sweep, then by DVC's queue: 20 minutes
 python benchmarks/sweep.py killed    # 40 points on two hosts, one of which is killed: 2 minutes
 """
 
@@ -30,7 +30,7 @@ def settings(count: int) -> str:
     return "train.lr=" + ",".join(f"{(50 + number) / 10_000:g}" for number in range(count))
 
 
-def sweep(folder: Path, count: int, *options: str) -> list[str]:
+def sweep(count: int, *options: str) -> list[str]:
     arguments = ["-S", settings(count), "--promote=0", *options]
     return [sys.executable, "-m", "tools.sweep", *arguments]
 
@@ -71,13 +71,14 @@ def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Po
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         host = folder / name
         host.mkdir()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments],
-            cwd=host,
-            env={**ENVIRONMENT, "HOME": str(host), "TMPDIR": str(host)},
-            stderr=(host / "log").open("w"),
-            start_new_session=True,
-        )
+        with (host / "log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                cwd=host,
+                env={**ENVIRONMENT, "HOME": str(host), "TMPDIR": str(host)},
+                stderr=log,
+                start_new_session=True,
+            )
         started.append(process)
         return process
 
@@ -107,28 +108,34 @@ def kill_midway(project: Path, worker: subprocess.Popen[bytes], points: int) -> 
 
 def queue(folder: Path) -> None:
     count = 100
-    ours, theirs = (reproduced(folder / name, {}) for name in ("ours", "theirs"))
-    start = time.monotonic()
-    run(ours, *sweep(ours, count))
-    middle = time.monotonic()
-    run(theirs, "dvc", "exp", "run", "--queue", "-S", settings(count))
-    run(theirs, "dvc", "queue", "start", "-j", "2")
-    while any(word in run(theirs, "dvc", "queue", "status") for word in ("Queued", "Running")):
-        time.sleep(5)
-    end = time.monotonic()
-    found, expected = of_sweep(ours), of_queue(theirs)
-    same = sum(found[lr] == md5 for lr, md5 in expected.items())
-    print(
-        f"{count} points: sweep {middle - start:.0f} s, queue with 2 workers {end - middle:.0f} s, "
-        f"ratio {(middle - start) / (end - middle):.3f}; {same} of {len(expected)} models the same"
-    )
+    for replicas in ("5", "1"):
+        ours, theirs = (
+            reproduced(folder / f"{name}{replicas}", {"replicas": replicas})
+            for name in ("ours", "theirs")
+        )
+        start = time.monotonic()
+        run(ours, *sweep(count))
+        middle = time.monotonic()
+        run(theirs, "dvc", "exp", "run", "--queue", "-S", settings(count))
+        run(theirs, "dvc", "queue", "start", "-j", "2")
+        while any(word in run(theirs, "dvc", "queue", "status") for word in ("Queued", "Running")):
+            time.sleep(5)
+        end = time.monotonic()
+        found, expected = of_sweep(ours), of_queue(theirs)
+        same = sum(found[lr] == md5 for lr, md5 in expected.items())
+        print(
+            f"{count} points of {replicas} models: sweep {middle - start:.0f} s, "
+            f"queue with 2 workers {end - middle:.0f} s, ratio {(middle - start) / (end - middle):.2f}; "
+            f"{same} of {len(expected)} models the same",
+            flush=True,
+        )
 
 
 def killed(folder: Path) -> None:
     count = 40
     local = reproduced(folder / "local", {})
     start = time.monotonic()
-    run(local, *sweep(local, count))
+    run(local, *sweep(count))
     alone = time.monotonic() - start
     for deaths in (0, 1):
         place = folder / f"hosts{deaths}"
@@ -137,7 +144,7 @@ def killed(folder: Path) -> None:
         with hosts(project, place) as (address, workers):
             start = time.monotonic()
             process = subprocess.Popen(
-                sweep(project, count, "--scheduler", address), cwd=project, env=ENVIRONMENT
+                sweep(count, "--scheduler", address), cwd=project, env=ENVIRONMENT
             )
             if deaths:
                 kill_midway(project, workers[0], 10)
