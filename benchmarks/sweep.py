@@ -123,9 +123,10 @@ def queue(folder: Path) -> None:
         end = time.monotonic()
         found, expected = of_sweep(ours), of_queue(theirs)
         same = sum(found[lr] == md5 for lr, md5 in expected.items())
+        seconds = middle - start, end - middle
         print(
-            f"{count} points of {replicas} models: sweep {middle - start:.0f} s, "
-            f"queue with 2 workers {end - middle:.0f} s, ratio {(middle - start) / (end - middle):.2f}; "
+            f"{count} points of {replicas} models: sweep {seconds[0]:.0f} s, queue with 2 workers "
+            f"{seconds[1]:.0f} s, ratio {seconds[0] / seconds[1]:.2f}; "
             f"{same} of {len(expected)} models the same",
             flush=True,
         )

@@ -221,6 +221,8 @@ def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["HEAD", ""], ": no commit, branch, tag or experiment is called so"),
+        (["HEAD", "edited"], "edited: params.yaml has another train.lr than its results were made"),
         (["HEAD", "nonsense"], "nonsense: no commit, branch, tag or experiment is called so"),
         (["HEAD", "empty"], "empty: metrics/predictions.csv is not there; `dvc pull`"),
         (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
@@ -236,6 +238,7 @@ def test_what_cannot_be_compared_is_refused(
             ("empty", "git rm -q metrics/predictions.csv"),
             ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
             ("testless", "sed -i /^val/d metrics/predictions.csv"),
+            ("edited", "sed -i 's/^  lr: .*/  lr: 0.5/' params.yaml"),
             ("unlocked", "sed -i s/prepare:/other:/ dvc.lock"),
         ):
             compared.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")

@@ -163,7 +163,8 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
     (tmp_path / "empty.png").touch()
     (tmp_path / "cut.png").write_bytes((reproduced.path / "metrics/samples.png").read_bytes()[:300])
     (tmp_path / "notes.txt").write_text("not looked at")
-    names = [str(tmp_path), str(tmp_path / "none.png")]
+    long = tmp_path / f"{'x' * 400}.png"
+    names = [str(tmp_path), str(tmp_path / "none.png"), str(long)]
     done = reproduced.run("python", "-m", "tools.predict", *names, ok=False)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -176,6 +177,7 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
         "noise.png": "nothing is drawn on it",
         "text.png": "not a PNG or JPEG",
         "none.png": "not found",
+        long.name: "cannot be read (File name too long)",
     }
     lines = done.stderr.splitlines()
     assert len(lines) == len(expected)

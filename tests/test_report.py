@@ -114,6 +114,17 @@ def test_all_revisions_are_in_every_plot(reported: Project, shown: Callable[...,
         assert text.index("HEAD") < text.index("workspace")
 
 
+def test_the_order_is_that_of_the_revisions(reported: Project, shown: Callable[..., Page]) -> None:
+    """So that a revision has the same colour in all plots."""
+    path = reported.path / "other/report.html"
+    arguments = ("workspace", "HEAD", "--output", str(path))
+    reported.run("python", "-m", "tools.report", *arguments)
+    for plot in shown(path).locator(".plot").all():
+        text = plot.text_content() or ""
+        assert text.index("workspace") < text.index("HEAD")
+    shutil.rmtree(path.parent)
+
+
 def test_the_tables_have_the_figures_of_metrics(
     reported: Project, shown: Callable[..., Page]
 ) -> None:
@@ -195,6 +206,8 @@ def test_it_is_light_or_dark_and_fits_a_telephone(
     for scheme in ("light", "dark"):
         page = shown(path, color_scheme=scheme, **telephone)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for plot in page.locator(".plot").all():
+            assert plot.evaluate("plot => plot.scrollWidth - plot.clientWidth") <= 0
         for name in ("background-color", "color"):
             colour = page.locator("body").evaluate(f"body => getComputedStyle(body)['{name}']")
             brightness[scheme, name] = sum(map(int, colour[4:-1].split(",")))
@@ -288,9 +301,14 @@ def test_a_page_without_a_model_says_why(project: Project, shown: Callable[..., 
         project.run("python", "-m", "tools.report", "workspace")
         return shown(project.path / "report.html").locator("#draw").text_content() or ""
 
-    project.edit("params.yaml", "dataset: mnist-5k", "dataset: kmnist")
+    for file in ("params.yaml", "dvc.lock"):
+        project.edit(file, "dataset: mnist-5k", "dataset: kmnist")
     assert "knows kmnist, not digits" in said()
-    project.run("git", "checkout", "-q", "params.yaml")
+    project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    content = bytearray((project.path / "data/checkpoints/model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (project.path / "data/checkpoints/model.safetensors").write_bytes(content)
+    assert "data/checkpoints/model.safetensors: altered since it was written" in said()
     (project.path / "data/checkpoints/model.safetensors").unlink()
     shutil.rmtree(project.path / ".dvc/cache/files")
     assert "data/checkpoints/model.safetensors is not there; `dvc pull`" in said()
@@ -300,6 +318,10 @@ def test_a_page_without_a_model_says_why(project: Project, shown: Callable[..., 
 
 def test_by_default_it_shows_what_differs(project: Project) -> None:
     assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD\n"
+    project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")
+    project.run("git", "commit", "-qm", "Nothing")
+    assert project.run("python", "-m", "tools.report").stdout == "report.html: workspace\n"
+    project.run("git", "reset", "-q", "HEAD~1")
     project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
     assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD, workspace\n"
     assert (
@@ -315,6 +337,9 @@ def test_by_default_it_shows_what_differs(project: Project) -> None:
         (["nonsense"], "nonsense: no commit, branch, tag or experiment is called so"),
         (["empty"], "empty: metrics/evaluate.json is not there"),
         (["older"], "older: its results are not as this version has them (KeyError('ensemble'))"),
+        (["HEAD:metrics"], "HEAD:metrics: no commit, branch, tag or experiment is called so"),
+        (["HEAD", ""], ": no commit, branch, tag or experiment is called so"),
+        (["unsure"], "unsure: metrics/predictions.csv has no confidences from 0 to 1"),
         (["HEAD", "--output", "README.md/report.html"], "README.md/report.html: cannot be written"),
     ],
 )
@@ -325,6 +350,7 @@ def test_what_cannot_be_shown_is_refused(
         reported.run("git", "stash", "-q")
         for name, command in (
             ("empty", "git rm -q metrics/evaluate.json"),
+            ("unsure", "sed -i 1s/confidence/certainty/ metrics/predictions.csv"),
             ("older", "sed -i s/ensemble/together/ metrics/evaluate.json"),
         ):
             reported.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")
@@ -334,6 +360,17 @@ def test_what_cannot_be_shown_is_refused(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_revision_that_lacks_a_plot_is_named(
+    project: Project, shown: Callable[..., Page]
+) -> None:
+    project.run("git", "rm", "-q", "metrics/history.csv", "metrics/samples.png")
+    project.run("git", "commit", "-qm", "Lost")
+    project.run("python", "-m", "tools.report", "HEAD~1", "HEAD")
+    said = shown(project.path / "report.html").locator("#results .faint").all_text_contents()
+    for name in ("accuracy", "metrics/history.csv", "metrics/samples.png"):
+        assert f"HEAD: has no plot of {name}" in said
 
 
 def test_dvcs_own_page_needs_no_network_either(

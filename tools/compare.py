@@ -51,8 +51,8 @@ def read(name: str, split: str) -> Revision:
     predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
     try:
         table = pd.read_csv(io.BytesIO(predictions))
-        params, lock = map(YAML(typ="safe").load, texts)
-    except (ValueError, YAMLError) as error:
+        params, lock = (dict(YAML(typ="safe").load(text)) for text in texts)
+    except (TypeError, ValueError, YAMLError) as error:
         raise InputError(
             f"{name}: its results cannot be read ({' '.join(str(error).split())}); "
             "`dvc repro` there makes them again"
@@ -77,6 +77,17 @@ def read(name: str, split: str) -> Revision:
         raise InputError(
             f"{name}: dvc.lock does not say which {path} it is of; `dvc repro` there says it"
         ) from None
+    used: dict[str, Any] = {}
+    for stage in lock["stages"].values():
+        used |= stage.get("params", {}).get("params.yaml", {})
+    changed = sorted(
+        key for key, value in flat(used) if dict(flat(params)).get(key, value) != value
+    )
+    if changed:
+        raise InputError(
+            f"{name}: params.yaml has another {', '.join(changed)} than its results were made "
+            "with; `dvc repro` there makes them anew"
+        )
     images = mine[["index", "label"]].to_numpy()
     return Revision(name, images, correct, dict(flat(params)), data)
 
@@ -180,8 +191,8 @@ def tables(first: Revision, others: list[Revision], found: list[Comparison]) -> 
         for one in found
     ]
     return [
-        parameters.rename_axis("parameter").reset_index(),
-        pd.DataFrame(accuracies, names).rename_axis("revision").reset_index(),
+        parameters.reset_index(names="parameter", allow_duplicates=True),
+        pd.DataFrame(accuracies, names).reset_index(names="revision"),
         pd.DataFrame(differences, [one.name for one in found])
         .rename_axis(f"against {first.name}")
         .reset_index(),

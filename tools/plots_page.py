@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.errors import run
+from stages.errors import InputError, run
 from stages.files import write
 
 PAGE = Path(".dvc/plots.html")
@@ -46,7 +46,10 @@ def library() -> str:
 def main() -> None:
     write(PAGE, TEMPLATE.replace("LIBRARY", library()).encode())
     option = ["plots.html_template", PAGE.name]
-    subprocess.run([sys.executable, "-m", "dvc", "config", "--local", *option], check=True)
+    dvc = [sys.executable, "-m", "dvc", "config", "--local", *option]
+    done = subprocess.run(dvc, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise InputError(f"dvc config: {done.stderr.strip()}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ after a digit, or by a name that begins with one, such as 7.png and 7-second.jpg
 
 import argparse
 import json
+import os
 import re
 import warnings
 from pathlib import Path
@@ -32,14 +33,14 @@ def read_picture(path: Path) -> Image.Image:
     """Return a picture upright and in colour; raises `InputError` if the file holds none."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of details that do not keep it from being read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            file = Image.open(path, formats=["PNG", "JPEG"])
-        with file:
-            file.draft("RGB", (LONGEST, LONGEST))  # a JPEG is read the faster
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode == "I;16":  # 16 bits a pixel, of which Pillow would take the lower
-                picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-            picture = picture.convert("RGBA")
+            with Image.open(path, formats=["PNG", "JPEG"]) as file:
+                file.draft("RGB", (LONGEST, LONGEST))  # a JPEG is read the faster
+                picture = ImageOps.exif_transpose(file)
+                if picture.mode == "I;16":  # 16 bits a pixel, of which Pillow would take the lower
+                    picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+                picture = picture.convert("RGBA")
     except FileNotFoundError:
         raise InputError(f"{path}: not found; name a PNG or JPEG, or a folder of them") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -49,6 +50,8 @@ def read_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise InputError(f"{path}: not a PNG or JPEG; save it as one") from None
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a broken PNG, to Pillow
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); mend that") from None
         raise InputError(f"{path}: not a whole picture ({error}); save it again") from None
     picture.thumbnail((LONGEST, LONGEST))
     # What is transparent shows the paper, which is white unless the strokes are.
@@ -103,17 +106,26 @@ def label_of(path: Path) -> int | None:
     return int(said[0]) if said else None
 
 
+def inside(folder: Path) -> list[Path]:
+    """Return the pictures in a folder and in those in it; raises `InputError` if one is closed."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); mend that")
+
+    found = []
+    for at, _, names in os.walk(folder, onerror=refuse):
+        found += [Path(at, name) for name in names if name.lower().endswith(SUFFIXES)]
+    if not found:
+        raise InputError(f"{folder}: no picture is in it; name a folder of PNGs or JPEGs")
+    return sorted(found)
+
+
 def pictures(names: list[Path]) -> list[Path]:
-    """Return the files, with those in a folder, or in its sub-folders, in its place."""
+    """Return the files, with those in a folder in its place."""
     found = []
     for name in names:
-        if name.is_dir():
-            inside = sorted(path for path in name.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise InputError(f"{name}: no picture is in it; name a folder of PNGs or JPEGs")
-            found += inside
-        else:
-            found.append(name)
+        # Not Path.is_dir, which raises where it may not look.
+        found += inside(name) if os.path.isdir(name) else [name]  # noqa: PTH112
     return found
 
 
@@ -172,7 +184,7 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"pictures": rows, "accuracy": accuracy}, indent=2))
         return
-    if len(rows) == 1:
+    if paths == asked.files and len(rows) == 1:
         print("{predicted}, with a confidence of {confidence:.1%}".format(**rows[0]))
         return
     columns = ["file", "label", "predicted", "confidence"]

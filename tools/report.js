@@ -21,15 +21,15 @@ function drawPlots() {
     text: { color: text },
     range: {
       category: dark.matches
-        ? ["#6ea8e8", "#f0a35e", "#58c98b", "#e58fb9", "#b9a4f2", "#d6c35c"]
-        : ["#2f6fb5", "#d0701c", "#1d8a52", "#b8437c", "#7356c4", "#8f7a10"],
+        ? ["#6ea8e8", "#f0a35e", "#58c98b", "#e58fb9", "#b9a4f2", "#d6c35c", "#5cc8cf", "#c9a27c", "#f08080", "#a9b4c4"]
+        : ["#2f6fb5", "#d0701c", "#1d8a52", "#b8437c", "#7356c4", "#8f7a10", "#0f8490", "#80552b", "#c8332b", "#5f6b7d"],
     },
   };
   specs.forEach((spec, number) => {
     const place = document.getElementById(`plot${number}`);
     if (spec.facet) {
       spec.columns = narrow.matches ? 1 : 2;
-      spec.spec.width = Math.min(380, place.clientWidth / spec.columns - 50);
+      spec.spec.width = Math.min(380, place.clientWidth / spec.columns - 70);
     } else {
       spec.width = "container";
     }
@@ -212,7 +212,7 @@ if (paper) {
   let last = null;
   const point = (event) => [event.offsetX, event.offsetY];
   const draw = (event) => {
-    if (!last) return;
+    if (!last || !event.isPrimary) return;
     // Grey, to be seen on light and dark; only where there is ink matters.
     Object.assign(pen, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#7f8da3" });
     pen.beginPath();
@@ -223,6 +223,7 @@ if (paper) {
     answer(paper);
   };
   paper.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary || event.button !== 0) return;
     paper.setPointerCapture(event.pointerId);
     last = point(event);
     draw(event);

@@ -23,12 +23,10 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 from ruamel.yaml import YAML
-from safetensors.numpy import load_file
 from scipy import stats
 
 from stages.errors import InputError, run
 from stages.files import write
-from stages.tensors import read_about
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
 from tools.revisions import commit, pinned, read_files
@@ -67,10 +65,14 @@ class Picture(NamedTuple):
 
 
 def chosen() -> list[str]:
-    """Return HEAD and the workspace, or HEAD alone if they do not differ."""
+    """Return HEAD and the workspace, or one of them if they do not differ or HEAD has nothing."""
     files = "params.yaml", "dvc.lock", PREDICTIONS
-    same = read_files("HEAD", *files) == read_files("workspace", *files)
-    return ["HEAD"] if same else ["HEAD", "workspace"]
+    current = read_files("workspace", *files)
+    try:
+        committed = read_files("HEAD", *files)
+    except InputError:
+        return ["workspace"]
+    return ["HEAD"] if committed == current else ["HEAD", "workspace"]
 
 
 def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -78,8 +80,8 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
     name = revision.name
     files = "metrics/evaluate.json", "metrics/prepare.json", "dvc.lock", "requirements.txt"
     evaluated, prepared, lock, requirements = read_files(name, *files)
-    versions = pinned(requirements.decode())
     try:
+        versions = pinned(requirements.decode())
         images = [f"{facts['n']:,} {split}" for split, facts in json.loads(prepared).items()]
         outs = YAML(typ="safe").load(lock)["stages"]["prepare"]["outs"]
         facts = {
@@ -87,13 +89,15 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
             "data set": revision.params["fetch.dataset"],
             "images": ", ".join(images),
             **{f"MD5 of {out['path']}": out["md5"] for out in outs if "data/" in out["path"]},
-            "packages": ", ".join(f"{package} {versions[package]}" for package in PACKAGES),
+            "packages": ", ".join(
+                f"{package} {versions[package]}" for package in PACKAGES if package in versions
+            ),
         }
         rows = [
             {"revision": name, "split": split, **figures(found)}
             for split, found in sorted(json.loads(evaluated).items(), reverse=True)  # val, test
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{name}: its results are not as this version has them ({error!r}); "
             "`dvc repro` there makes them again, or compare with `python -m tools.compare`"
@@ -101,8 +105,10 @@ def results(revision: Revision) -> tuple[dict[str, str], list[dict[str, str]]]:
     return facts, rows
 
 
-def of_dvc(names: list[str], folder: Path) -> tuple[list[Plot], dict[str, list[Picture]]]:
-    """Return the plots that dvc.yaml has in these revisions, and the pictures by their titles."""
+def of_dvc(
+    names: list[str], folder: Path
+) -> tuple[list[Plot], dict[str, list[Picture]], list[str]]:
+    """Return the plots of these revisions' dvc.yaml, the pictures by title, and what is missing."""
     command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", str(folder), *names]
     if len(names) == 1:
         command += names  # of one alone it would be a comparison with the workspace
@@ -110,23 +116,25 @@ def of_dvc(names: list[str], folder: Path) -> tuple[list[Plot], dict[str, list[P
     if done.returncode != 0:
         raise InputError(f"dvc plots diff: {done.stderr.strip()}")
     plots: list[Plot] = []
-    pictures: dict[tuple[str, bytes], list[str]] = {}
+    pictures: dict[str, list[Picture]] = {title: [] for title, _ in PICTURES.values()}
+    missing = []
     for path, parts in json.loads(done.stdout)["data"].items():
+        same: dict[bytes, list[str]] = {}
         for part in parts:
             if part["type"] == "image":
-                content = Path(part["url"]).read_bytes()
-                pictures.setdefault((path, content), []).extend(part["revisions"])
+                same.setdefault(Path(part["url"]).read_bytes(), []).extend(part["revisions"])
             else:
                 plots.append(in_page(part["content"], names))
-    shown: dict[str, list[Picture]] = {title: [] for title, _ in PICTURES.values()}
-    for (path, content), revisions in pictures.items():
         title, about = PICTURES.get(path, (path, path))
-        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        revisions.sort(key=names.index)
-        shown.setdefault(title, []).append(Picture(about, revisions, source))
-    for of_title in shown.values():
+        for content, revisions in same.items():
+            revisions.sort(key=names.index)
+            source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+            pictures.setdefault(title, []).append(Picture(about, revisions, source))
+        shown = {revision for part in parts for revision in part["revisions"]}
+        missing += [f"{name}: has no plot of {path}" for name in names if name not in shown]
+    for of_title in pictures.values():
         of_title.sort(key=lambda picture: names.index(picture.revisions[0]))
-    return plots, shown
+    return plots, pictures, missing
 
 
 def in_page(spec: dict[str, Any], names: list[str]) -> Plot:
@@ -187,8 +195,14 @@ def reliability(names: list[str]) -> Plot:
 def predictions(names: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
     for name in names:
         [content] = read_files(name, PREDICTIONS)
-        for split, table in pd.read_csv(io.BytesIO(content)).groupby("split", sort=False):
-            yield name, split, table
+        table = pd.read_csv(io.BytesIO(content))
+        if "confidence" not in table or not table["confidence"].between(0, 1).all():
+            raise InputError(
+                f"{name}: {PREDICTIONS} has no confidences from 0 to 1; `dvc repro` there makes it "
+                "again"
+            )
+        for split, of_split in table.groupby("split", sort=False):
+            yield name, split, of_split
 
 
 def share(right: "pd.Series[bool]") -> dict[str, float]:
@@ -246,13 +260,19 @@ def model(last: Revision, folder: Path) -> dict[str, Any] | str:
             f"The model of {last.name} has {len(content):,} bytes, too many for a page; "
             "python -m tools.predict shows what it sees in a picture."
         )
+    from stages.models import read_checkpoint  # here, since torch takes a second to import
+
     path = folder / Path(CHECKPOINT).name
     path.write_bytes(content)
+    try:
+        tensors = read_checkpoint(path).state_dict()
+    except InputError as error:
+        return f"The page has no model: {str(error).replace(str(path), CHECKPOINT)}."
     weights = {
-        name: {"shape": tensor.shape, "values": base64.b64encode(tensor.tobytes()).decode()}
-        for name, tensor in load_file(path).items()
+        name: {"shape": tensor.shape, "values": base64.b64encode(tensor.numpy()).decode()}
+        for name, tensor in tensors.items()
     }
-    return {"revision": last.name, "name": read_about(path)["model"], "weights": weights}
+    return {"revision": last.name, "name": last.params["train.model"], "weights": weights}
 
 
 def word(comparison: Comparison) -> str:
@@ -276,10 +296,10 @@ def main() -> None:
     verdicts = [(word(one), one.verdict) for one in found]
     changed, _, differences = tables(first, others, found)
     with tempfile.TemporaryDirectory() as folder:
-        plots, pictures = of_dvc(names, Path(folder))
+        plots, pictures, missing = of_dvc(names, Path(folder))
         weights = model(revisions[-1], Path(folder))
     plots += [per_digit(names), reliability(names)]
-    ran = pd.DataFrame(dict(zip(names, facts, strict=True))).rename_axis("").reset_index()
+    ran = pd.DataFrame(dict(zip(names, facts, strict=True))).reset_index(names="")
     params = pd.DataFrame({revision.name: revision.params for revision in revisions}, dtype=str)
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
@@ -287,7 +307,7 @@ def main() -> None:
     page = template.render(
         names=names,
         verdicts=verdicts,
-        remarks=[f"{one.name}: {remark}" for one in found for remark in one.remarks],
+        remarks=[f"{one.name}: {remark}" for one in found for remark in one.remarks] + missing,
         differences=differences,
         changed=changed,
         figures=pd.DataFrame(itertools.chain(*rows)),
@@ -295,7 +315,7 @@ def main() -> None:
         pictures=pictures,
         model=weights,
         ran=ran.fillna(""),
-        params=params.fillna("").rename_axis("parameter").reset_index(),
+        params=params.fillna("").reset_index(names="parameter", allow_duplicates=True),
         specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
         library=library(),
         script=(HERE / "report.js").read_text(),

@@ -18,10 +18,19 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     from dvc.repo import Repo
     from dvc.scm import RevError
 
+    unknown = InputError(
+        f"{revision}: no commit, branch, tag or experiment is called so; "
+        "`git log --oneline` and `dvc exp list --all-commits` show what there is"
+    )
     path = ""
     try:
         Repo.find_root()
-        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
+        if not revision:  # which would be the workspace
+            raise unknown
+        try:
+            files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
+        except AttributeError:  # a file or a folder of a commit, as HEAD:metrics
+            raise unknown from None
         contents = []
         for path in paths:
             contents.append(files.read_bytes(path))
@@ -29,10 +38,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     except NotDvcRepoError:
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
-        raise InputError(
-            f"{revision}: no commit, branch, tag or experiment is called so; "
-            "`git log --oneline` and `dvc exp list --all-commits` show what there is"
-        ) from None
+        raise unknown from None
     except FileNotFoundError:
         raise InputError(
             f"{revision}: {path} is not there; "

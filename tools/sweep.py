@@ -11,6 +11,7 @@ the best points become experiments of DVC's.
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
@@ -189,7 +190,7 @@ def computed(
         if future.status == "finished":
             yield one, {"key": one.key, "overrides": one.overrides, **future.result()}
         else:
-            yield one, str(future.exception())
+            yield one, str(future.exception()) if future.status == "error" else future.status
 
 
 def value(row: Row, metric: str) -> float:
@@ -303,6 +304,18 @@ def promote(one: Point, row: Row) -> None:
         )
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[TextIO]:
+    """Yield the file that rows are added to; raises `InputError` if another sweep has it."""
+    POINTS.parent.mkdir(exist_ok=True)
+    with POINTS.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{POINTS}: another sweep runs here; wait for its end") from None
+        yield file
+
+
 def fill(
     todo: list[Point],
     rows: Rows,
@@ -314,9 +327,8 @@ def fill(
     origin = source(scheduler)
     best = math.inf
     failed = 0
-    POINTS.parent.mkdir(exist_ok=True)
     with (
-        POINTS.open("a") as file,
+        alone() as file,
         cluster(scheduler, min(workers, len(todo))) as client,
         tqdm(total=len(todo), unit="point", disable=None) as bar,
     ):
@@ -350,6 +362,8 @@ def main() -> None:
     parser.add_argument("--promote", type=int, default=1, metavar="N", help="best ones for DVC")
     parser.add_argument("--experiments", action="store_true", help="all of them for DVC")
     asked = parser.parse_args()
+    if asked.workers < 1 or asked.promote < 0:
+        parser.error("--workers has to be 1 or more, and --promote 0 or more")
 
     def rank(row: Row) -> float:
         return (1 if asked.lowest else -1) * value(row, asked.metric)
