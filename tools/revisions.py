@@ -25,12 +25,9 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     path = ""
     try:
         Repo.find_root()
-        if not revision:  # which would be the workspace
+        if not revision or ":" in revision[1:]:  # the workspace to DVC, or a file of a commit
             raise unknown
-        try:
-            files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
-        except AttributeError:  # a file or a folder of a commit, as HEAD:metrics
-            raise unknown from None
+        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
         contents = []
         for path in paths:
             contents.append(files.read_bytes(path))
