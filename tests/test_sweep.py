@@ -192,6 +192,15 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
     assert not (reproduced.path / "sweeps").exists()
 
 
+def test_a_worker_with_other_packages_is_refused(project: Project) -> None:
+    project.run("sed", "-i", "s/^torch==[0-9.]*/torch==1.0.0/", "requirements.txt")
+    project.commit("An old torch")
+    done = sweep(project, "-S", "train.lr=0.01,0.02", "--workers=1", ok=False)
+    assert done.returncode == 1
+    assert done.stderr.count("and requirements.txt says 1.0.0: install that there") == 2
+    assert rows(project) == []
+
+
 def test_another_sweep_at_the_same_time_is_refused(project: Project) -> None:
     (project.path / "sweeps").mkdir()
     with (project.path / "sweeps/points.jsonl").open("a") as file:

@@ -1,7 +1,9 @@
 """Compare revisions: how much better is each than the first, and is that more than noise?
 
-python -m tools.compare HEAD~1 HEAD
-python -m tools.compare main workspace slower --md
+A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
+
+    python -m tools.compare HEAD~1 HEAD
+    python -m tools.compare main workspace slower --md
 """
 
 import argparse
@@ -77,19 +79,17 @@ def read(name: str, split: str) -> Revision:
         raise InputError(
             f"{name}: dvc.lock does not say which {path} it is of; `dvc repro` there says it"
         ) from None
+    values = dict(flat(params))
     used: dict[str, Any] = {}
     for stage in lock["stages"].values():
         used |= stage.get("params", {}).get("params.yaml", {})
-    changed = sorted(
-        key for key, value in flat(used) if dict(flat(params)).get(key, value) != value
-    )
-    if changed:
+    if changed := [key for key, value in flat(used) if values.get(key, value) != value]:
         raise InputError(
             f"{name}: params.yaml has another {', '.join(changed)} than its results were made "
             "with; `dvc repro` there makes them anew"
         )
     images = mine[["index", "label"]].to_numpy()
-    return Revision(name, images, correct, dict(flat(params)), data)
+    return Revision(name, images, correct, values, data)
 
 
 def same_images(first: Revision, other: Revision) -> bool:

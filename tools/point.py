@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,6 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
         for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tools")]:
             del sys.modules[name]
         sys.path.insert(0, str(folder))
-        check_versions()
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -63,21 +63,15 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
 
 
 def clone(url: str, commit: str, cache: str | None, folder: Path) -> None:
-    """Make a clone at the commit, with its data in DVC's reach."""
+    """Make a clone at the commit, with its data in DVC's reach.
+
+    Raises `RuntimeError` if what is installed here is not what that commit wants.
+    """
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
     call("git", "clone", "--quiet", "--no-checkout", url, str(draft))
     call("git", "-C", str(draft), "checkout", "--quiet", "--detach", commit)
-    if cache:
-        (draft / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-    draft.rename(folder)
-
-
-def check_versions() -> None:
-    """Raise `RuntimeError` unless what is installed here is what this commit wants."""
-    from tools.revisions import pinned
-
-    wanted = pinned(Path("requirements.txt").read_text())
+    wanted = pinned((draft / "requirements.txt").read_text())
     for package in ("numpy", "torch"):
         found = version(package).partition("+")[0]
         if found != wanted[package]:
@@ -85,6 +79,18 @@ def check_versions() -> None:
                 f"a worker has {package} {found}, and requirements.txt says {wanted[package]}: "
                 "install that there, or the bits are others"
             )
+    if cache:
+        (draft / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+    draft.rename(folder)
+
+
+def pinned(requirements: str) -> dict[str, str]:
+    """Return the versions that a requirements.txt has for this Python, by the packages' names."""
+    from packaging.requirements import Requirement
+
+    lines = re.findall(r"^[\w.-]+==[^\\\n]+", requirements, re.MULTILINE)
+    found = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
+    return {one.name: str(one.specifier).removeprefix("==") for one in found}
 
 
 def run_stages(params: str) -> None:

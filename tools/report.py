@@ -29,7 +29,8 @@ from stages.errors import InputError, run
 from stages.files import write
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
-from tools.revisions import commit, pinned, read_files
+from tools.point import pinned
+from tools.revisions import commit, read_files
 
 HERE = Path(__file__).parent
 CHECKPOINT = "data/checkpoints/model.safetensors"

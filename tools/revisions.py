@@ -3,7 +3,6 @@
 A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
 """
 
-import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -67,12 +66,3 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def pinned(requirements: str) -> dict[str, str]:
-    """Return the versions that a requirements.txt has for this Python, by the packages' names."""
-    from packaging.requirements import Requirement
-
-    lines = re.findall(r"^[\w.-]+==[^\\\n]+", requirements, re.MULTILINE)
-    found = [one for one in map(Requirement, lines) if not one.marker or one.marker.evaluate()]
-    return {one.name: str(one.specifier).removeprefix("==") for one in found}
