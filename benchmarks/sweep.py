@@ -97,13 +97,19 @@ def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Po
             process.wait()
 
 
-def kill_midway(project: Path, worker: subprocess.Popen[bytes], points: int) -> None:
-    """Kill a worker in the middle of a point, when so many have arrived."""
+def kill_midway(
+    project: Path,
+    of: subprocess.Popen[bytes],
+    victim: subprocess.Popen[bytes],
+    points: int,
+) -> None:
+    """Kill a process in the middle of a point of a sweep, when so many have arrived."""
     file = project / "sweeps/points.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < points:
+        assert of.poll() is None, "the sweep has ended"
         time.sleep(0.1)
     time.sleep(0.3)
-    os.killpg(worker.pid, signal.SIGKILL)
+    os.killpg(victim.pid, signal.SIGKILL)
 
 
 def queue(folder: Path) -> None:
@@ -148,7 +154,7 @@ def killed(folder: Path) -> None:
                 sweep(count, "--scheduler", address), cwd=project, env=ENVIRONMENT
             )
             if deaths:
-                kill_midway(project, workers[0], 10)
+                kill_midway(project, process, workers[0], 10)
             assert process.wait() == 0
             seconds = time.monotonic() - start
         found = of_sweep(project)

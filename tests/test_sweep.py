@@ -45,7 +45,7 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    kill_midway(project.path, process, 2)
+    kill_midway(project.path, process, process, 2)
     process.wait()
     before = rows(project)
     assert 2 <= len(before) < 6
@@ -105,7 +105,7 @@ def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) 
             env=project.env,
             stdout=subprocess.DEVNULL,
         )
-        kill_midway(project.path, workers[0], 2)
+        kill_midway(project.path, process, workers[0], 2)
         assert process.wait() == 0
         assert workers[1].poll() is None
     sweep(local, *SIX, "--promote=0")

@@ -143,9 +143,13 @@ def kept() -> Rows:
 @contextlib.contextmanager
 def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
     """Yield a client of the cluster at an address, or of one on the cores of this machine."""
-    import cloudpickle
-    from distributed import Client, LocalCluster
-
+    try:
+        import cloudpickle
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError:
+        raise InputError(
+            "Dask is not installed; `make repro` sees to it, or `uv pip install --group sweep`"
+        ) from None
     cloudpickle.register_pickle_by_value(point)  # so that no worker needs to have it
     if scheduler:
         try:
