@@ -50,6 +50,9 @@ PICTURES = {  # what the pipeline's own are called, and what they show to who ca
 }
 
 
+Split = tuple[str, str, pd.DataFrame]  # a revision, one of its splits, and the rows of that
+
+
 class Plot(NamedTuple):
     title: str
     spec: dict[str, Any]  # Vega-Lite
@@ -158,10 +161,10 @@ def without_empty(value: Any) -> Any:
     return [without_empty(inner) for inner in value] if isinstance(value, list) else value
 
 
-def per_digit(names: list[str]) -> Plot:
+def per_digit(splits: list[Split]) -> Plot:
     """Plot of each digit how many of its images are found (recall), and how many found are it."""
     rows = []
-    for name, split, table in predictions(names):
+    for name, split, table in splits:
         right = table["label"] == table["predicted"]
         for measure, column in (("recall", "label"), ("precision", "predicted")):
             for digit, of_digit in right.groupby(table[column]):
@@ -173,10 +176,10 @@ def per_digit(names: list[str]) -> Plot:
     return Plot("Precision and recall", intervals(rows, {"x": x, "xOffset": {"field": "revision"}}))
 
 
-def reliability(names: list[str]) -> Plot:
+def reliability(splits: list[Split]) -> Plot:
     """Plot how often the model is right against how sure it is, in ten equal bins."""
     rows = []
-    for name, split, table in predictions(names):
+    for name, split, table in splits:
         right = table["label"] == table["predicted"]
         tenth = (10 * table["confidence"]).astype(int).clip(upper=9)
         for _, of_bin in right.groupby(tenth):
@@ -193,7 +196,8 @@ def reliability(names: list[str]) -> Plot:
     return Plot("Reliability of the confidences", intervals(rows, {"x": x}, diagonal))
 
 
-def predictions(names: list[str]) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def predictions(names: list[str]) -> Iterator[Split]:
+    """Yield what the revisions predict, split by split."""
     for name in names:
         [content] = read_files(name, PREDICTIONS)
         table = pd.read_csv(io.BytesIO(content))
@@ -299,7 +303,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plots, pictures, missing = of_dvc(names, Path(folder))
         weights = model(revisions[-1], Path(folder))
-    plots += [per_digit(names), reliability(names)]
+    splits = list(predictions(names))
+    plots += [per_digit(splits), reliability(splits)]
     ran = pd.DataFrame(dict(zip(names, facts, strict=True))).reset_index(names="")
     params = pd.DataFrame({revision.name: revision.params for revision in revisions}, dtype=str)
     template = jinja2.Environment(

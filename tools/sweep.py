@@ -310,7 +310,7 @@ def promote(one: Point, row: Row) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[TextIO]:
-    """Yield the file that rows are added to; raises `InputError` if another sweep has it."""
+    """Yield the file of rows, for this sweep alone; raises `InputError` if another one has it."""
     POINTS.parent.mkdir(exist_ok=True)
     with POINTS.open("a") as file:
         try:
@@ -323,16 +323,16 @@ def alone() -> Iterator[TextIO]:
 def fill(
     todo: list[Point],
     rows: Rows,
+    file: TextIO,
     scheduler: str | None,
     workers: int,
     rank: Callable[[Row], float],
 ) -> int:
-    """Compute points, and keep their rows as they arrive; return how many failed."""
+    """Compute points, and keep their rows in `file` as they arrive; return how many failed."""
     origin = source(scheduler)
     best = math.inf
     failed = 0
     with (
-        alone() as file,
         cluster(scheduler, min(workers, len(todo))) as client,
         tqdm(total=len(todo), unit="point", disable=None) as bar,
     ):
@@ -376,10 +376,11 @@ def main() -> None:
     metrics = dict(zip(point.MEASURED, map(json.loads, files), strict=True))
     rank({"metrics": metrics})  # there is such a metric
     points = grid(asked.settings)
-    rows = kept()
-    todo = [one for one in points if one.key not in rows]
-    print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
-    failed = fill(todo, rows, asked.scheduler, asked.workers, rank) if todo else 0
+    with alone() as file:
+        rows = kept()
+        todo = [one for one in points if one.key not in rows]
+        print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
+        failed = fill(todo, rows, file, asked.scheduler, asked.workers, rank) if todo else 0
     done = sorted((one for one in points if one.key in rows), key=lambda one: rank(rows[one.key]))
     if done:
         from tools.compare import show
