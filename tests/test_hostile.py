@@ -184,7 +184,14 @@ def test_a_pickle_is_not_run(project: Project) -> None:
 
 def test_no_code_of_ours_can_unpickle() -> None:
     able = re.compile(r"pickle|torch\.load|np\.load\b|joblib|shelve|marshal|\beval\(|\bexec\(")
+    # A sweep sends its function to Dask's workers as it is; no file is read so.
+    sends = ["import cloudpickle", "cloudpickle.register_pickle_by_value(point)"]
     files = [*ROOT.glob("stages/**/*.py"), *ROOT.glob("tools/*.py")]
     assert len(files) > 20
-    for file in files:
-        assert not able.search(file.read_text()), file
+    found = [
+        (file.stem, line.partition("  #")[0].strip())
+        for file in files
+        for line in file.read_text().splitlines()
+        if able.search(line)
+    ]
+    assert found == [("sweep", line) for line in sends]

@@ -324,18 +324,14 @@ def fill(
     todo: list[Point],
     rows: Rows,
     file: TextIO,
-    scheduler: str | None,
-    workers: int,
+    client: "Client",
+    origin: tuple[str, str, str | None],
     rank: Callable[[Row], float],
 ) -> int:
     """Compute points, and keep their rows in `file` as they arrive; return how many failed."""
-    origin = source(scheduler)
     best = math.inf
     failed = 0
-    with (
-        cluster(scheduler, min(workers, len(todo))) as client,
-        tqdm(total=len(todo), unit="point", disable=None) as bar,
-    ):
+    with tqdm(total=len(todo), unit="point", disable=None) as bar:
         for one, row in computed(todo, client, origin):
             if isinstance(row, str):
                 failed += 1
@@ -376,11 +372,15 @@ def main() -> None:
     metrics = dict(zip(point.MEASURED, map(json.loads, files), strict=True))
     rank({"metrics": metrics})  # there is such a metric
     points = grid(asked.settings)
+    origin = source(asked.scheduler)
     with alone() as file:
         rows = kept()
         todo = [one for one in points if one.key not in rows]
         print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
-        failed = fill(todo, rows, file, asked.scheduler, asked.workers, rank) if todo else 0
+        failed = 0
+        if todo:
+            with cluster(asked.scheduler, min(asked.workers, len(todo))) as client:
+                failed = fill(todo, rows, file, client, origin, rank)
     done = sorted((one for one in points if one.key in rows), key=lambda one: rank(rows[one.key]))
     if done:
         from tools.compare import show
