@@ -273,3 +273,12 @@ def test_outside_of_a_project_it_says_so(compared: Project, tmp_path: Any) -> No
         "test $? = 2",
     )
     assert "no DVC project here" in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("tool", ["compare HEAD workspace", "report"])
+def test_without_git_it_says_so(project: Project, tool: str) -> None:
+    shutil.rmtree(project.path / ".git")
+    done = project.run("python", "-m", *f"tools.{tool}".split(), ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("no git repository here")
+    assert len(done.stderr.splitlines()) == 1

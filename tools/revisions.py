@@ -9,13 +9,15 @@ from typing import Any
 
 from stages.errors import InputError
 
+NO_GIT = "no git repository here, in which revisions are kept; get the project by `git clone`"
+
 
 def read_files(revision: str, *paths: str) -> list[bytes]:
     """Return the contents of files that git or DVC keeps; raises `InputError` if one is missing."""
     from dvc.api import DVCFileSystem  # here, since it takes half a second to import
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
-    from dvc.scm import RevError
+    from dvc.scm import RevError, SCMError
 
     unknown = InputError(
         f"{revision}: no commit, branch, tag or experiment is called so; "
@@ -35,6 +37,8 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
         raise unknown from None
+    except SCMError:
+        raise InputError(NO_GIT) from None
     except FileNotFoundError:
         raise InputError(
             f"{revision}: {path} is not there; "
@@ -48,12 +52,18 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
 
 def commit(revision: str) -> str:
-    """Return the short hash and the subject of a revision's commit."""
-    from dvc.repo import Repo
-    from dvc.scm import resolve_rev
+    """Return the short hash and the subject of a revision's commit.
 
-    with Repo() as repo:
-        sha = resolve_rev(repo.scm, "HEAD" if revision == "workspace" else revision)
+    Raises `InputError` if the project is not in git.
+    """
+    from dvc.repo import Repo
+    from dvc.scm import SCMError, resolve_rev
+
+    try:
+        with Repo() as repo:
+            sha = resolve_rev(repo.scm, "HEAD" if revision == "workspace" else revision)
+    except SCMError:
+        raise InputError(NO_GIT) from None
     log = ["git", "log", "-1", "--format=%h %s", sha]
     said = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
     return f"not committed; after {said}" if revision == "workspace" else said
