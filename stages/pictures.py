@@ -53,5 +53,5 @@ def heat(values: Array) -> Array:
 def png(picture: Image.Image) -> bytes:
     """Return the picture as PNG, without metadata."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
