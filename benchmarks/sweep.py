@@ -71,11 +71,13 @@ def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Po
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         host = folder / name
         host.mkdir()
+        # Nothing can be downloaded: the data is in the DVC remote, or the workers do not get it.
+        own = {"HOME": str(host), "TMPDIR": str(host), "MNIST_MIRROR": str(host / "missing")}
         with (host / "log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *arguments],
                 cwd=host,
-                env={**ENVIRONMENT, "HOME": str(host), "TMPDIR": str(host)},
+                env={**ENVIRONMENT, **own},
                 stderr=log,
                 start_new_session=True,
             )

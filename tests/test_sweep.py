@@ -52,8 +52,9 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     # As if it had been killed in the middle of a line.
     with (project.path / "sweeps/points.jsonl").open("a") as file:
         file.write('{"key": "cut o')
-    said = sweep(project, *SIX).stdout
+    said = sweep(project, *SIX, "--promote=2").stdout
     assert said.startswith(f"6 points, of which {len(before)} are done\n")
+    assert said.count("is an experiment of the same bits") == 2
     after = rows(project)
     assert after[: len(before)] == before
     assert len(after) == len({row["key"] for row in after}) == 6
@@ -75,12 +76,14 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     assert all(md5[name] == lines[0][f"md5.{name}"] for name in ("model", "replicas"))
     with Image.open(project.path / "sweeps/sweep.png") as picture:
         assert picture.width > 600
-        assert len(np.unique(np.asarray(picture))) > 10
+        colours = set(map(tuple, np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()))
+    assert {(76, 120, 168), (245, 133, 24)} <= colours  # Vega's first two: of two values a panel
 
     # Nothing is left to do; another metric orders them otherwise.
     arguments = (*SIX, "--metric=evaluate.val.cross_entropy", "--lowest", "--promote=0")
     said = sweep(project, *arguments).stdout
     assert said.startswith("6 points, of which 6 are done\n")
+    assert "is an experiment" not in said
     assert len(rows(project)) == 6
     with (project.path / "sweeps/sweep.csv").open() as table:
         losses = [float(line["evaluate.val.cross_entropy"]) for line in csv.DictReader(table)]
@@ -90,7 +93,7 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
 
 @needs_mnist
 def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) -> None:
-    """They have no network, so that all of MNIST can only come from the DVC remote."""
+    """They can download nothing, so that all of MNIST can only come from the DVC remote."""
     small(project)
     project.edit("params.yaml", "dataset: mnist-5k", "dataset: mnist")
     project.env["MNIST_MIRROR"] = str(MNIST)
@@ -108,10 +111,18 @@ def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) 
         kill_midway(project.path, process, workers[0], 2)
         assert process.wait() == 0
         assert workers[1].poll() is None
+        # The worker that is left takes another commit's code, though it has imported the first's.
+        weights = 'generator(params.seed, "weights")'
+        project.edit("stages/train.py", weights, weights.replace("weights", "other weights"))
+        project.commit("Other weights")
+        project.run("git", "push", "origin", "HEAD:main")
+        sweep(project, "-S", "train.lr=0.01", "--scheduler", address, "--promote=0")
+    *others, last = rows(project)
+    assert last["md5"]["model"] not in {row["md5"]["model"] for row in others}
     sweep(local, *SIX, "--promote=0")
-    found, expected = ({row["key"]: row["md5"] for row in rows(one)} for one in (project, local))
-    assert len(rows(project)) == 6
-    assert found == expected
+    found = {row["key"]: row["md5"] for row in others}
+    assert len(others) == 6
+    assert found == {row["key"]: row["md5"] for row in rows(local)}
 
 
 def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
@@ -128,21 +139,45 @@ def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
     assert len(rows(project)) == 2
 
 
+def test_a_point_is_tried_three_times_and_its_last_lines_are_told(
+    project: Project, tmp_path: Path
+) -> None:
+    small(project)
+    tries = tmp_path / "tries"
+    failing = f'''
+    with open("{tries}", "a+") as file:
+        file.write("x")
+        file.seek(0)
+        print("It will", "not do")
+        assert len(file.read()) > 3, "too early"
+'''
+    start = "def main() -> None:\n    params = load(Train"
+    project.edit("stages/train.py", start, start.replace("\n", failing, 1))
+    project.commit("Works the fourth time")
+    said = sweep(project, "-S", "train.lr=0.02", "--promote=0", ok=False).stderr
+    assert "failed 3 times\n" in said
+    assert "It will not do\nAssertionError: too early\n" in said
+    assert tries.read_text() == "xxx"
+    sweep(project, "-S", "train.lr=0.02", "--promote=0")
+    assert tries.read_text() == "xxxx"
+    assert len(rows(project)) == 1
+
+
 def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project) -> None:
     small(project)
-    said = sweep(project, "-S", "train.lr=0.01,0.02", "--experiments").stdout
+    # One worker, which has to prepare anew for the second point.
+    two = ("-S", "prepare.seed=0,1", "--workers=1", "--experiments")
+    said = sweep(project, *two).stdout
     assert said.count("is an experiment of the same bits") == 2
     names = project.run("dvc", "exp", "list", "--name-only").stdout.split()
     assert len(names) == 2
     assert project.status() == ""
     # Once more it has nothing to do, and says the same.
-    assert sweep(project, "-S", "train.lr=0.01,0.02", "--experiments").stdout.endswith(
-        "\n".join(said.splitlines()[-2:]) + "\n"
-    )
+    assert sweep(project, *two).stdout.endswith("\n".join(said.splitlines()[-2:]) + "\n")
     path = project.path / "sweeps/points.jsonl"
-    best = rows(project)[0]["md5"]["model"]
-    path.write_text(path.read_text().replace(best, "0" * 32))
-    done = sweep(project, "-S", "train.lr=0.01,0.02", "--experiments", ok=False)
+    first = rows(project)[0]["md5"]["model"]
+    path.write_text(path.read_text().replace(first, "0" * 32))
+    done = sweep(project, *two, ok=False)
     assert done.returncode == 2
     assert "its checkpoints are not those of the table" in done.stderr
 

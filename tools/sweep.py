@@ -166,7 +166,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None means 8787, with a warning where that is taken
             local_directory=folder,
             silence_logs=logging.CRITICAL,  # a failure is told by us
         ) as local,
@@ -268,14 +268,20 @@ def picture(full: "pd.DataFrame", settings: list[str], metric: str) -> bytes:
             rows[place] = numbers
         y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
         dot = {"y": {**y, "field": "value"}}
-        layers = [{"mark": {"type": "point", "filled": True}, "encoding": dot}]
+        mark = {"type": "point", "filled": True, "size": 50, "opacity": 1}
+        layers = [{"mark": mark, "encoding": dot}]
         if "low" in rows:
             ends = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
             layers.insert(0, {"mark": {"type": "rule", "opacity": 0.4}, "encoding": ends})
         encoding = {"x": x}
         if len(settings) == 2:
             [other] = (other for other in settings if other != name)
-            encoding["color"] = {"field": places[other], "title": other, "type": "nominal"}
+            encoding["color"] = {
+                "field": places[other],
+                "title": other,
+                "type": "nominal",
+                "legend": {"symbolOpacity": 1},
+            }
         panels.append({"width": 300, "height": 250, "encoding": encoding, "layer": layers})
     spec = {
         "data": {"values": rows.to_dict("records")},
