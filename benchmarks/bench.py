@@ -364,6 +364,9 @@ def main() -> None:
         del parts["convolutions"]
         print("no MNIST in ../shared/mnist or MNIST_MIRROR: no convolutions", file=sys.stderr)
     chosen = sys.argv[1:] or list(parts)
+    if unknown := set(chosen) - set(parts):
+        print(f"no table {', '.join(unknown)}; name some of {', '.join(parts)}", file=sys.stderr)
+        sys.exit(2)
     targets, tables = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:

@@ -35,7 +35,11 @@ def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float,
 def main() -> None:
     others = [argument for argument in sys.argv[1:] if "=" in argument]
     names = [argument for argument in sys.argv[1:] if "=" not in argument]
-    chosen = [r for r in sorted(ROOT.glob("recipes/*")) if not names or r.name in names]
+    recipes = sorted(ROOT.glob("recipes/*"))
+    if unknown := set(names) - {recipe.name for recipe in recipes}:
+        print(f"no recipe {', '.join(unknown)}; see recipes/", file=sys.stderr)
+        sys.exit(2)
+    chosen = [recipe for recipe in recipes if not names or recipe.name in names]
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)

@@ -4,6 +4,7 @@ python benchmarks/sweep.py queue     # 100 points by the sweep, then by DVC's qu
 python benchmarks/sweep.py killed    # 40 points on two hosts, one of which is killed: 2 minutes
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -168,8 +169,12 @@ def killed(folder: Path) -> None:
 
 
 def main() -> None:
+    parts = {"queue": queue, "killed": killed}
+    parser = argparse.ArgumentParser(description="Measure sweeps, on an idle machine.")
+    parser.add_argument("part", choices=parts)
+    part = parts[parser.parse_args().part]
     with tempfile.TemporaryDirectory() as folder:
-        {"queue": queue, "killed": killed}[sys.argv[1]](Path(folder))
+        part(Path(folder))
 
 
 if __name__ == "__main__":
