@@ -55,7 +55,9 @@ def of_queue(folder: Path) -> dict[float, str]:
 
 
 @contextlib.contextmanager
-def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def hosts(
+    project: Path, folder: Path, threads: int = 1
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """Yield the address of a Dask cluster and its two workers, which have folders of their own.
 
     What they have in common with `project` is a bare git repository and a folder as DVC remote.
@@ -91,7 +93,7 @@ def hosts(project: Path, folder: Path) -> Iterator[tuple[str, list[subprocess.Po
         while not about.exists():
             time.sleep(0.1)
         address = json.loads(about.read_text())["address"]
-        options = "--nthreads=1", "--no-dashboard"
+        options = f"--nthreads={threads}", "--no-dashboard"
         yield address, [start(name, "worker", address, *options) for name in ("one", "two")]
     finally:
         for process in started:

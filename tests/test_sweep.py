@@ -125,6 +125,15 @@ def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) 
     assert found == {row["key"]: row["md5"] for row in rows(local)}
 
 
+def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:
+    with hosts(project.path, tmp_path, threads=2) as (address, _):
+        arguments = "-S", "train.lr=0.01,0.02", "--scheduler", address
+        done = sweep(project, *arguments, ok=False)
+    assert done.returncode == 1
+    assert done.stderr.count("a worker has 2 threads; start it with one\n") == 2
+    assert rows(project) == []
+
+
 def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
     small(project)
     arguments = ("-S", "train.lr=0.01,1e38", "-S", "train.weight_decay=0,1e38", "--promote=0")

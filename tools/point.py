@@ -33,7 +33,10 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
     from distributed import get_worker
 
     start = time.monotonic()
-    folder = Path(get_worker().local_directory, commit)
+    worker = get_worker()
+    if worker.state.nthreads != 1:  # a second point in the folder would mix with the first
+        raise RuntimeError(f"a worker has {worker.state.nthreads} threads; start it with one")
+    folder = Path(worker.local_directory, commit)
     if not folder.exists():
         clone(url, commit, cache, folder)
     os.chdir(folder)
