@@ -25,7 +25,8 @@ def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float,
     ]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["dvc", "exp", "run", *changes]
-    subprocess.run(command, cwd=clone, check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(command, cwd=clone, stdout=subprocess.DEVNULL).returncode != 0:
+        sys.exit(2)  # DVC has said why
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = json.loads((clone / "metrics/evaluate.json").read_text())
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -107,6 +107,7 @@ def kill_midway(
     of: subprocess.Popen[bytes],
     victim: subprocess.Popen[bytes],
     points: int,
+    by: signal.Signals = signal.SIGKILL,
 ) -> None:
     """Kill a process in the middle of a point of a sweep, when so many have arrived."""
     file = project / "sweeps/points.jsonl"
@@ -114,7 +115,7 @@ def kill_midway(
         assert of.poll() is None, "the sweep has ended"
         time.sleep(0.1)
     time.sleep(0.3)
-    os.killpg(victim.pid, signal.SIGKILL)
+    os.killpg(victim.pid, by)
 
 
 def queue(folder: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     assert {(76, 120, 168), (245, 133, 24)} <= colours  # Vega's first two: of two values a panel
 
     # Nothing is left to do; another metric orders them otherwise.
-    arguments = (*SIX, "--metric=evaluate.val.cross_entropy", "--lowest", "--promote=0")
+    arguments = (*SIX, "--metric=evaluate.val.cross_entropy", "--promote=0")
     said = sweep(project, *arguments).stdout
     assert said.startswith("6 points, of which 6 are done\n")
     assert "is an experiment" not in said
@@ -89,6 +90,22 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
         losses = [float(line["evaluate.val.cross_entropy"]) for line in csv.DictReader(table)]
     assert losses == sorted(losses)
     assert project.run("git", "status", "--porcelain", "sweeps").stdout == ""
+
+
+def test_ctrl_c_says_how_far_it_came(project: Project) -> None:
+    process = subprocess.Popen(
+        ["python", "-m", "tools.sweep", *SIX],
+        cwd=project.path,
+        env=project.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    kill_midway(project.path, process, process, 1, signal.SIGINT)
+    said = process.communicate()[1].decode()
+    found = len(rows(project))
+    assert said == f"{found} of 6 points are done, and the same command goes on\ninterrupted\n"
+    assert 1 <= found < 6
 
 
 @needs_mnist
@@ -212,11 +229,24 @@ def test_other_code_is_another_point(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-S", "train.lr=-1,0,0.01"], "params.yaml: train.lr: "),
-        (["-S", "train.lrate=0.01"], "Could not override 'train.lrate'"),
+        (["-S", "train.lr=-1,0,0.01"], "-S train.lr=-1: params.yaml: train.lr: "),
+        (
+            ["-S", "train.lrate=0.01"],
+            "-S train.lrate=0.01: Could not override 'train.lrate'. Is it in params.yaml?",
+        ),
+        (["-S", "train.lr"], "-S: Error parsing override 'train.lr'; write NAME=VALUES"),
+        (["-S", "train.lr=range(1,0)"], "-S: train.lr=range(1,0) has no values"),
+        (["-S", "train.lr=1", "-S", "train.lr=2"], "-S: train.lr more than once"),
         (["-S", "train.lr=["], "-S: no viable alternative"),
         (["-S", "train.lr=interval(0,1)"], "-S: BasicSweeper does not support"),
-        (["-S", "train.model=linear,mlp"], "params.yaml: train.width: mlp needs one"),
+        (
+            ["-S", "train.model=linear,mlp"],
+            "-S train.model=mlp: params.yaml: train.width: mlp needs one",
+        ),
+        (
+            ["-S", "train.lr=1", "--metric=evaluate.test.accuracy.value"],
+            "--metric evaluate.test.accuracy.value: not a figure of val",
+        ),
         (
             ["-S", "train.lr=1", "--metric=evaluate.val.accuracy"],
             "--metric evaluate.val.accuracy: ",

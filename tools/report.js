@@ -15,9 +15,9 @@ function drawPlots() {
     background: null,
     font: "system-ui, sans-serif",
     view: { stroke: line },
-    axis: { ...label, gridColor: line, domainColor: line, tickColor: line },
+    axis: { ...label, labelFlush: false, gridColor: line, domainColor: line, tickColor: line },
     header: { labelColor: text, labelFontSize: 12 },
-    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, layout: { top: { direction: "vertical", anchor: "start" } } },
+    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, layout: { top: { direction: "vertical", anchor: "start" } } },
     text: { color: text },
     range: {
       category: dark.matches
@@ -29,7 +29,7 @@ function drawPlots() {
     const place = document.getElementById(`plot${number}`);
     if (spec.facet) {
       spec.columns = narrow.matches ? 1 : 2;
-      spec.spec.width = Math.min(380, place.clientWidth / spec.columns - 70);
+      spec.spec.width = Math.min(380, place.clientWidth / spec.columns - 85);
     } else {
       spec.width = "container";
     }

@@ -191,7 +191,10 @@ def reliability(splits: list[Split]) -> Plot:
     diagonal = {
         "data": {"values": [{"confidence": 0, "share": 0}, {"confidence": 1, "share": 1}]},
         "mark": {"type": "line", "color": "gray", "strokeDash": [4, 4]},
-        "encoding": {"x": x, "y": {"field": "share", "type": "quantitative", "title": "right"}},
+        "encoding": {
+            "x": x,
+            "y": {"field": "share", "type": "quantitative", "title": "share that is right"},
+        },
     }
     return Plot("Reliability of the confidences", intervals(rows, {"x": x}, diagonal))
 
@@ -221,18 +224,24 @@ def intervals(
 ) -> dict[str, Any]:
     """Return a specification of points with intervals, a colour a revision and a facet a panel."""
     panels = list(dict.fromkeys(row["panel"] for row in rows))  # as they come: val before test
-    y = {"type": "quantitative", "title": "right", "axis": {"format": "%"}}
+    y = {"type": "quantitative", "title": "share that is right", "axis": {"format": "%"}}
     y["scale"] = {"zero": False}
     tooltip = [{"field": name} for name in ("revision", "panel", "images")]
     tooltip += [{"field": name, "format": ".1%"} for name in ("share", "low", "high")]
     shared = encoding | {
-        "color": {"field": "revision", "sort": None, "title": None, "legend": {"orient": "top"}},
+        "color": {
+            "field": "revision",
+            "sort": None,
+            "title": None,
+            "legend": {"orient": "top", "symbolSize": 80},
+        },
         "tooltip": tooltip,
     }
     return {
         "data": {"values": rows},
         "facet": {"field": "panel", "sort": panels, "title": None},
         "columns": 2,
+        "spacing": {"column": 40},
         "spec": {
             "width": 300,
             "height": 220,

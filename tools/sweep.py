@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 POINTS = Path("sweeps/points.jsonl")
 TABLE, PICTURE = Path("sweeps/sweep.csv"), Path("sweeps/sweep.png")
 METRIC = "evaluate.val.replicas.mean"
+LOWER_IS_BETTER = ("loss", "cross_entropy", "calibration_error")  # as the names of metrics end
 TRIES = 3  # of a point that fails
 SHOWN = 20  # points in the table on the terminal
 
@@ -77,10 +78,17 @@ def grid(settings: list[str]) -> list[Point]:
     try:
         sweeps = get_hydra_sweeps({"params.yaml": settings})
     except (DvcException, HydraException) as error:
-        raise InputError(f"-S: {str(error).splitlines()[0]}; see docs/sweeps.md") from None
+        raise InputError(
+            f"-S: {str(error).splitlines()[0]}; write NAME=VALUES, as in docs/sweeps.md"
+        ) from None
+    names = [setting.partition("=")[0] for setting in settings]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"-S: {', '.join(twice)} more than once; give all values in one -S")
+    if not sweeps:
+        raise InputError(f"-S: {' '.join(settings)} has no values; see docs/sweeps.md")
     base = Path("params.yaml").read_bytes()
     points: dict[str, Point] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}  # and the first point that has each
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         file = Path("params.yaml")
         for overrides in (sweep["params.yaml"] for sweep in sweeps):
@@ -89,15 +97,18 @@ def grid(settings: list[str]) -> list[Point]:
                 apply_overrides(file, overrides)
                 params = load(Params).model_dump()
             except DvcException as error:
-                problems.append(str(error.__cause__ or error).splitlines()[0])
+                said = str(error.__cause__ or error).splitlines()[0]
+                problems.setdefault(f"{said} Is it in params.yaml?", " ".join(overrides))
             except InputError as error:
-                problems += str(error).splitlines()
+                for said in str(error).splitlines():
+                    problems.setdefault(said, " ".join(overrides))
             else:
                 facts = json.dumps([code, params], sort_keys=True)
                 key = hashlib.sha256(facts.encode()).hexdigest()
                 points[key] = Point(overrides, file.read_text(), key)
     if problems:
-        raise InputError("\n".join(dict.fromkeys(problems)))
+        lines = (f"-S {overrides}: {said}" for said, overrides in problems.items())
+        raise InputError("\n".join(lines))
     return list(points.values())
 
 
@@ -156,7 +167,8 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
             client = Client(scheduler, timeout=10)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"--scheduler {scheduler}: cannot be reached ({error}); is it running?"
+                f"--scheduler {scheduler}: cannot be reached ({error}); "
+                "name one that runs, as tcp://HOST:PORT"
             ) from None
         with client:
             yield client
@@ -168,6 +180,8 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
             threads_per_worker=1,
             dashboard_address="127.0.0.1:0",  # None means 8787, with a warning where that is taken
             local_directory=folder,
+            # Ctrl-C reaches the workers, too; we end them.
+            preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
             silence_logs=logging.CRITICAL,  # a failure is told by us
         ) as local,
         Client(local) as client,
@@ -202,9 +216,10 @@ def value(row: Row, metric: str) -> float:
     found: Any = row["metrics"]
     for part in metric.split("."):
         found = found.get(part) if isinstance(found, dict) else None
-    if not isinstance(found, int | float):
-        known = [name for name, of in flat(row["metrics"]) if isinstance(of, int | float)]
-        raise InputError(f"--metric {metric}: not a figure; there are {', '.join(known)}")
+    if not isinstance(found, int | float) or metric.startswith("evaluate.test"):
+        figures = (name for name, of in flat(row["metrics"]) if isinstance(of, int | float))
+        known = [name for name in figures if not name.startswith("evaluate.test")]
+        raise InputError(f"--metric {metric}: not a figure of val; there are {', '.join(known)}")
     return found
 
 
@@ -263,8 +278,15 @@ def picture(full: "pd.DataFrame", settings: list[str], metric: str) -> bytes:
         numbers = pd.to_numeric(full[name], errors="coerce")
         if numbers.notna().all():
             wide = numbers.min() > 0 and numbers.max() >= 10 * numbers.min()
-            scale = {"type": "log" if wide else "linear", "zero": False, "padding": 15}
+            scale = {
+                "type": "log" if wide else "linear",
+                "zero": False,
+                "nice": False,
+                "padding": 15,
+            }
             x |= {"type": "quantitative", "scale": scale}
+            if numbers.nunique() <= 8:  # and not round ones between
+                x["axis"] = {"values": sorted(numbers.unique().tolist())}
             rows[place] = numbers
         y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
         dot = {"y": {**y, "field": "value"}}
@@ -359,10 +381,15 @@ def main() -> None:
         prog="python -m tools.sweep", description="Train and score a grid of parameters."
     )
     parser.add_argument(
-        "-S", "--set-param", action="append", required=True, metavar="NAME=VALUES", dest="settings"
+        "-S",
+        "--set-param",
+        action="append",
+        required=True,
+        metavar="NAME=VALUES",
+        dest="settings",
+        help="a parameter and its values, as train.lr=0.01,0.03; may be given again for another",
     )
-    parser.add_argument("--metric", default=METRIC, help="(%(default)s)")
-    parser.add_argument("--lowest", action="store_true", help="the lowest is best, as of a loss")
+    parser.add_argument("--metric", default=METRIC, help="what the best is by (%(default)s)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that runs")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="on this machine")
     parser.add_argument("--promote", type=int, default=1, metavar="N", help="best ones for DVC")
@@ -371,8 +398,10 @@ def main() -> None:
     if asked.workers < 1 or asked.promote < 0:
         parser.error("--workers has to be 1 or more, and --promote 0 or more")
 
+    sign = 1 if asked.metric.endswith(LOWER_IS_BETTER) else -1
+
     def rank(row: Row) -> float:
-        return (1 if asked.lowest else -1) * value(row, asked.metric)
+        return sign * value(row, asked.metric)
 
     files = read_files("workspace", *(f"metrics/{stage}.json" for stage in point.MEASURED))
     metrics = dict(zip(point.MEASURED, map(json.loads, files), strict=True))
@@ -385,8 +414,13 @@ def main() -> None:
         print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
         failed = 0
         if todo:
-            with cluster(asked.scheduler, min(asked.workers, len(todo))) as client:
-                failed = fill(todo, rows, file, client, origin, rank)
+            try:
+                with cluster(asked.scheduler, min(asked.workers, len(todo))) as client:
+                    failed = fill(todo, rows, file, client, origin, rank)
+            except KeyboardInterrupt:
+                there = f"{sum(one.key in rows for one in points)} of {len(points)} points"
+                print(f"{there} are done, and the same command goes on", file=sys.stderr)
+                raise
     done = sorted((one for one in points if one.key in rows), key=lambda one: rank(rows[one.key]))
     if done:
         from tools.compare import show
@@ -394,7 +428,8 @@ def main() -> None:
         full = table(done, rows, asked.metric)
         write(TABLE, full.to_csv(index=False).encode())
         write(PICTURE, picture(full, list(done[0].settings), asked.metric))
-        show([on_terminal(done, rows, asked.metric)], [f"{TABLE} and {PICTURE} have all"])
+        where = f"{TABLE} and {PICTURE} have all of this sweep"
+        show([on_terminal(done, rows, asked.metric)], [where])
     for one in done[: None if asked.experiments else asked.promote]:
         promote(one, rows[one.key])
         print(f"{one.name} is an experiment of the same bits: dvc exp apply {one.name}")
