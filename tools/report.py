@@ -37,6 +37,7 @@ CHECKPOINT = "data/checkpoints/model.safetensors"
 LARGEST = 2_000_000  # bytes of a model's weights that a page carries
 DIGITS = ("mnist-5k", "mnist", "qmnist")  # whose models know what is drawn
 PACKAGES = ("torch", "torchvision", "numpy", "dvc")
+RIGHT = "share that is right"  # the axis of an accuracy, a precision or a recall
 PICTURES = {  # what the pipeline's own are called, and what they show to who cannot see them
     "metrics/samples.png": ("Training digits", "Some of the training digits with their labels."),
     "metrics/mistakes.png": (
@@ -191,10 +192,7 @@ def reliability(splits: list[Split]) -> Plot:
     diagonal = {
         "data": {"values": [{"confidence": 0, "share": 0}, {"confidence": 1, "share": 1}]},
         "mark": {"type": "line", "color": "gray", "strokeDash": [4, 4]},
-        "encoding": {
-            "x": x,
-            "y": {"field": "share", "type": "quantitative", "title": "share that is right"},
-        },
+        "encoding": {"x": x, "y": {"field": "share", "type": "quantitative", "title": RIGHT}},
     }
     return Plot("Reliability of the confidences", intervals(rows, {"x": x}, diagonal))
 
@@ -224,7 +222,7 @@ def intervals(
 ) -> dict[str, Any]:
     """Return a specification of points with intervals, a colour a revision and a facet a panel."""
     panels = list(dict.fromkeys(row["panel"] for row in rows))  # as they come: val before test
-    y = {"type": "quantitative", "title": "share that is right", "axis": {"format": "%"}}
+    y = {"type": "quantitative", "title": RIGHT, "axis": {"format": "%"}}
     y["scale"] = {"zero": False}
     tooltip = [{"field": name} for name in ("revision", "panel", "images")]
     tooltip += [{"field": name, "format": ".1%"} for name in ("share", "low", "high")]

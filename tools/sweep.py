@@ -82,7 +82,7 @@ def grid(settings: list[str]) -> list[Point]:
             f"-S: {str(error).splitlines()[0]}; write NAME=VALUES, as in docs/sweeps.md"
         ) from None
     names = [setting.partition("=")[0] for setting in settings]
-    if twice := {name for name in names if names.count(name) > 1}:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"-S: {', '.join(twice)} more than once; give all values in one -S")
     if not sweeps:
         raise InputError(f"-S: {' '.join(settings)} has no values; see docs/sweeps.md")
