@@ -14,7 +14,7 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 # What is imported is never garbage: looking for it takes a quarter of the time of a short run.
-# Only of a stage, as "-m" says while Python looks for it; `stages.errors.run` goes on from here.
+# Only of a stage, as "-m" says while Python looks for it; `stages.storage.errors.run` goes on from here.
 if sys.argv[0] == "-m":
     gc.disable()
 

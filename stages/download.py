@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import numpy as np
 from tqdm import tqdm
 
-from stages.errors import InputError
+from stages.storage.errors import InputError
 from stages.tensors import Array
 
 CLASSES = {

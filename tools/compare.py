@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stages.errors import InputError, run
+from stages.storage.errors import InputError, run
 from tools.noise import Array, Difference, difference, holm, mcnemar, needed
 from tools.revisions import flat, read_files
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.errors import InputError, run
 from stages.files import write
+from stages.storage.errors import InputError, run
 
 PAGE = Path(".dvc/plots.html")
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from stages.errors import InputError, run
+from stages.storage.errors import InputError, run
 from stages.tensors import Array
 
 LONGEST = 800  # pixels of a side beyond which a picture is made smaller, for speed

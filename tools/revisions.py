@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from stages.errors import InputError
+from stages.storage.errors import InputError
 
 NO_GIT = "no git repository here, in which revisions are kept; get the project by `git clone`"
 

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
-from stages.errors import InputError, run
 from stages.files import write
+from stages.storage.errors import InputError, run
 from tools import point
 from tools.revisions import flat, read_files
 

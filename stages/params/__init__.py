@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from stages.errors import InputError
+from stages.storage.errors import InputError
 
 # That of the folder the stage runs in. In temporary and queued experiments the variable
 # DVC_ROOT names the parent workspace, whose parameters are others.
