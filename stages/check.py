@@ -13,13 +13,13 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
-from stages.files import write
 from stages.params import PATH, Section, load
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import POOL_SIZES, Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
+from stages.storage.files import write
 
 
 class Params(Section):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.files import write, write_json
 from stages.params import load
 from stages.params.prepare import Prepare
 from stages.pictures import digits, png
 from stages.storage.errors import InputError, run
+from stages.storage.files import write, write_json
 from stages.tensors import RAW, Array, read_split, write_tensors
 
 RAW_DATA = Path("data/raw")

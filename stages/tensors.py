@@ -16,8 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from stages.files import replacing
 from stages.storage.errors import InputError
+from stages.storage.files import replacing
 
 Array = np.ndarray[Any, Any]
 # Of each tensor the dtype, as safetensors spells it, and the shape, None being any size.

@@ -28,7 +28,6 @@ from tqdm import tqdm
 
 from stages import PARENT, progress
 from stages.augment import NUMBERS, affine
-from stages.files import write_csv, write_json
 from stages.models import (
     CHECKPOINT,
     PRECISIONS,
@@ -43,6 +42,7 @@ from stages.optimizers import MOMENTS, step
 from stages.params import load
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
+from stages.storage.files import write_csv, write_json
 from stages.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}

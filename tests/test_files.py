@@ -13,8 +13,8 @@ from conftest import Project
 from safetensors.numpy import save_file
 
 from stages import tensors
-from stages.files import write, write_json
 from stages.storage.errors import InputError
+from stages.storage.files import write, write_json
 from stages.tensors import RAW, Array, read_split, read_tensors, write_tensors
 
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.files import write
 from stages.storage.errors import InputError, run
+from stages.storage.files import write
 
 PAGE = Path(".dvc/plots.html")
 

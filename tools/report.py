@@ -25,8 +25,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 from scipy import stats
 
-from stages.files import write
 from stages.storage.errors import InputError, run
+from stages.storage.files import write
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
 from tools.point import pinned

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
-from stages.files import write
 from stages.storage.errors import InputError, run
+from stages.storage.files import write
 from tools import point
 from tools.revisions import flat, read_files
 
