@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 
-from stages.tensors import PREPARED, read_split, write_tensors
+from stages.storage.tensors import PREPARED, read_split, write_tensors
 
 ROOT = Path(__file__).parent.parent
 MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.storage.errors import InputError
-from stages.tensors import Array
+from stages.storage.tensors import Array
 
 CLASSES = {
     "mnist": "MNIST",

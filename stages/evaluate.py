@@ -26,7 +26,7 @@ from stages.params.evaluate import Evaluate
 from stages.pictures import digits, heat, png
 from stages.storage.errors import InputError, run
 from stages.storage.files import write, write_csv, write_json
-from stages.tensors import PREPARED, Array, read_split, write_tensors
+from stages.storage.tensors import PREPARED, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
 PLACES = 6  # decimal places of what is written

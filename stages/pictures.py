@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.tensors import Array
+from stages.storage.tensors import Array
 
 SCALE = 3  # screen pixels a pixel of a digit
 CELL = 28 * SCALE

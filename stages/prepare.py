@@ -18,7 +18,7 @@ from stages.params.prepare import Prepare
 from stages.pictures import digits, png
 from stages.storage.errors import InputError, run
 from stages.storage.files import write, write_json
-from stages.tensors import RAW, Array, read_split, write_tensors
+from stages.storage.tensors import RAW, Array, read_split, write_tensors
 
 RAW_DATA = Path("data/raw")
 

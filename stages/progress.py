@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from stages.storage.errors import InputError
-from stages.tensors import Array, Layout, read_tensors
+from stages.storage.tensors import Array, Layout, read_tensors
 
 
 def key(**facts: Any) -> str:

@@ -43,7 +43,7 @@ from stages.params import load
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_csv, write_json
-from stages.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
+from stages.storage.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 

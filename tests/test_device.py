@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trainings import USUAL
 
 from stages.params.train import Train
-from stages.tensors import digest
+from stages.storage.tensors import digest
 from stages.train import Split, begin, prepare_cuda, train_epoch
 
 MODELS = {"linear": 0, "mlp": 8, "cnn": 2}

@@ -19,7 +19,7 @@ from stages import download
 from stages.download import DECODED_MD5, Resource, fetched, official, resources
 from stages.fetch import mnist_5k
 from stages.storage.errors import InputError
-from stages.tensors import RAW, read_split
+from stages.storage.tensors import RAW, read_split
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 IMAGES = "train-images-idx3-ubyte.gz"

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_score, recall_score
 
 from stages.evaluate import Scored, figures, mistakes, noise, score, wilson
-from stages.tensors import Array
+from stages.storage.tensors import Array
 
 
 def example(n: int = 300) -> tuple[Array, Array]:

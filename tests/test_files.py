@@ -12,10 +12,10 @@ import pytest
 from conftest import Project
 from safetensors.numpy import save_file
 
-from stages import tensors
+from stages.storage import tensors
 from stages.storage.errors import InputError
 from stages.storage.files import write, write_json
-from stages.tensors import RAW, Array, read_split, read_tensors, write_tensors
+from stages.storage.tensors import RAW, Array, read_split, read_tensors, write_tensors
 
 
 def split(n: int = 20) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from stages import check
 from stages.storage.errors import InputError, run
-from stages.tensors import RAW, read_about, read_split, write_tensors
+from stages.storage.tensors import RAW, read_about, read_split, write_tensors
 
 GOOD = (ROOT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.

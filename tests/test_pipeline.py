@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Project
 
-from stages.tensors import PREPARED, read_split
+from stages.storage.tensors import PREPARED, read_split
 
 ALL = ["check", "fetch", "prepare", "train", "evaluate"]
 CHECKPOINT = "data/checkpoints/model.safetensors"

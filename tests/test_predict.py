@@ -9,7 +9,7 @@ import pytest
 from conftest import Project
 from PIL import Image
 
-from stages.tensors import PREPARED, Array, read_split
+from stages.storage.tensors import PREPARED, Array, read_split
 from tools.predict import as_mnist, label_of, read_picture
 
 RANDOM = np.random.default_rng(0)

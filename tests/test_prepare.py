@@ -7,7 +7,7 @@ from conftest import Project
 from stages.fetch import mnist_5k
 from stages.params.prepare import Prepare
 from stages.prepare import subset
-from stages.tensors import Array
+from stages.storage.tensors import Array
 
 POOL = mnist_5k()["train"]["labels"]
 

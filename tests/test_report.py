@@ -14,7 +14,7 @@ from conftest import Project
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from stages.models import predict, read_checkpoint
-from stages.tensors import PREPARED, read_split
+from stages.storage.tensors import PREPARED, read_split
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)

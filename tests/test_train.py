@@ -26,7 +26,7 @@ from stages.models import (
 )
 from stages.params.train import Train
 from stages.storage.errors import InputError
-from stages.tensors import Array
+from stages.storage.tensors import Array
 from stages.train import Split, State, batches, begin, generator, train_epoch
 
 

@@ -18,7 +18,7 @@ from stages.evaluate import figures, score
 from stages.fetch import mnist_5k
 from stages.models import predict
 from stages.params.train import Train
-from stages.tensors import digest
+from stages.storage.tensors import digest
 from stages.train import Split, begin, train_epoch
 
 # The linear model with every seed and size of batch, of which 48 leaves a smaller one at the end;

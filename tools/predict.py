@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from stages.storage.errors import InputError, run
-from stages.tensors import Array
+from stages.storage.tensors import Array
 
 LONGEST = 800  # pixels of a side beyond which a picture is made smaller, for speed
 FAINT = 30  # of 255: what differs less from the background is not drawn
