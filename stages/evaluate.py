@@ -23,9 +23,9 @@ from stages import exact
 from stages.models import CHECKPOINT, REPLICAS, Model, predict, read_checkpoint, read_replicas
 from stages.params import load
 from stages.params.evaluate import Evaluate
-from stages.pictures import digits, heat, png
 from stages.storage.errors import InputError, run
 from stages.storage.files import write, write_csv, write_json
+from stages.storage.pictures import digits, heat, png
 from stages.storage.tensors import PREPARED, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}

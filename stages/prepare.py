@@ -15,9 +15,9 @@ import numpy as np
 
 from stages.params import load
 from stages.params.prepare import Prepare
-from stages.pictures import digits, png
 from stages.storage.errors import InputError, run
 from stages.storage.files import write, write_json
+from stages.storage.pictures import digits, png
 from stages.storage.tensors import RAW, Array, read_split, write_tensors
 
 RAW_DATA = Path("data/raw")
