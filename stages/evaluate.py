@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stages import exact
+from stages.arithmetic import exact
 from stages.models import CHECKPOINT, REPLICAS, Model, predict, read_checkpoint, read_replicas
 from stages.params import load
 from stages.params.evaluate import Evaluate

@@ -1,11 +1,11 @@
-"""What `stages.exact` does, by torch in float32: faster, and other bits on other CPUs."""
+"""What `stages.arithmetic.exact` does, by torch in float32: faster, and other bits on other CPUs."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import conv2d
 
-from stages import exact
+from stages.arithmetic import exact
 
 __all__ = ["batch_norm", "conv2d", "cross_entropy", "linear", "mse", "pixels"]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stages.exact import sqrt
+from stages.arithmetic.exact import sqrt
 from stages.params.train import Train
 
 MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that are kept of each weight

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages import exact
+from stages.arithmetic import exact
 
 getcontext().prec = 40
 

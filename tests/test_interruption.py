@@ -208,7 +208,7 @@ def test_a_state_of_other_parameters_is_not_looked_at(project: Project) -> None:
     assert list(project.path.glob(STATES)) == [state]
 
 
-@pytest.mark.parametrize("file", ["stages/exact.py", "stages/train.py"])
+@pytest.mark.parametrize("file", ["stages/arithmetic/exact.py", "stages/train.py"])
 def test_a_state_of_other_code_is_not_looked_at(project: Project, file: str) -> None:
     process = start(project, "python", "-m", "stages.train")
     read_until(process, "epoch 5/100")
