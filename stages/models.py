@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from stages import float32
-from stages.arithmetic import exact
+from stages.arithmetic import exact, float32
 from stages.storage.errors import InputError
 from stages.storage.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
 
