@@ -64,7 +64,7 @@ def main() -> None:
     if dataset == "mnist-5k":
         splits = mnist_5k()
     else:
-        from stages.download import official  # here, for what it imports
+        from stages.datasets.download import official  # here, for what it imports
 
         splits = official(dataset)
     for name, split in splits.items():

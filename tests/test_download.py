@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import MNIST, Project, needs_mnist
 
-from stages import download
-from stages.download import DECODED_MD5, Resource, fetched, official, resources
+from stages.datasets import download
+from stages.datasets.download import DECODED_MD5, Resource, fetched, official, resources
 from stages.fetch import mnist_5k
 from stages.storage.errors import InputError
 from stages.storage.tensors import RAW, read_split
