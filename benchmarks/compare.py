@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from stages.models import predict
+from stages.learning.models import predict
 from stages.params import load
 from stages.params.train import Train
 from stages.train import DATA, begin, read, train_epoch

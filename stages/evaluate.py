@@ -20,7 +20,14 @@ import numpy as np
 import torch
 
 from stages.arithmetic import exact
-from stages.models import CHECKPOINT, REPLICAS, Model, predict, read_checkpoint, read_replicas
+from stages.learning.models import (
+    CHECKPOINT,
+    REPLICAS,
+    Model,
+    predict,
+    read_checkpoint,
+    read_replicas,
+)
 from stages.params import load
 from stages.params.evaluate import Evaluate
 from stages.storage.errors import InputError, run

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from stages import PARENT, progress
 from stages.augment import NUMBERS, affine
-from stages.models import (
+from stages.learning.models import (
     CHECKPOINT,
     PRECISIONS,
     REPLICAS,

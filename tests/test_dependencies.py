@@ -78,7 +78,7 @@ def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
 def test_only_a_stage_does_without_the_garbage_collector_and_only_to_import(
     project: Project,
 ) -> None:
-    project.run("python", "-c", "import gc, stages.models; assert gc.isenabled()")
+    project.run("python", "-c", "import gc, stages.learning.models; assert gc.isenabled()")
     script = (
         "import gc, sys; sys.argv[0] = '-m'; import stages; assert not gc.isenabled()\n"
         "from stages.storage.errors import run; run(lambda: print(gc.isenabled(), gc.get_freeze_count()))"

@@ -13,7 +13,7 @@ import torch
 from conftest import Project
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from stages.models import predict, read_checkpoint
+from stages.learning.models import predict, read_checkpoint
 from stages.storage.tensors import PREPARED, read_split
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -15,7 +15,7 @@ from trainings import USUAL
 
 from stages import train
 from stages.fetch import mnist_5k
-from stages.models import (
+from stages.learning.models import (
     NAMES,
     PRECISIONS,
     WITH_WIDTH,

@@ -16,7 +16,7 @@ import torch
 
 from stages.evaluate import figures, score
 from stages.fetch import mnist_5k
-from stages.models import predict
+from stages.learning.models import predict
 from stages.params.train import Train
 from stages.storage.tensors import digest
 from stages.train import Split, begin, train_epoch

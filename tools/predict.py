@@ -162,7 +162,7 @@ def main() -> None:
     from tabulate import tabulate
 
     from stages.evaluate import probabilities, wilson
-    from stages.models import predict, read_checkpoint
+    from stages.learning.models import predict, read_checkpoint
 
     model = read_checkpoint(asked.checkpoint)
     found = probabilities(predict(model, torch.from_numpy(images)).numpy())

@@ -56,7 +56,7 @@ drawPlots();
 dark.addEventListener("change", drawPlots);
 narrow.addEventListener("change", drawPlots);
 
-// The model, as stages/models.py has it. A tensor is { shape, values }, its values in C order.
+// The model, as stages/learning/models.py has it. A tensor is { shape, values }, its values in C order.
 
 const weights = Object.fromEntries(
   Object.entries(model.weights ?? {}).map(([name, { shape, values }]) => [
