@@ -38,7 +38,7 @@ from stages.learning.models import (
     write_checkpoint,
     write_replicas,
 )
-from stages.optimizers import MOMENTS, step
+from stages.learning.optimizers import MOMENTS, step
 from stages.params import load
 from stages.params.train import Train
 from stages.storage.errors import InputError, run

@@ -7,7 +7,7 @@ import torch
 from test_train import params
 from torch.optim.lr_scheduler import OneCycleLR
 
-from stages.optimizers import MOMENTS, learning_rate, step
+from stages.learning.optimizers import MOMENTS, learning_rate, step
 
 TORCHS: dict[str, Any] = {
     "sgd": torch.optim.SGD,

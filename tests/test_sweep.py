@@ -211,12 +211,12 @@ def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project)
 def test_other_code_is_another_point(project: Project) -> None:
     small(project)
     sweep(project, "-S", "train.lr=0.01", "--promote=0")
-    with (project.path / "stages/optimizers.py").open("a") as file:
+    with (project.path / "stages/learning/optimizers.py").open("a") as file:
         file.write("# Other code.\n")
     done = sweep(project, "-S", "train.lr=0.01", ok=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "not committed, so that no worker has it: M stages/optimizers.py; commit it first\n"
+        "not committed, so that no worker has it: M stages/learning/optimizers.py; commit it first\n"
     )
     project.commit("Other code")
     said = sweep(project, "-S", "train.lr=0.01", "--promote=0").stdout
