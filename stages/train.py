@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stages import PARENT, progress
-from stages.augment import NUMBERS, affine
+from stages.learning.augmentation import NUMBERS, affine
 from stages.learning.models import (
     CHECKPOINT,
     PRECISIONS,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from stages.augment import NUMBERS, ROTATION, SCALE, SHEAR, SHIFT, affine, sin_cos
 from stages.fetch import mnist_5k
+from stages.learning.augmentation import NUMBERS, ROTATION, SCALE, SHEAR, SHIFT, affine, sin_cos
 
 IMAGES = torch.from_numpy(mnist_5k()["train"]["images"][:200].copy())
 
