@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stages import PARENT, progress
+from stages import PARENT
+from stages.learning import resume
 from stages.learning.augmentation import NUMBERS, affine
 from stages.learning.models import (
     CHECKPOINT,
