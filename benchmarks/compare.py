@@ -20,7 +20,7 @@ from stages.learning.models import predict
 from stages.params import load
 from stages.params.train import Train
 from stages.train import DATA, begin, read, train_epoch
-from tools.noise import Array, difference
+from tools.analysis.significance import Array, difference
 
 PAIRS = 200
 REPLICAS = 5

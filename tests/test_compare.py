@@ -13,8 +13,8 @@ from conftest import Project
 from mlxtend.evaluate import mcnemar as mlxtends
 from scipy import stats
 
+from tools.analysis.significance import Array, Difference, difference, holm, mcnemar, needed
 from tools.compare import Revision, compare, rounded
-from tools.noise import Array, Difference, difference, holm, mcnemar, needed
 
 RANDOM = np.random.default_rng(0)
 

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from stages.storage.errors import InputError, run
-from tools.noise import Array, Difference, difference, holm, mcnemar, needed
+from tools.analysis.significance import Array, Difference, difference, holm, mcnemar, needed
 from tools.revisions import flat, read_files
 
 PREDICTIONS = "metrics/predictions.csv"
