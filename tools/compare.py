@@ -18,8 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from stages.storage.errors import InputError, run
+from tools.analysis.revisions import flat, read_files
 from tools.analysis.significance import Array, Difference, difference, holm, mcnemar, needed
-from tools.revisions import flat, read_files
 
 PREDICTIONS = "metrics/predictions.csv"
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from stages.storage.errors import InputError, run
 from stages.storage.files import write
 from tools import point
-from tools.revisions import flat, read_files
+from tools.analysis.revisions import flat, read_files
 
 if TYPE_CHECKING:
     import pandas as pd
