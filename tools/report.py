@@ -28,9 +28,9 @@ from scipy import stats
 from stages.storage.errors import InputError, run
 from stages.storage.files import write
 from tools.analysis.revisions import commit, read_files
+from tools.cluster.worker import pinned
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
-from tools.point import pinned
 
 HERE = Path(__file__).parent
 CHECKPOINT = "data/checkpoints/model.safetensors"

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from stages.storage.errors import InputError, run
 from stages.storage.files import write
-from tools import point
 from tools.analysis.revisions import flat, read_files
+from tools.cluster import worker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def git(*arguments: str) -> str:
 
 
 def source(scheduler: str | None) -> tuple[str, str, str | None]:
-    """Return for `tools.point.compute` the place and the commit in git, and DVC's cache or None."""
+    """Return for `tools.cluster.worker.compute` the place and the commit in git, and DVC's cache or None."""
     commit = git("rev-parse", "HEAD")
     if scheduler is None:
         from dvc.repo import Repo
