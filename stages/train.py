@@ -276,7 +276,7 @@ def prepare_cuda() -> None:
 def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) -> State:
     """Return the state after the last epoch, keeping that of every epoch in `path`."""
     state = begin(params)
-    if tensors := progress.load(path, state.layout()):
+    if tensors := resume.load(path, state.layout()):
         state.restore(tensors)
         if state.last.epoch < params.epochs:
             print(
@@ -310,8 +310,8 @@ def main() -> None:
             # How many there are decides nothing about one of them.
             own = params.model_copy(update={"seed": params.seed + number, "replicas": 1})
             watched = number == 0
-            key = progress.key(params=own.model_dump(), watched=watched, **facts)
-            paths.append(held.enter_context(progress.locked(key)))
+            key = resume.key(params=own.model_dump(), watched=watched, **facts)
+            paths.append(held.enter_context(resume.locked(key)))
             states.append(trained(train, val, own, paths[-1], watched))
             if not watched:
                 share = accuracy(states[-1].model, val)

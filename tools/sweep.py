@@ -161,7 +161,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator["Client"]:
         raise InputError(
             "Dask is not installed; `make repro` sees to it, or `uv pip install --group sweep`"
         ) from None
-    cloudpickle.register_pickle_by_value(point)  # so that no worker needs to have it
+    cloudpickle.register_pickle_by_value(worker)  # so that no worker needs to have it
     if scheduler:
         try:
             client = Client(scheduler, timeout=10)
@@ -195,7 +195,7 @@ def computed(
     """Yield each point as it is done, with its row, or with what its last failure said."""
     from distributed import as_completed
 
-    compute = point.compute
+    compute = worker.compute
 
     def task(params: str) -> Row:  # sent as it is, since it is a function within a function
         return compute(*source, params)
@@ -403,8 +403,8 @@ def main() -> None:
     def rank(row: Row) -> float:
         return sign * value(row, asked.metric)
 
-    files = read_files("workspace", *(f"metrics/{stage}.json" for stage in point.MEASURED))
-    metrics = dict(zip(point.MEASURED, map(json.loads, files), strict=True))
+    files = read_files("workspace", *(f"metrics/{stage}.json" for stage in worker.MEASURED))
+    metrics = dict(zip(worker.MEASURED, map(json.loads, files), strict=True))
     rank({"metrics": metrics})  # there is such a metric
     points = grid(asked.settings)
     origin = source(asked.scheduler)
