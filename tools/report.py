@@ -32,7 +32,7 @@ from tools.cluster.worker import pinned
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
 from tools.plots_page import library
 
-HERE = Path(__file__).parent
+WEB = Path(__file__).parent / "web"
 CHECKPOINT = "data/checkpoints/model.safetensors"
 LARGEST = 2_000_000  # bytes of a model's weights that a page carries
 DIGITS = ("mnist-5k", "mnist", "qmnist")  # whose models know what is drawn
@@ -315,7 +315,7 @@ def main() -> None:
     ran = pd.DataFrame(dict(zip(names, facts, strict=True))).reset_index(names="")
     params = pd.DataFrame({revision.name: revision.params for revision in revisions}, dtype=str)
     template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
     page = template.render(
         names=names,
@@ -331,7 +331,7 @@ def main() -> None:
         params=params.fillna("").reset_index(names="parameter", allow_duplicates=True),
         specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
         library=library(),
-        script=(HERE / "report.js").read_text(),
+        script=(WEB / "report.js").read_text(),
     )
     write(asked.output, page.encode())
     print(f"{asked.output}: {', '.join(names)}")
