@@ -2,7 +2,7 @@
 
 Every stage of a fresh clone of HEAD runs under QEMU's user mode (Debian: apt install qemu-user)
 as each CPU, with one and two threads; then `git status` has to be empty. So do the trainings of
-tests/trainings.py, with one; they have to give what tests/same_bits/test_same_bits.py expects. 64-bit ARM
+tests/same_bits/trainings.py, with one; they have to give what tests/same_bits/test_same_bits.py expects. 64-bit ARM
 is among the CPUs where tests/arm64_root.sh has been run.
 
     make same-bits
@@ -51,7 +51,7 @@ def reproduce(python: str, threads: int, folder: Path) -> str:
 
 def train(python: str) -> str:
     """Return what is wrong with the results of the trainings that the shell command ran."""
-    command = ["sh", "-c", python, "sh", str(ROOT / "tests/trainings.py")]
+    command = ["sh", "-c", python, "sh", str(ROOT / "tests/same_bits/trainings.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-# Of all results of tests/trainings.py. After a change that is meant to change them, take the
+# Of all results of tests/same_bits/trainings.py. After a change that is meant to change them, take the
 # value that this test finds.
 EXPECTED = "49f74cbf2c2740783db0b87b8824dd6209a679b76c4f0268800f25fa13799232"
 
@@ -31,7 +31,7 @@ ENVIRONMENTS = {
 
 def run(environment: dict[str, str], precision: str = "exact") -> dict[str, Any]:
     out = subprocess.run(
-        [sys.executable, ROOT / "tests/trainings.py", precision],
+        [sys.executable, ROOT / "tests/same_bits/trainings.py", precision],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         check=True,

@@ -1,6 +1,6 @@
 """Print the SHA-256 of many trainings' weights and figures, one line of JSON.
 
-python tests/trainings.py [precision]
+python tests/same_bits/trainings.py [precision]
 """
 
 import hashlib
