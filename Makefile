@@ -42,7 +42,7 @@ same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs 
 	python tests/same_bits/emulated_cpus.py
 
 arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
-	tests/arm64_root.sh
+	tests/same_bits/arm64_root.sh
 
 lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
 	uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 --group dev \

@@ -3,7 +3,7 @@
 Every stage of a fresh clone of HEAD runs under QEMU's user mode (Debian: apt install qemu-user)
 as each CPU, with one and two threads; then `git status` has to be empty. So do the trainings of
 tests/same_bits/trainings.py, with one; they have to give what tests/same_bits/test_same_bits.py expects. 64-bit ARM
-is among the CPUs where tests/arm64_root.sh has been run.
+is among the CPUs where tests/same_bits/arm64_root.sh has been run.
 
     make same-bits
 """
