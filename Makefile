@@ -39,7 +39,7 @@ bench: .venv/installed  ## measure how long we take beside others (half an hour)
 	python benchmarks/bench.py
 
 same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs (needs qemu-user)
-	python tests/same_bits/emulated_cpus.py
+	python -m tests.same_bits.emulated_cpus
 
 arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
 	tests/same_bits/arm64_root.sh

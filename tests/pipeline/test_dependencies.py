@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Project
 from ruamel.yaml import YAML
+
+from tests.helpers.project import ROOT, Project
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import MNIST, ROOT, Project
+
+from tests.helpers.project import MNIST, ROOT, Project
 
 README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -120,7 +121,9 @@ def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
     said = json.loads((project.path / "metrics/disagree.json").read_text())
     assert said["n"] == 500
     assert 0 < said["disputed"] < 500
-    project.run("python", "-m", "pytest", "-q", "tests/pipeline/test_dependencies.py", "-k", "depends")
+    project.run(
+        "python", "-m", "pytest", "-q", "tests/pipeline/test_dependencies.py", "-k", "depends"
+    )
     project.edit("params.yaml", "at_least: 2 ", "at_least: 0 ")
     assert "disagree.at_least" in project.run("dvc", "repro", ok=False).stderr
 

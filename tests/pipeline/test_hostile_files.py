@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 from stages import check
 from stages.storage.errors import InputError, run
 from stages.storage.tensors import RAW, read_about, read_split, write_tensors
+from tests.helpers.project import ROOT, Project
 
 GOOD = (ROOT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.
@@ -186,7 +186,7 @@ def test_no_code_of_ours_can_unpickle() -> None:
     able = re.compile(r"pickle|torch\.load|np\.load\b|joblib|shelve|marshal|\beval\(|\bexec\(")
     # A sweep sends its function to Dask's workers as it is; no file is read so.
     sends = ["import cloudpickle", "cloudpickle.register_pickle_by_value(point)"]
-    files = [*ROOT.glob("stages/**/*.py"), *ROOT.glob("tools/*.py")]
+    files = [*ROOT.glob("stages/**/*.py"), *ROOT.glob("tools/**/*.py")]
     assert len(files) > 20
     found = [
         (file.stem, line.partition("  #")[0].strip())

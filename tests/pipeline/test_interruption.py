@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project
+
+from tests.helpers.project import Project
 
 OUTPUTS = (
     "data/checkpoints/model.safetensors",

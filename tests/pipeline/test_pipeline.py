@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Project
 
 from stages.storage.tensors import PREPARED, read_split
+from tests.helpers.project import Project
 
 ALL = ["check", "fetch", "prepare", "train", "evaluate"]
 CHECKPOINT = "data/checkpoints/model.safetensors"

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
 from ruamel.yaml import YAML
+
+from tests.helpers.project import ROOT, Project
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())

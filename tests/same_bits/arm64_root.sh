@@ -2,7 +2,7 @@
 # Make .arm64: Python and the packages of requirements.txt for 64-bit ARM, for tests/same_bits/emulated_cpus.py
 # to run under qemu-aarch64. On Debian 12, as root, after `apt install qemu-user`; 6 GB.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 packages=(python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libgcc-s1 libstdc++6
     zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1 libgomp1

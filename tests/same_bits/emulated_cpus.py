@@ -16,9 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from test_same_bits import EXPECTED, digest
+from tests.helpers.project import ROOT
+from tests.same_bits.test_same_bits import EXPECTED, digest
 
-ROOT = Path(__file__).parent.parent
 ARM64 = ROOT / ".arm64"
 PYTHONS = {
     cpu: f'exec qemu-x86_64 -cpu {cpu} "{sys.executable}" "$@"'
@@ -51,9 +51,9 @@ def reproduce(python: str, threads: int, folder: Path) -> str:
 
 def train(python: str) -> str:
     """Return what is wrong with the results of the trainings that the shell command ran."""
-    command = ["sh", "-c", python, "sh", str(ROOT / "tests/same_bits/trainings.py")]
+    command = ["sh", "-c", python, "sh", "-m", "tests.same_bits.trainings"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         return done.stderr
     return "" if digest(json.loads(done.stdout)) == EXPECTED else "other results"

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import ROOT
+
+from tests.helpers.project import ROOT
 
 # Of all results of tests/same_bits/trainings.py. After a change that is meant to change them, take the
 # value that this test finds.
@@ -31,7 +32,8 @@ ENVIRONMENTS = {
 
 def run(environment: dict[str, str], precision: str = "exact") -> dict[str, Any]:
     out = subprocess.run(
-        [sys.executable, ROOT / "tests/same_bits/trainings.py", precision],
+        [sys.executable, "-m", "tests.same_bits.trainings", precision],
+        cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         check=True,

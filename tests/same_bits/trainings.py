@@ -1,6 +1,6 @@
 """Print the SHA-256 of many trainings' weights and figures, one line of JSON.
 
-python tests/same_bits/trainings.py [precision]
+python -m tests.same_bits.trainings [precision]
 """
 
 import hashlib
@@ -8,9 +8,6 @@ import itertools
 import json
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 

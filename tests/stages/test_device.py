@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from conftest import Project
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from trainings import USUAL
 
 from stages.params.train import Train
 from stages.storage.tensors import digest
 from stages.train import Split, begin, prepare_cuda, train_epoch
+from tests.helpers.project import Project
+from tests.same_bits.trainings import USUAL
 
 MODELS = {"linear": 0, "mlp": 8, "cnn": 2}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from conftest import MNIST, Project, needs_mnist
 
 from stages.datasets import download
 from stages.datasets.download import DECODED_MD5, Resource, fetched, official, resources
 from stages.fetch import mnist_5k
 from stages.storage.errors import InputError
 from stages.storage.tensors import RAW, read_split
+from tests.helpers.project import MNIST, Project, needs_mnist
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 IMAGES = "train-images-idx3-ubyte.gz"

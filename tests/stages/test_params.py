@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
 from dvc.utils.serialize import parse_yaml
 
 from stages.check import Params
 from stages.params import load
 from stages.params.train import Train
 from stages.storage.errors import InputError
+from tests.helpers.project import ROOT, Project
 
 # Nine levels of ten aliases: a thousand million numbers, if somebody printed them.
 LEVELS = [f"&a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]

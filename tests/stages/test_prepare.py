@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from conftest import Project
 
 from stages.fetch import mnist_5k
 from stages.params.prepare import Prepare
 from stages.prepare import subset
 from stages.storage.tensors import Array
+from tests.helpers.project import Project
 
 POOL = mnist_5k()["train"]["labels"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project
 from safetensors.numpy import save_file
 
 from stages.storage import tensors
 from stages.storage.errors import InputError
 from stages.storage.files import write, write_json
 from stages.storage.tensors import RAW, Array, read_split, read_tensors, write_tensors
+from tests.helpers.project import Project
 
 
 def split(n: int = 20) -> dict[str, Array]:

@@ -10,8 +10,6 @@ import termios
 import numpy as np
 import pytest
 import torch
-from conftest import Project
-from trainings import USUAL
 
 from stages import train
 from stages.fetch import mnist_5k
@@ -28,6 +26,8 @@ from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 from stages.train import Split, State, batches, begin, generator, train_epoch
+from tests.helpers.project import Project
+from tests.same_bits.trainings import USUAL
 
 
 def params(**changes: object) -> Train:

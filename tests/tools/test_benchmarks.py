@@ -5,9 +5,9 @@ import shutil
 from importlib.util import find_spec
 
 import pytest
-from conftest import Project
 
 from benchmarks.bench import PEERS, peer, write_idx
+from tests.helpers.project import Project
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Project
 from mlxtend.evaluate import mcnemar as mlxtends
 from scipy import stats
 
+from tests.helpers.project import Project
 from tools.analysis.significance import Array, Difference, difference, holm, mcnemar, needed
 from tools.compare import Revision, compare, rounded
 

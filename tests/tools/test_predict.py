@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project
 from PIL import Image
 
 from stages.storage.tensors import PREPARED, Array, read_split
+from tests.helpers.project import Project
 from tools.predict import as_mnist, label_of, read_picture
 
 RANDOM = np.random.default_rng(0)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Project
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from stages.learning.models import predict, read_checkpoint
 from stages.storage.tensors import PREPARED, read_split
+from tests.helpers.project import Project
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MNIST, Project, needs_mnist
 from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.sweep import hosts, kill_midway
+from tests.helpers.project import MNIST, Project, needs_mnist
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
