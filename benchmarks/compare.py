@@ -5,12 +5,14 @@ python benchmarks/compare.py
 
 import contextlib
 import io
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
 import numpy as np
 import torch

@@ -5,6 +5,7 @@ python benchmarks/precision.py
 
 import contextlib
 import io
+import os
 import statistics
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
 from stages.params import load
 from stages.params.train import Train

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stages import PARENT
+from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.augmentation import NUMBERS, affine
 from stages.learning.models import (
@@ -285,7 +285,7 @@ def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) 
     while state.last.epoch < params.epochs:
         train_epoch(state, train, val, params, watched)
         write_tensors(path, state.tensors())
-        if "DVC_ROOT" in os.environ and os.getppid() != PARENT:
+        if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
             # DVC was killed: what it runs next in this folder is not to be overwritten.
             sys.exit(f"train: stopped after epoch {state.last.epoch}, since DVC is gone")
     return state

@@ -1,5 +1,6 @@
 """Projects to try things in: real clones of the working tree, with the real git and dvc."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers.project import ROOT, Project
+
+# As in a stage: with small tensors several threads only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples every time, and however slow the machine is.
 settings.register_profile(

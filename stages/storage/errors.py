@@ -1,4 +1,4 @@
-"""How a stage refuses bad input: in words, with exit status 2."""
+"""How a stage or a tool refuses bad input: in one sentence, with exit status 2."""
 
 import gc
 import sys
@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 
 class InputError(Exception):
-    """Input that the user can mend: the message names the file and the place, and the remedy."""
+    """Input that the user can mend: the message names the file, the place and the remedy."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage; an `InputError` becomes its message on stderr and exit status 2."""
-    gc.freeze()  # what is imported stays: neither now nor at the end is it looked through
+    """Run the `main` of a stage or a tool.
+
+    An `InputError` becomes its message on stderr and exit status 2.
+    """
+    # Whatever has been imported stays: exempt it from garbage collection, at the exit too.
+    gc.freeze()
     gc.enable()
     try:
         main()

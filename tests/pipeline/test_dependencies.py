@@ -1,6 +1,10 @@
 """What a stage imports: all of ours is a dependency in dvc.yaml, and nothing heavy is idle."""
 
 import ast
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +80,74 @@ def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
     assert loaded & set(unwanted.split()) == set()
 
 
-def test_only_a_stage_does_without_the_garbage_collector_and_only_to_import(
-    project: Project,
-) -> None:
-    project.run("python", "-c", "import gc, stages.learning.models; assert gc.isenabled()")
-    script = (
-        "import gc, sys; sys.argv[0] = '-m'; import stages; assert not gc.isenabled()\n"
-        "from stages.storage.errors import run; run(lambda: print(gc.isenabled(), gc.get_freeze_count()))"
+# What a program may have set for itself.
+STATE = """
+import gc, os, signal, sys, warnings
+state = lambda: (
+    sys.excepthook, dict(os.environ), gc.isenabled(), gc.get_threshold(), gc.get_freeze_count(),
+    os.getcwd(), sys.stdout, sys.getswitchinterval(), sys.getrecursionlimit(),
+    [signal.getsignal(number) for number in signal.valid_signals()],
+)
+"""
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for folder in ("stages", "tools")
+    for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def test_an_import_changes_nothing_in_the_process() -> None:
+    script = STATE + (
+        "import importlib\n"
+        "before = state()\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    assert state() == before, f'{name} changes {before} to {state()}'\n"
+        "print('all')\n"
     )
-    enabled, frozen = project.run("python", "-c", script).stdout.split()
+    assert len(MODULES) > 30
+    command = [sys.executable, "-c", script, *MODULES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "all\n", done.stderr
+
+
+def test_a_program_of_others_keeps_its_process(tmp_path: Path) -> None:
+    """Also where it is run with -m, and imports us while Python looks for it."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text(
+        f"{STATE}before = state()\nimport stages.learning.models\nassert state() == before\n"
+    )
+    (tmp_path / "mine/program.py").write_text("print('done')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mine.program"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("package", ["stages", "tools"])
+def test_a_command_prepares_its_process_and_collects_garbage_again(
+    package: str, tmp_path: Path
+) -> None:
+    """A stand-in for a command of the package, which shows what it finds."""
+    code = (
+        "import gc, os, sys\n"
+        "from stages.storage.errors import run\n"
+        "print(gc.isenabled(), sys.excepthook.__name__, os.environ['OMP_NUM_THREADS'])\n"
+        "run(lambda: print(gc.isenabled(), gc.get_freeze_count()))\n"
+    )
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    (tmp_path / package / "look.py").write_text(code)
+    environment = {name: of for name, of in os.environ.items() if name != "OMP_NUM_THREADS"}
+    out = subprocess.check_output(
+        [sys.executable, "-m", f"{package}.look"], cwd=tmp_path, env=environment, text=True
+    )
+    first, second = out.splitlines()
+    assert first == "False _report_interrupt 1"
+    enabled, frozen = second.split()
     assert enabled == "True"
     assert int(frozen) > 1_000

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.stages.test_train import params
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stages.learning.optimizers import MOMENTS, learning_rate, step
+from tests.stages.test_train import params
 
 TORCHS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
