@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 
-from stages.storage.tensors import PREPARED, read_split, write_tensors
+from stages.storage.tensors import PREPARED_LAYOUT, read_split, write_tensors
 
 ROOT = Path(__file__).parent.parent
 MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
@@ -144,7 +144,7 @@ def write_idx(folder: Path) -> None:
     raw = folder / "data/idx/MNIST/raw"
     raw.mkdir(parents=True)
     for name, idx in (("train", "train"), ("val", "t10k")):
-        split = read_split(folder / f"data/prepared/{name}.safetensors", PREPARED)
+        split = read_split(folder / f"data/prepared/{name}.safetensors", PREPARED_LAYOUT)
         n = len(split["labels"])
         images = struct.pack(">iiii", 2051, n, 28, 28) + split["images"].tobytes()
         labels = struct.pack(">ii", 2049, n) + split["labels"].tobytes()
@@ -293,7 +293,7 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
 def growth(folder: Path) -> tuple[str, list[Target]]:
     """An epoch of the default model on ever more images, those of val a quarter as many."""
     project = reproduced(folder / "growth", {}, "prepare")
-    base = read_split(project / "data/prepared/train.safetensors", PREPARED)
+    base = read_split(project / "data/prepared/train.safetensors", PREPARED_LAYOUT)
     sizes = {2_000: 30, 60_000: 1, 600_000: 1}  # epochs, so that none is over at once
     commands = {}
     for size in sizes:

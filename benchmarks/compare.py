@@ -19,7 +19,7 @@ import torch
 from scipy import stats
 
 from stages.learning.models import predict
-from stages.params import load
+from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, begin, read, train_epoch
 from tools.analysis.significance import Array, difference
@@ -31,7 +31,7 @@ SIMULATED = 1_000
 
 def right(changes: dict[str, Any]) -> Array:
     """Train a model and return which test images it gets right, bool (N,)."""
-    params = load(Train, "train").model_copy(update={"precision": "float32", **changes})
+    params = load_params(Train, "train").model_copy(update={"precision": "float32", **changes})
     train, val = read(DATA["train"]), read(DATA["val"])
     test = read(Path("data/prepared/test.safetensors"))
     state = begin(params)

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
-from stages.params import load
+from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, Split, State, begin, read, train_epoch
 
@@ -60,7 +60,7 @@ def compare(params: Train, train: Split, val: Split) -> str:
 
 
 def main() -> None:
-    params = load(Train, "train")
+    params = load_params(Train, "train")
     train, val = read(DATA["train"]), read(DATA["val"])
     for name, changes in MODELS.items():
         print(f"{name}: {compare(params.model_copy(update=changes), train, val)}", flush=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
-from stages.params import PATH, Section, load
+from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import POOL_SIZES, Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
-from stages.storage.files import write
+from stages.storage.files import write_bytes
 
 
 class Params(Section):
@@ -38,7 +38,7 @@ class Params(Section):
 
 def main() -> None:
     try:
-        load(Params)
+        load_params(Params)
     except InputError:
         with contextlib.suppress(OSError):
             # `dvc exp run -S` may have written the file in the second of git's last look at it,
@@ -46,7 +46,7 @@ def main() -> None:
             soon = time.time() + 1
             os.utime(PATH, (soon, soon))
         raise
-    write(Path("data/params.ok"), b"params.yaml is valid\n")
+    write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ from stages.learning.models import (
     read_checkpoint,
     read_replicas,
 )
-from stages.params import load
+from stages.params import load_params
 from stages.params.evaluate import Evaluate
 from stages.storage.errors import InputError, run
-from stages.storage.files import write, write_csv, write_json
-from stages.storage.pictures import digits, heat, png
-from stages.storage.tensors import PREPARED, Array, read_split, write_tensors
+from stages.storage.files import write_bytes, write_csv, write_json
+from stages.storage.pictures import encode_png, heatmap, image_grid
+from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
 PLACES = 6  # decimal places of what is written
@@ -152,10 +152,10 @@ def predictions(name: str, index: Array, scored: Scored, others: Array) -> Itera
 
 
 def main() -> None:
-    params = load(Evaluate, "evaluate")
+    params = load_params(Evaluate, "evaluate")
     model = read_checkpoint(CHECKPOINT)
     models = [model, *read_replicas(REPLICAS)]
-    splits = {name: read_split(path, PREPARED) for name, path in DATA.items()}
+    splits = {name: read_split(path, PREPARED_LAYOUT) for name, path in DATA.items()}
     logits = {
         name: np.stack([predict(m, torch.from_numpy(split["images"])).numpy() for m in models])
         for name, split in splits.items()
@@ -181,9 +181,11 @@ def main() -> None:
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), summary)
     write_csv(Path("metrics/predictions.csv"), header, rows)
-    write(Path("metrics/mistakes.png"), png(digits(*drawn)))
+    write_bytes(Path("metrics/mistakes.png"), encode_png(image_grid(*drawn)))
     captions = [str(number) for number in range(len(looked_for))]
-    write(Path("metrics/weights.png"), png(digits(heat(looked_for), captions, 5)))
+    write_bytes(
+        Path("metrics/weights.png"), encode_png(image_grid(heatmap(looked_for), captions, 5))
+    )
     for name, found in summary.items():
         accuracy, replicas = found["accuracy"], found["replicas"]
         print(

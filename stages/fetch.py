@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.params import load
+from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.errors import InputError, run
 from stages.storage.tensors import Array, digest, write_tensors
@@ -60,7 +60,7 @@ def mnist_5k() -> dict[str, dict[str, Array]]:
 
 
 def main() -> None:
-    dataset = load(Fetch, "fetch").dataset
+    dataset = load_params(Fetch, "fetch").dataset
     if dataset == "mnist-5k":
         splits = mnist_5k()
     else:

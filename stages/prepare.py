@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.params import load
+from stages.params import load_params
 from stages.params.prepare import Prepare
 from stages.storage.errors import InputError, run
-from stages.storage.files import write, write_json
-from stages.storage.pictures import digits, png
-from stages.storage.tensors import RAW, Array, read_split, write_tensors
+from stages.storage.files import write_bytes, write_json
+from stages.storage.pictures import encode_png, image_grid
+from stages.storage.tensors import RAW_LAYOUT, Array, read_split, write_tensors
 
 RAW_DATA = Path("data/raw")
 
@@ -55,9 +55,9 @@ def _progress(labels: Array) -> Array:
 
 
 def main() -> None:
-    params = load(Prepare, "prepare")
-    pool = read_split(RAW_DATA / "train.safetensors", RAW)
-    test = read_split(RAW_DATA / "test.safetensors", RAW)
+    params = load_params(Prepare, "prepare")
+    pool = read_split(RAW_DATA / "train.safetensors", RAW_LAYOUT)
+    test = read_split(RAW_DATA / "test.safetensors", RAW_LAYOUT)
     try:
         params.check_pool(len(pool["labels"]))
     except ValueError as error:
@@ -79,7 +79,9 @@ def main() -> None:
     write_json(Path("metrics/prepare.json"), summary)
     train = splits["train"]
     captions = [str(label) for label in train["labels"][:18]]
-    write(Path("metrics/samples.png"), png(digits(train["images"][:18, 0], captions)))
+    write_bytes(
+        Path("metrics/samples.png"), encode_png(image_grid(train["images"][:18, 0], captions))
+    )
 
 
 if __name__ == "__main__":

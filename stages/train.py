@@ -40,11 +40,18 @@ from stages.learning.models import (
     write_replicas,
 )
 from stages.learning.optimizers import MOMENTS, step
-from stages.params import load
+from stages.params import load_params
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_csv, write_json
-from stages.storage.tensors import PREPARED, Array, Layout, read_about, read_split, write_tensors
+from stages.storage.tensors import (
+    PREPARED_LAYOUT,
+    Array,
+    Layout,
+    read_metadata,
+    read_split,
+    write_tensors,
+)
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 
@@ -243,7 +250,7 @@ def write_outputs(states: list[State], params: Train) -> None:
 
 def read(path: Path, device: str = "cpu") -> Split:
     """Return a split whose images are in the file still, or else whole on the device."""
-    split = read_split(path, PREPARED, mapped=True)
+    split = read_split(path, PREPARED_LAYOUT, mapped=True)
     images, labels = torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long()
     return Split(images.to(device), labels.to(device))
 
@@ -292,12 +299,12 @@ def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) 
 
 
 def main() -> None:
-    params = load(Train, "train")
+    params = load_params(Train, "train")
     keep_freed_memory()
     if params.device == "cuda":
         prepare_cuda()
     train, val = (read(DATA[name], params.device) for name in ("train", "val"))
-    facts = {name: read_about(path)["sha256"] for name, path in DATA.items()}
+    facts = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # whose bits depend on these
         facts["cpu"] = torch.backends.cpu.get_cpu_capability()
         facts["threads"] = str(torch.get_num_threads())

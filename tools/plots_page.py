@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.storage.errors import InputError, run
-from stages.storage.files import write
+from stages.storage.files import write_bytes
 
 PAGE = Path(".dvc/plots.html")
 
@@ -44,7 +44,7 @@ def library() -> str:
 
 
 def main() -> None:
-    write(PAGE, TEMPLATE.replace("LIBRARY", library()).encode())
+    write_bytes(PAGE, TEMPLATE.replace("LIBRARY", library()).encode())
     option = ["plots.html_template", PAGE.name]
     dvc = [sys.executable, "-m", "dvc", "config", "--local", *option]
     done = subprocess.run(dvc, capture_output=True, text=True)

@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from scipy import stats
 
 from stages.storage.errors import InputError, run
-from stages.storage.files import write
+from stages.storage.files import write_bytes
 from tools.analysis.revisions import commit, read_files
 from tools.cluster.worker import pinned
 from tools.compare import PREDICTIONS, Comparison, Revision, compare, figures, read, tables
@@ -333,7 +333,7 @@ def main() -> None:
         library=library(),
         script=(WEB / "report.js").read_text(),
     )
-    write(asked.output, page.encode())
+    write_bytes(asked.output, page.encode())
     print(f"{asked.output}: {', '.join(names)}")
 
 

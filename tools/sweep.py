@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from tqdm import tqdm
 
 from stages.storage.errors import InputError, run
-from stages.storage.files import write
+from stages.storage.files import write_bytes
 from tools.analysis.revisions import flat, read_files
 from tools.cluster import worker
 
@@ -70,7 +70,7 @@ def grid(settings: list[str]) -> list[Point]:
     from hydra.errors import HydraException
 
     from stages.check import Params
-    from stages.params import load
+    from stages.params import load_params
 
     if changed := git("status", "--porcelain", "--", "stages", "requirements.txt"):
         raise InputError(f"not committed, so that no worker has it: {changed}; commit it first")
@@ -95,7 +95,7 @@ def grid(settings: list[str]) -> list[Point]:
             file.write_bytes(base)
             try:
                 apply_overrides(file, overrides)
-                params = load(Params).model_dump()
+                params = load_params(Params).model_dump()
             except DvcException as error:
                 said = str(error.__cause__ or error).splitlines()[0]
                 problems.setdefault(f"{said} Is it in params.yaml?", " ".join(overrides))
@@ -426,8 +426,8 @@ def main() -> None:
         from tools.compare import show
 
         full = table(done, rows, asked.metric)
-        write(TABLE, full.to_csv(index=False).encode())
-        write(PICTURE, picture(full, list(done[0].settings), asked.metric))
+        write_bytes(TABLE, full.to_csv(index=False).encode())
+        write_bytes(PICTURE, picture(full, list(done[0].settings), asked.metric))
         where = f"{TABLE} and {PICTURE} have all of this sweep"
         show([on_terminal(done, rows, asked.metric)], [where])
     for one in done[: None if asked.experiments else asked.promote]:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import work
 
-from stages.params import load
+from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, begin, keep_freed_memory, read, train_epoch
 
@@ -20,7 +20,7 @@ changes = {
     "precision": sys.argv[3],
     "log_every": 10**9,  # the accuracies after each epoch, and no row between
 }
-params = load(Train, "train").model_copy(update=changes)
+params = load_params(Train, "train").model_copy(update=changes)
 keep_freed_memory()
 train, val = read(DATA["train"]), read(DATA["val"])
 

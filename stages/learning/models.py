@@ -15,7 +15,7 @@ from torch.nn.functional import max_pool2d
 
 from stages.arithmetic import exact, float32
 from stages.storage.errors import InputError
-from stages.storage.tensors import REMEDY, Array, read_about, read_tensors, write_tensors
+from stages.storage.tensors import REMEDY, Array, read_metadata, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
 REPLICAS = Path("data/checkpoints/replicas.safetensors")
@@ -186,7 +186,7 @@ def read_replicas(path: Path) -> list[Model]:
 
 def _blank(path: Path) -> tuple[Model, str, int]:
     """Return a model of the kind that a file says it holds, its name and its width."""
-    about = read_about(path)
+    about = read_metadata(path)
     name, width = about.get("model"), about.get("width", "")
     if name not in NAMES:
         raise InputError(f"{path}: holds no model of {', '.join(NAMES)} but {name!r}; {REMEDY}")

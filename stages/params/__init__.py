@@ -30,7 +30,7 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-def load(model: type[S], name: str | None = None) -> S:
+def load_params(model: type[S], name: str | None = None) -> S:
     """Return the section `name` of `params.yaml`, or the whole file, checked against `model`.
 
     Raises `InputError` with a line for each problem.
@@ -88,7 +88,9 @@ def _lines(error: ValidationError, model: type[Section], name: str | None) -> li
             case "model_type" | "model_attributes_type":
                 lines.append(f"{place}: should be a section of `key: value` lines")
             case _:
-                lines.append(f"{place}: {problem['msg'].lower()}, not {shown(problem['input'])}")
+                lines.append(
+                    f"{place}: {problem['msg'].lower()}, not {short_repr(problem['input'])}"
+                )
     return lines
 
 
@@ -113,7 +115,7 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value in at most 60 characters, whatever it is: a long or nested one by its type."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"an integer of {value.bit_length()} bits"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params import Section, Size, shown
+from stages.params import Section, Size, short_repr
 
 FLOAT32 = 1e38  # about the largest float32: a step is computed in it
 
@@ -48,7 +48,7 @@ class Train(Section):
     def _is_a_size(cls, size: object) -> object:
         if size == "full" or (type(size) is int and 0 < size < 2**31):
             return size
-        raise ValueError(f"should be a number of images above 0, or full, not {shown(size)}")
+        raise ValueError(f"should be a number of images above 0, or full, not {short_repr(size)}")
 
     @field_validator("momentum")
     @classmethod

@@ -16,7 +16,7 @@ CELL = 28 * SCALE
 CAPTION, GAP = 18, 8  # height of a line of text, space between two digits
 
 
-def digits(images: Array, captions: Sequence[str], columns: int = 6) -> Image.Image:
+def image_grid(images: Array, captions: Sequence[str], columns: int = 6) -> Image.Image:
     """Return a grid of digits in rows of `columns`, each over its caption.
 
     images: uint8 (N, 28, 28), drawn dark on light, or in colour (N, 28, 28, 3), drawn as
@@ -37,7 +37,7 @@ def digits(images: Array, captions: Sequence[str], columns: int = 6) -> Image.Im
     return sheet
 
 
-def heat(values: Array) -> Array:
+def heatmap(values: Array) -> Array:
     """Return values (N, 28, 28) as colours uint8 (N, 28, 28, 3): white at 0, red above, blue below.
 
     The scale is common to all: the largest magnitude is the full colour.
@@ -50,7 +50,7 @@ def heat(values: Array) -> Array:
     )
 
 
-def png(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image) -> bytes:
     """Return the picture as PNG, without metadata."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

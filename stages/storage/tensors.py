@@ -17,14 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from stages.storage.errors import InputError
-from stages.storage.files import replacing
+from stages.storage.files import atomic_replace
 
 Array = np.ndarray[Any, Any]
 # Of each tensor the dtype, as safetensors spells it, and the shape, None being any size.
 Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 
-RAW: Layout = {"images": ("U8", (None, 1, 28, 28)), "labels": ("U8", (None,))}
-PREPARED: Layout = {**RAW, "index": ("I32", (None,))}  # the image's place in the raw split
+RAW_LAYOUT: Layout = {"images": ("U8", (None, 1, 28, 28)), "labels": ("U8", (None,))}
+PREPARED_LAYOUT: Layout = {
+    **RAW_LAYOUT,
+    "index": ("I32", (None,)),
+}  # the image's place in the raw split
 
 REMEDY = "`dvc repro` makes it again"
 
@@ -33,7 +36,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], **about: str) -> Non
     """Write named arrays and facts about them, as bytes that depend on nothing else."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     facts = json.dumps({**about, "sha256": digest(arrays, about)}, sort_keys=True)
-    with replacing(path) as draft:
+    with atomic_replace(path) as draft:
         try:
             save_file(arrays, draft, {"about": facts})
         except SafetensorError as error:
@@ -41,9 +44,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], **about: str) -> Non
         draft.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
-def read_about(path: Path, remedy: str = REMEDY) -> dict[str, str]:
+def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
     """Return the facts about the tensors of `path`; raises `InputError` if it is no tensor file."""
-    with _opened(path, remedy) as file:
+    with _open(path, remedy) as file:
         about = json.loads((file.metadata() or {}).get("about", "{}"))
     if not isinstance(about, dict) or not all(isinstance(fact, str) for fact in about.values()):
         raise InputError(f"{path}: does not say what it holds; {remedy}")
@@ -58,8 +61,8 @@ def read_tensors(
     Raises `InputError` if the file is missing, cut short, altered, or not as `layout` says. The
     header is compared before a tensor is read, so that a false one claims no memory.
     """
-    about = read_about(path, remedy)
-    with _opened(path, remedy, "pt" if mapped else "numpy") as file:
+    about = read_metadata(path, remedy)
+    with _open(path, remedy, "pt" if mapped else "numpy") as file:
         if problem := _mismatch(layout, file):
             raise InputError(f"{path}: {problem}; {remedy}")
         tensors = {name: np.asarray(file.get_tensor(name)) for name in layout}
@@ -97,7 +100,7 @@ def digest(tensors: Mapping[str, Array], about: Mapping[str, str] | None = None)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, remedy: str, framework: str = "numpy") -> Iterator[safe_open]:
+def _open(path: Path, remedy: str, framework: str = "numpy") -> Iterator[safe_open]:
     try:
         with safe_open(path, framework=framework) as file:
             yield file

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from stages import check
 from stages.storage.errors import InputError, run
-from stages.storage.tensors import RAW, read_about, read_split, write_tensors
+from stages.storage.tensors import RAW_LAYOUT, read_metadata, read_split, write_tensors
 from tests.helpers.project import ROOT, Project
 
 GOOD = (ROOT / "params.yaml").read_bytes()
@@ -150,8 +150,8 @@ def test_no_tensor_file_gets_more_than_a_message(tmp_path: Path) -> None:
         path.write_bytes(content)
         tracemalloc.start()
         try:
-            read_about(path)
-            split = read_split(path, RAW)
+            read_metadata(path)
+            split = read_split(path, RAW_LAYOUT)
         except InputError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ")

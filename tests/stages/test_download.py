@@ -18,7 +18,7 @@ from stages.datasets import download
 from stages.datasets.download import DECODED_MD5, Resource, fetched, official, resources
 from stages.fetch import mnist_5k
 from stages.storage.errors import InputError
-from stages.storage.tensors import RAW, read_split
+from stages.storage.tensors import RAW_LAYOUT, read_split
 from tests.helpers.project import MNIST, Project, needs_mnist
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
@@ -240,9 +240,9 @@ def test_an_experiment_on_mnist_from_a_mirror(project: Project, how: str) -> Non
         said = experiment(project, str(MNIST) if how == "folder" else url)
     assert "%|" not in said  # a progress bar is for terminals
     for name, n in (("train", 60_000), ("test", 10_000)):
-        split = read_split(project.path / f"data/raw/{name}.safetensors", RAW)
+        split = read_split(project.path / f"data/raw/{name}.safetensors", RAW_LAYOUT)
         assert len(split["labels"]) == n
-    train = read_split(project.path / "data/raw/train.safetensors", RAW)
+    train = read_split(project.path / "data/raw/train.safetensors", RAW_LAYOUT)
     content = gzip.decompress((MNIST / IMAGES).read_bytes())
     assert train["images"].tobytes() == content[16:]
 

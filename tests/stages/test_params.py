@@ -6,7 +6,7 @@ import pytest
 from dvc.utils.serialize import parse_yaml
 
 from stages.check import Params
-from stages.params import load
+from stages.params import load_params
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from tests.helpers.project import ROOT, Project
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def problems(text: str | bytes) -> list[str]:
     Path("params.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError) as caught:
-        load(Params)
+        load_params(Params)
     return str(caught.value).splitlines()
 
 
@@ -40,7 +40,7 @@ def changed(*changes: tuple[str, str]) -> str:
 
 def test_the_committed_file_is_valid() -> None:
     Path("params.yaml").write_text(GOOD)
-    assert load(Params).train == load(Train, "train")
+    assert load_params(Params).train == load_params(Train, "train")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_mapping_is_refused(text: str | bytes, line: str) -> N
 
 def test_a_missing_file_is_refused() -> None:
     with pytest.raises(InputError, match=r"params.yaml: not found; run from the top"):
-        load(Params)
+        load_params(Params)
 
 
 @pytest.mark.parametrize("written", ["1e-05", "1e-3", "1e3", "010", "1_000", "0o10", "1.5e2"])
@@ -161,7 +161,7 @@ def test_a_number_is_the_one_that_dvc_reads(written: str) -> None:
     Path("params.yaml").write_text(text)
     seen_by_dvc = parse_yaml(text, "params.yaml")["train"]["lr"]
     assert isinstance(seen_by_dvc, int | float)
-    assert load(Train, "train").lr == seen_by_dvc
+    assert load_params(Train, "train").lr == seen_by_dvc
 
 
 def test_yes_is_a_word() -> None:

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from stages.storage import tensors
 from stages.storage.errors import InputError
-from stages.storage.files import write, write_json
-from stages.storage.tensors import RAW, Array, read_split, read_tensors, write_tensors
+from stages.storage.files import write_bytes, write_json
+from stages.storage.tensors import RAW_LAYOUT, Array, read_split, read_tensors, write_tensors
 from tests.helpers.project import Project
 
 
@@ -33,9 +33,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(path: Path) -> None:
     write_tensors(path, split(), source="here")
-    for name, tensor in read_split(path, RAW).items():
+    for name, tensor in read_split(path, RAW_LAYOUT).items():
         np.testing.assert_array_equal(tensor, split()[name])
-    assert tensors.read_about(path)["source"] == "here"
+    assert tensors.read_metadata(path)["source"] == "here"
 
 
 def test_bytes_depend_on_content_alone(path: Path, tmp_path: Path) -> None:
@@ -58,14 +58,14 @@ def test_every_cut_and_every_flipped_bit_is_noticed(path: Path) -> None:
     for cut in [0, 1, 7, 8, 9, len(whole) - 1, *random.integers(10, len(whole), 30).tolist()]:
         path.write_bytes(whole[:cut])
         with pytest.raises(InputError, match=r"split.safetensors: .*; `dvc repro` makes it again"):
-            read_split(path, RAW)
+            read_split(path, RAW_LAYOUT)
     for bit in random.integers(0, 8 * len(whole), 300).tolist():
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         if json_of(flipped) != json_of(bytearray(whole)) or bit // 8 >= header_end(whole):
             with pytest.raises(InputError, match=r"split\.safetensors: "):
-                read_split(path, RAW)
+                read_split(path, RAW_LAYOUT)
 
 
 def header_end(content: bytes | bytearray) -> int:
@@ -94,18 +94,18 @@ def json_of(content: bytearray) -> object:
 def test_another_content_is_refused(path: Path, change: dict[str, Array], said: str) -> None:
     write_tensors(path, {**split(), **change})
     with pytest.raises(InputError, match=said):
-        read_split(path, RAW)
+        read_split(path, RAW_LAYOUT)
 
 
 def test_a_file_that_another_program_wrote_is_refused(path: Path) -> None:
     save_file(split(), path)
     with pytest.raises(InputError, match="altered since it was written"):
-        read_split(path, RAW)
+        read_split(path, RAW_LAYOUT)
 
 
 def test_a_missing_file_is_named_with_its_remedy(path: Path) -> None:
     with pytest.raises(InputError, match=r"split.safetensors: not found; `dvc repro`"):
-        read_tensors(path, RAW)
+        read_tensors(path, RAW_LAYOUT)
 
 
 @pytest.mark.parametrize("old", [b"old", None])
@@ -118,7 +118,7 @@ def test_a_full_disk_loses_nothing(path: Path, old: bytes | None) -> None:
     try:
         attempts: list[Callable[[], None]] = [
             lambda: write_tensors(path, split()),
-            lambda: write(path, bytes(2_000)),
+            lambda: write_bytes(path, bytes(2_000)),
             lambda: write_json(path, {"a": "b" * 2_000}),
         ]
         for attempt in attempts:
@@ -201,7 +201,7 @@ def test_a_refusal_of_evaluate_leaves_the_last_results(project: Project) -> None
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path, project: Project) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/sub/x: cannot be written"):
-        write(tmp_path / "file/sub/x", b"")
+        write_bytes(tmp_path / "file/sub/x", b"")
     shutil.rmtree(project.path / ".dvc/tmp")
     (project.path / ".dvc/tmp").touch()
     assert ".dvc/tmp/train: cannot be used" in project.refused("train")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.storage.tensors import PREPARED, Array, read_split
+from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split
 from tests.helpers.project import Project
 from tools.predict import as_mnist, label_of, read_picture
 
@@ -18,7 +18,7 @@ RANDOM = np.random.default_rng(0)
 @pytest.fixture(scope="module")
 def digits(reproduced: Project) -> tuple[Array, Array]:
     """Two hundred images of test, uint8 (200, 28, 28), and their labels."""
-    split = read_split(reproduced.path / "data/prepared/test.safetensors", PREPARED)
+    split = read_split(reproduced.path / "data/prepared/test.safetensors", PREPARED_LAYOUT)
     return split["images"][:200, 0], split["labels"][:200]
 
 

@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from stages.learning.models import predict, read_checkpoint
-from stages.storage.tensors import PREPARED, read_split
+from stages.storage.tensors import PREPARED_LAYOUT, read_split
 from tests.helpers.project import Project
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -288,7 +288,9 @@ def test_the_page_computes_the_logits_of_torch(
         project.run("sed", "-i", f"s/^  {name}: [a-z0-9]*/  {name}: {value}/", "params.yaml")
     project.run("dvc", "repro")
     project.run("python", "-m", "tools.report", "workspace")
-    images = read_split(project.path / "data/prepared/test.safetensors", PREPARED)["images"][:100]
+    images = read_split(project.path / "data/prepared/test.safetensors", PREPARED_LAYOUT)["images"][
+        :100
+    ]
     model = read_checkpoint(project.path / "data/checkpoints/model.safetensors")
     expected = predict(model, torch.from_numpy(images)).numpy()
     page = shown(project.path / "report.html")
