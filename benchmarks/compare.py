@@ -21,7 +21,7 @@ from scipy import stats
 from stages.learning.models import predict
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, begin, read, train_epoch
+from stages.train import DATA, initial_state, load_split, train_epoch
 from tools.analysis.significance import Array, difference
 
 PAIRS = 200
@@ -32,9 +32,9 @@ SIMULATED = 1_000
 def right(changes: dict[str, Any]) -> Array:
     """Train a model and return which test images it gets right, bool (N,)."""
     params = load_params(Train, "train").model_copy(update={"precision": "float32", **changes})
-    train, val = read(DATA["train"]), read(DATA["val"])
-    test = read(Path("data/prepared/test.safetensors"))
-    state = begin(params)
+    train, val = load_split(DATA["train"]), load_split(DATA["val"])
+    test = load_split(Path("data/prepared/test.safetensors"))
+    state = initial_state(params)
     with contextlib.redirect_stdout(io.StringIO()):
         while state.last.epoch < params.epochs:
             train_epoch(state, train, val, params, watched=False)

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch 
 
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, Split, State, begin, read, train_epoch
+from stages.train import DATA, Split, TrainingState, initial_state, load_split, train_epoch
 
 ROUNDS = 15
 # Beside what params.yaml says: as it is, and an epoch of each other model.
@@ -28,10 +28,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def training(params: Train, train: Split, val: Split) -> tuple[State, float]:
+def training(params: Train, train: Split, val: Split) -> tuple[TrainingState, float]:
     """Return the trained state and the CPU seconds that it took."""
     start = time.process_time()
-    state = begin(params)
+    state = initial_state(params)
     with contextlib.redirect_stdout(io.StringIO()):
         while state.last.epoch < params.epochs:
             train_epoch(state, train, val, params)
@@ -61,7 +61,7 @@ def compare(params: Train, train: Split, val: Split) -> str:
 
 def main() -> None:
     params = load_params(Train, "train")
-    train, val = read(DATA["train"]), read(DATA["val"])
+    train, val = load_split(DATA["train"]), load_split(DATA["val"])
     for name, changes in MODELS.items():
         print(f"{name}: {compare(params.model_copy(update=changes), train, val)}", flush=True)
 

@@ -100,7 +100,7 @@ PAIRS: list[tuple[str, tuple[str, Callable[[], object]], tuple[str, Callable[[],
     (
         "mean of 64 losses, exactly",
         ("`math.fsum`", lambda: math.fsum(logits[:, 0].tolist())),
-        ("on a grid", lambda: exact.total(logits[:, 0], 0)),
+        ("on a grid", lambda: exact.exact_sum(logits[:, 0], 0)),
     ),
 ]
 

@@ -36,10 +36,10 @@ from stages.storage.pictures import encode_png, heatmap, image_grid
 from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
-PLACES = 6  # decimal places of what is written
+DECIMALS = 6  # decimal places of what is written
 
 
-class Scored(NamedTuple):
+class Predictions(NamedTuple):
     """What a model says of N images, and what they are."""
 
     labels: Array  # uint8 (N,)
@@ -54,14 +54,14 @@ def probabilities(logits: Array) -> Array:
     return exact.softmax_cross_entropy(torch.from_numpy(logits), anything)[0].numpy()
 
 
-def score(logits: Array, labels: Array) -> Scored:
+def score(logits: Array, labels: Array) -> Predictions:
     """Return what logits float64 (N, 10) say of images with labels uint8 (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
     probabilities, losses = exact.softmax_cross_entropy(*tensors)
-    return Scored(labels, logits.argmax(1), probabilities.numpy().max(1), losses.numpy())
+    return Predictions(labels, logits.argmax(1), probabilities.numpy().max(1), losses.numpy())
 
 
-def figures(scored: Scored, bins: int) -> dict[str, Any]:
+def split_metrics(scored: Predictions, bins: int) -> dict[str, Any]:
     """Return the figures of a split.
 
     `recall` and `precision` have an entry for each digit; null where nothing can be said.
@@ -70,21 +70,21 @@ def figures(scored: Scored, bins: int) -> dict[str, Any]:
     labels, predicted, confidence = scored.labels, scored.predicted, scored.confidence
     n = len(labels)
     correct = predicted == labels
-    low, high = wilson(int(correct.sum()), n)
+    low, high = wilson_interval(int(correct.sum()), n)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [math.fsum((correct - confidence)[bin_of == number]) for number in range(bins)]
     hits = np.bincount(labels[correct], minlength=10)
     return {
         "n": n,
-        "accuracy": {"value": round(correct.mean(), PLACES), "low": low, "high": high},
-        "cross_entropy": round(math.fsum(scored.losses) / n, PLACES),
-        "calibration_error": round(math.fsum(map(abs, gaps)) / n, PLACES),
-        "recall": ratios(hits, np.bincount(labels, minlength=10)),
-        "precision": ratios(hits, np.bincount(predicted, minlength=10)),
+        "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
+        "cross_entropy": round(math.fsum(scored.losses) / n, DECIMALS),
+        "calibration_error": round(math.fsum(map(abs, gaps)) / n, DECIMALS),
+        "recall": safe_ratios(hits, np.bincount(labels, minlength=10)),
+        "precision": safe_ratios(hits, np.bincount(predicted, minlength=10)),
     }
 
 
-def noise(logits: Array, labels: Array) -> dict[str, Any]:
+def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
     """Return how the accuracy of R models varies, and that of all together, on N images.
 
     logits: float64 (R, N, 10). `ensemble` is the accuracy of the mean of their probabilities;
@@ -98,14 +98,14 @@ def noise(logits: Array, labels: Array) -> dict[str, Any]:
     return {
         "replicas": {
             "n": len(accuracies),
-            "mean": round(statistics.fmean(accuracies), PLACES),
-            "sd": None if sd is None else round(sd, PLACES),
+            "mean": round(statistics.fmean(accuracies), DECIMALS),
+            "sd": None if sd is None else round(sd, DECIMALS),
         },
-        "ensemble": round((together.argmax(1) == labels).mean(), PLACES),
+        "ensemble": round((together.argmax(1) == labels).mean(), DECIMALS),
     }
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927, doi:10.2307/2276774)."""
     z = 1.959963984540054  # the normal distribution's 97.5 % quantile
     share = successes / n
@@ -114,17 +114,19 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     low, high = (
         max(0.0, min(1.0, (centre + side) / (1 + z * z / n))) for side in (-spread, spread)
     )
-    return round(low, PLACES), round(high, PLACES)
+    return round(low, DECIMALS), round(high, DECIMALS)
 
 
-def ratios(parts: Array, wholes: Array) -> list[float | None]:
+def safe_ratios(parts: Array, wholes: Array) -> list[float | None]:
     return [
-        round(part / whole, PLACES) if whole else None
+        round(part / whole, DECIMALS) if whole else None
         for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)
     ]
 
 
-def mistakes(images: Array, scored: Scored, most: int) -> tuple[Array, list[str]]:
+def most_confident_mistakes(
+    images: Array, scored: Predictions, most: int
+) -> tuple[Array, list[str]]:
     """Return the images (M, 28, 28) that the model is surest of and wrong about, with captions."""
     wrong = np.flatnonzero(scored.predicted != scored.labels)
     surest = wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:most]
@@ -134,19 +136,21 @@ def mistakes(images: Array, scored: Scored, most: int) -> tuple[Array, list[str]
     return images[surest, 0], captions
 
 
-def filters(model: Model) -> Array:
+def first_layer_filters(model: Model) -> Array:
     """Return up to 20 of the model's filters (M, k, k): of the whole image, k = 28, or a window."""
     weight = model.filters.detach()[:20]
     side = math.isqrt(weight[0].numel())
     return weight.reshape(-1, side, side).numpy()
 
 
-def predictions(name: str, index: Array, scored: Scored, others: Array) -> Iterator[list[Any]]:
+def prediction_rows(
+    name: str, index: Array, scored: Predictions, others: Array
+) -> Iterator[list[Any]]:
     """Yield the rows of `metrics/predictions.csv` of the split `name`.
 
     others: int64 (R - 1, N), what the other replicas predict.
     """
-    columns = (index, scored.labels, scored.predicted, scored.confidence.round(PLACES), *others)
+    columns = (index, scored.labels, scored.predicted, scored.confidence.round(DECIMALS), *others)
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [name, *row]
 
@@ -164,7 +168,8 @@ def main() -> None:
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
     scored = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
     summary = {
-        name: figures(found, params.calibration_bins) | noise(logits[name], found.labels)
+        name: split_metrics(found, params.calibration_bins)
+        | replica_metrics(logits[name], found.labels)
         for name, found in scored.items()
     }
     header = ["split", "index", "label", "predicted", "confidence"]
@@ -172,11 +177,11 @@ def main() -> None:
     rows = [
         row
         for name, split in splits.items()
-        for row in predictions(name, split["index"], scored[name], logits[name][1:].argmax(2))
+        for row in prediction_rows(name, split["index"], scored[name], logits[name][1:].argmax(2))
     ]
     # Of val alone: whoever looks at the mistakes on test begins to choose by them.
-    drawn = mistakes(splits["val"]["images"], scored["val"], params.mistakes)
-    looked_for = filters(model)
+    drawn = most_confident_mistakes(splits["val"]["images"], scored["val"], params.mistakes)
+    looked_for = first_layer_filters(model)
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), summary)

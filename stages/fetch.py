@@ -64,9 +64,9 @@ def main() -> None:
     if dataset == "mnist-5k":
         splits = mnist_5k()
     else:
-        from stages.datasets.download import official  # here, for what it imports
+        from stages.datasets.download import download_dataset  # here, for what it imports
 
-        splits = official(dataset)
+        splits = download_dataset(dataset)
     for name, split in splits.items():
         write_tensors(Path(f"data/raw/{name}.safetensors"), split)
         print(f"{name}: {len(split['labels']):,} images")

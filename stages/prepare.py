@@ -23,7 +23,7 @@ from stages.storage.tensors import RAW_LAYOUT, Array, read_split, write_tensors
 RAW_DATA = Path("data/raw")
 
 
-def subset(labels: Array, params: Prepare) -> tuple[Array, Array]:
+def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     """Return where in the pool of `labels` (N,) the training and the validation images stand.
 
     The pool has to be large enough, as `Prepare.check_pool` says.
@@ -41,11 +41,11 @@ def subset(labels: Array, params: Prepare) -> tuple[Array, Array]:
     # RandomState, because its stream is frozen: the same for every version of NumPy.
     order = np.random.RandomState(params.seed).permutation(len(labels))
     if params.sampling == "stratified":
-        order = order[np.argsort(_progress(labels[order]), kind="stable")]
+        order = order[np.argsort(_class_progress(labels[order]), kind="stable")]
     return order[val : val + train], order[:val]
 
 
-def _progress(labels: Array) -> Array:
+def _class_progress(labels: Array) -> Array:
     """Return for each image which share of its class has come by then, float64 (N,) in (0, 1)."""
     progress = np.empty(len(labels))
     for label in np.unique(labels):
@@ -62,7 +62,7 @@ def main() -> None:
         params.check_pool(len(pool["labels"]))
     except ValueError as error:
         raise InputError(f"params.yaml: prepare: {error}") from None
-    train_index, val_index = subset(pool["labels"], params)
+    train_index, val_index = split_pool(pool["labels"], params)
     splits = {
         "train": {name: tensor[train_index] for name, tensor in pool.items()},
         "val": {name: tensor[val_index] for name, tensor in pool.items()},

@@ -28,18 +28,18 @@ from tqdm import tqdm
 
 from stages import PARENT_PID
 from stages.learning import resume
-from stages.learning.augmentation import NUMBERS, affine
+from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine
 from stages.learning.models import (
     CHECKPOINT,
     PRECISIONS,
     REPLICAS,
     Model,
-    build,
+    build_model,
     predict,
     write_checkpoint,
     write_replicas,
 )
-from stages.learning.optimizers import MOMENTS, step
+from stages.learning.optimizers import NUM_MOMENTS, optimizer_step
 from stages.params import load_params
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
@@ -61,14 +61,14 @@ class Split(NamedTuple):
     labels: Tensor  # int64 (N,)
 
 
-class Loss(NamedTuple):
+class BatchLoss(NamedTuple):
     """The mean over a batch, and how many images it had."""
 
     mean: float
     size: int
 
 
-class Row(NamedTuple):
+class HistoryRow(NamedTuple):
     """A row of `metrics/history.csv`."""
 
     iteration: int
@@ -79,14 +79,14 @@ class Row(NamedTuple):
 
 
 @dataclass
-class State:
+class TrainingState:
     """All that an epoch starts from; random numbers are drawn anew from the seed and the epoch."""
 
     model: Model
     moments: list[list[Tensor]]  # of each weight, what the optimizer keeps
-    last: Row  # the last epoch as a whole
-    history: list[Row] = field(default_factory=list)
-    unlogged: list[Loss] = field(default_factory=list)  # since the last row of the history
+    last: HistoryRow  # the last epoch as a whole
+    history: list[HistoryRow] = field(default_factory=list)
+    unlogged: list[BatchLoss] = field(default_factory=list)  # since the last row of the history
 
     def tensors(self) -> dict[str, Array]:
         """Return the state as arrays, from which `restore` brings it back."""
@@ -104,9 +104,11 @@ class State:
     def restore(self, tensors: dict[str, Array]) -> None:
         for name, tensor in self._float32().items():
             tensor.copy_(torch.from_numpy(tensors[name]))
-        rows = [Row(int(i), int(epoch), *rest) for i, epoch, *rest in tensors["rows"].tolist()]
+        rows = [
+            HistoryRow(int(i), int(epoch), *rest) for i, epoch, *rest in tensors["rows"].tolist()
+        ]
         *self.history, self.last = rows
-        self.unlogged = [Loss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
+        self.unlogged = [BatchLoss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
 
     def _float32(self) -> dict[str, Tensor]:
         """Return the model's tensors, which `state_dict` detaches, and the optimizer's."""
@@ -120,19 +122,19 @@ class State:
         }
 
 
-def begin(params: Train) -> State:
+def initial_state(params: Train) -> TrainingState:
     """Return the state before the first epoch."""
-    weights = generator(params.seed, "weights")
-    model = build(params.model, params.width, weights, params.precision).to(params.device)
+    weights = seeded_generator(params.seed, "weights")
+    model = build_model(params.model, params.width, weights, params.precision).to(params.device)
     moments = [
-        [torch.zeros_like(weight) for _ in range(MOMENTS[params.optimizer])]
+        [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
         for weight in model.parameters()
     ]
-    return State(model, moments, Row(0, 0, math.nan, math.nan, math.nan))
+    return TrainingState(model, moments, HistoryRow(0, 0, math.nan, math.nan, math.nan))
 
 
 def train_epoch(
-    state: State, train: Split, val: Split, params: Train, watched: bool = True
+    state: TrainingState, train: Split, val: Split, params: Train, watched: bool = True
 ) -> None:
     """Take `state` one epoch further; of a training that is `watched` note and say how it goes.
 
@@ -143,10 +145,12 @@ def train_epoch(
     loss_of = getattr(PRECISIONS[params.precision], params.loss)
     order = list(batches(len(train.labels), params, epoch))
     if params.augment == "affine":
-        source = generator(params.seed, f"augmentation of epoch {epoch}")
-        numbers = torch.rand((len(train.labels), NUMBERS), generator=source) * 2 - 1
+        source = seeded_generator(params.seed, f"augmentation of epoch {epoch}")
+        numbers = (
+            torch.rand((len(train.labels), NUM_TRANSFORM_PARAMS), generator=source) * 2 - 1
+        )
         numbers = numbers.to(params.device)
-    losses: list[Loss] = []
+    losses: list[BatchLoss] = []
     state.model.train()
     # disable=None: a progress bar on a terminal only
     bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
@@ -157,14 +161,16 @@ def train_epoch(
         if params.augment == "affine":
             images = affine(images, numbers[batch])
         loss = loss_of(state.model(images), labels, params.label_smoothing)
-        losses.append(Loss(loss.item(), len(batch)))
+        losses.append(BatchLoss(loss.item(), len(batch)))
         if not math.isfinite(losses[-1].mean):
             raise InputError(
                 f"params.yaml: train.lr: with {params.lr} the loss became {losses[-1].mean} at "
                 f"iteration {iteration}, in epoch {epoch}; lower it"
             )
         gradients = torch.autograd.grad(loss, weights)
-        step(weights, gradients, state.moments, iteration, params.epochs * len(order), params)
+        optimizer_step(
+            weights, gradients, state.moments, iteration, params.epochs * len(order), params
+        )
         bar.set_postfix_str(f"loss {losses[-1].mean:.4g}", refresh=False)
         state.unlogged.append(losses[-1])
         end = batch is order[-1]
@@ -175,10 +181,12 @@ def train_epoch(
             accuracies = accuracy(state.model, train), accuracy(state.model, val)
             state.model.train()
         if logged:
-            state.history.append(Row(iteration, epoch, mean(state.unlogged), *accuracies))
+            state.history.append(
+                HistoryRow(iteration, epoch, mean_loss(state.unlogged), *accuracies)
+            )
             state.unlogged = []
             if params.log_every >= 100:  # more of them would only scroll by
-                print(f"iteration {iteration}: {said(state.history[-1])}", flush=True)
+                print(f"iteration {iteration}: {format_row(state.history[-1])}", flush=True)
     if not all(bool(weight.isfinite().all()) for weight in weights):
         raise InputError(
             f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
@@ -186,14 +194,14 @@ def train_epoch(
         )
     if not watched:
         state.unlogged = []
-        state.last = Row(iteration, epoch, mean(losses), math.nan, math.nan)
+        state.last = HistoryRow(iteration, epoch, mean_loss(losses), math.nan, math.nan)
         return
-    state.last = Row(iteration, epoch, mean(losses), *accuracies)
+    state.last = HistoryRow(iteration, epoch, mean_loss(losses), *accuracies)
     if epoch % -(-params.epochs // 100) == 0:  # a hundred lines are enough
-        print(f"epoch {epoch}/{params.epochs}: {said(state.last)}", flush=True)
+        print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
 
 
-def said(row: Row) -> str:
+def format_row(row: HistoryRow) -> str:
     return (
         f"loss {row.train_loss:.5g}, "
         f"accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
@@ -208,19 +216,21 @@ def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
             f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
             "drop_last skips the smaller batch that they make"
         )
-    order = torch.randperm(n, generator=generator(params.seed, f"order of epoch {epoch}"))
+    order = torch.randperm(
+        n, generator=seeded_generator(params.seed, f"order of epoch {epoch}")
+    )
     for batch in order.to(params.device).split(size):
         if len(batch) == size or not params.drop_last:
             yield batch
 
 
-def generator(seed: int, purpose: str) -> torch.Generator:
+def seeded_generator(seed: int, purpose: str) -> torch.Generator:
     """Return random numbers that depend on the seed and on what they are for, and on no others."""
     key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
 
 
-def mean(losses: list[Loss]) -> float:
+def mean_loss(losses: list[BatchLoss]) -> float:
     """Return the mean over all images of the batches."""
     return math.fsum(loss.mean * loss.size for loss in losses) / sum(loss.size for loss in losses)
 
@@ -231,7 +241,7 @@ def accuracy(model: Model, split: Split) -> float:
     return int(correct) / len(split.labels)
 
 
-def write_outputs(states: list[State], params: Train) -> None:
+def write_outputs(states: list[TrainingState], params: Train) -> None:
     state = states[0]
     # The settings that the curves are drawn under.
     settings = {"batch_size": params.batch_size, "lr": params.lr}
@@ -244,11 +254,11 @@ def write_outputs(states: list[State], params: Train) -> None:
     models = [state.model for state in states]
     write_checkpoint(CHECKPOINT, models[0], params.model, params.width)
     write_replicas(REPLICAS, models, params.model, params.width)
-    write_csv(Path("metrics/history.csv"), [*Row._fields, *settings], rows)
+    write_csv(Path("metrics/history.csv"), [*HistoryRow._fields, *settings], rows)
     write_json(Path("metrics/train.json"), {name: round(x, 6) for name, x in summary.items()})
 
 
-def read(path: Path, device: str = "cpu") -> Split:
+def load_split(path: Path, device: str = "cpu") -> Split:
     """Return a split whose images are in the file still, or else whole on the device."""
     split = read_split(path, PREPARED_LAYOUT, mapped=True)
     images, labels = torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long()
@@ -280,10 +290,12 @@ def prepare_cuda() -> None:
     torch.backends.cudnn.allow_tf32 = False  # which has 10 bits of the 23
 
 
-def trained(train: Split, val: Split, params: Train, path: Path, watched: bool) -> State:
+def train_or_resume(
+    train: Split, val: Split, params: Train, path: Path, watched: bool
+) -> TrainingState:
     """Return the state after the last epoch, keeping that of every epoch in `path`."""
-    state = begin(params)
-    if tensors := resume.load(path, state.layout()):
+    state = initial_state(params)
+    if tensors := resume.load_state(path, state.layout()):
         state.restore(tensors)
         if state.last.epoch < params.epochs:
             print(
@@ -303,23 +315,23 @@ def main() -> None:
     keep_freed_memory()
     if params.device == "cuda":
         prepare_cuda()
-    train, val = (read(DATA[name], params.device) for name in ("train", "val"))
+    train, val = (load_split(DATA[name], params.device) for name in ("train", "val"))
     facts = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # whose bits depend on these
         facts["cpu"] = torch.backends.cpu.get_cpu_capability()
         facts["threads"] = str(torch.get_num_threads())
         if params.device == "cuda":
             facts["gpu"] = torch.cuda.get_device_name()
-    states: list[State] = []
+    states: list[TrainingState] = []
     with contextlib.ExitStack() as held:
         paths = []
         for number in range(params.replicas):
             # How many there are decides nothing about one of them.
             own = params.model_copy(update={"seed": params.seed + number, "replicas": 1})
             watched = number == 0
-            key = resume.key(params=own.model_dump(), watched=watched, **facts)
-            paths.append(held.enter_context(resume.locked(key)))
-            states.append(trained(train, val, own, paths[-1], watched))
+            key = resume.fingerprint(params=own.model_dump(), watched=watched, **facts)
+            paths.append(held.enter_context(resume.exclusive_state(key)))
+            states.append(train_or_resume(train, val, own, paths[-1], watched))
             if not watched:
                 share = accuracy(states[-1].model, val)
                 print(

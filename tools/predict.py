@@ -161,7 +161,7 @@ def main() -> None:
     import torch  # here: a bad picture is refused before the second that this takes
     from tabulate import tabulate
 
-    from stages.evaluate import probabilities, wilson
+    from stages.evaluate import probabilities, wilson_interval
     from stages.learning.models import predict, read_checkpoint
 
     model = read_checkpoint(asked.checkpoint)
@@ -179,7 +179,7 @@ def main() -> None:
     right = [row["predicted"] == row["label"] for row in rows if row["label"] is not None]
     accuracy = None
     if right:
-        low, high = wilson(sum(right), len(right))
+        low, high = wilson_interval(sum(right), len(right))
         accuracy = {"value": sum(right) / len(right), "low": low, "high": high, "n": len(right)}
     if asked.json:
         print(json.dumps({"pictures": rows, "accuracy": accuracy}, indent=2))

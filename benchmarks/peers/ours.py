@@ -11,7 +11,7 @@ import work
 
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, begin, keep_freed_memory, read, train_epoch
+from stages.train import DATA, initial_state, keep_freed_memory, load_split, train_epoch
 
 changes = {
     "model": work.MODEL,
@@ -22,11 +22,11 @@ changes = {
 }
 params = load_params(Train, "train").model_copy(update=changes)
 keep_freed_memory()
-train, val = read(DATA["train"]), read(DATA["val"])
+train, val = load_split(DATA["train"]), load_split(DATA["val"])
 
 
 def loop() -> tuple[float, float]:
-    state = begin(params)
+    state = initial_state(params)
     with contextlib.redirect_stdout(io.StringIO()):
         for _ in range(work.EPOCHS):
             train_epoch(state, train, val, params)

@@ -31,11 +31,11 @@ from torch.nn.functional import one_hot, pad
 
 SIGNIFICAND = 53  # bits of a float64
 LN10 = 2.302585092994046
-AT_ONCE = 4  # images of a convolution, which a CPU's cache holds
+CHUNK = 4  # images of a convolution, which a CPU's cache holds
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalisation: torch's own
 
 
-def on_grid(x: Tensor, bits: int) -> Tensor:
+def round_to_grid(x: Tensor, bits: int) -> Tensor:
     """Return x as float64, rounded to multiples of 2^(e - bits), 2^e being above all |x|.
 
     At most 50 bits, so that the constant below can hold them. Magnitudes below 2^-400 count
@@ -49,28 +49,28 @@ def on_grid(x: Tensor, bits: int) -> Tensor:
     return x.double().add(constant).sub_(constant)
 
 
-def on_grids(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:
+def round_operands(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:
     """Return a and b such that sums of `terms` products are exact, and what to divide them by.
 
     Either may be bytes, which count as value / 255.
     """
     spare = SIGNIFICAND - terms.bit_length()
     if a.dtype == torch.uint8:
-        return a.double(), on_grid(b, spare - 8), 255
+        return a.double(), round_to_grid(b, spare - 8), 255
     if b.dtype == torch.uint8:
-        return on_grid(a, spare - 8), b.double(), 255
-    return on_grid(a, spare // 2), on_grid(b, spare // 2), 1
+        return round_to_grid(a, spare - 8), b.double(), 255
+    return round_to_grid(a, spare // 2), round_to_grid(b, spare // 2), 1
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return a (N, K) @ b (K, M), float64; either may be bytes, which count as value / 255."""
-    a, b, divisor = on_grids(a, b, a.shape[1])
+    a, b, divisor = round_operands(a, b, a.shape[1])
     return a @ b if divisor == 1 else (a @ b).div_(divisor)
 
 
-def total(x: Tensor, dim: int) -> Tensor:
+def exact_sum(x: Tensor, dim: int) -> Tensor:
     """Return the sum over a dimension, float64."""
-    return on_grid(x, min(50, SIGNIFICAND - x.shape[dim].bit_length())).sum(dim)
+    return round_to_grid(x, min(50, SIGNIFICAND - x.shape[dim].bit_length())).sum(dim)
 
 
 def exp(x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def exp(x: Tensor) -> Tensor:
 
     e^x = (e^(x / 1024))^1024: Taylor's polynomial of degree 6, then ten squarings.
     """
-    r = _light(x.double().clamp(min=-64)) / 1024
+    r = _as_numpy(x.double().clamp(min=-64)) / 1024
     result = r * (1 / 720) + 1 / 120
     for factorial in (24, 6, 2, 1, 1):
         result *= r
@@ -94,7 +94,7 @@ def log(x: Tensor) -> Tensor:
     With r = x^(1/4) and c = 10^(1/8): log x = 4 log r = log(10) / 2 + 8 artanh z, where
     z = (r - c) / (r + c), so that |z| < 0.143.
     """
-    r = _light(sqrt(sqrt(x.double())))
+    r = _as_numpy(sqrt(sqrt(x.double())))
     c = 1.333521432163324
     z = (r - c) / (r + c)
     square = z * z
@@ -105,7 +105,7 @@ def log(x: Tensor) -> Tensor:
     return torch.as_tensor(8 * (z * series) + LN10 / 2)
 
 
-def _light(x: Tensor) -> Any:
+def _as_numpy(x: Tensor) -> Any:
     """Return a tensor as NumPy's array, of which a small operation takes a third of the time."""
     return x.numpy() if x.device.type == "cpu" else x
 
@@ -113,7 +113,7 @@ def _light(x: Tensor) -> Any:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows, columns, divisor = on_grids(weight, x.T, x.shape[1])
+        rows, columns, divisor = round_operands(weight, x.T, x.shape[1])
         ctx.bytes = x.dtype == torch.uint8  # which on their grid are what they were
         ctx.save_for_backward(columns.T if ctx.bytes else x, weight)
         # In half the time of x @ weight.T.
@@ -125,9 +125,9 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = matmul(gradient, weight) if ctx.needs_input_grad[0] else None
         if ctx.bytes:
-            errors = on_grid(gradient.T / 255, SIGNIFICAND - 8 - len(x).bit_length())
+            errors = round_to_grid(gradient.T / 255, SIGNIFICAND - 8 - len(x).bit_length())
             return of_x, errors @ x, errors.sum(1) * 255
-        errors, x, _ = on_grids(gradient.T, x, len(x))
+        errors, x, _ = round_operands(gradient.T, x, len(x))
         return of_x, errors @ x, errors.sum(1)
 
 
@@ -135,7 +135,7 @@ class _Conv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _slide(x, weight)
+        return conv2d_valid(x, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -145,11 +145,11 @@ class _Conv2d(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             border = weight.shape[2] - 1
             wide = pad(gradient, (border, border, border, border))
-            of_x = _slide(wide, weight.flip(2, 3).transpose(0, 1))
-        return of_x, _slide_of_weight(x, gradient, weight.shape[2])
+            of_x = conv2d_valid(wide, weight.flip(2, 3).transpose(0, 1))
+        return of_x, conv2d_weight_grad(x, gradient, weight.shape[2])
 
 
-def _slide(x: Tensor, weight: Tensor) -> Tensor:
+def conv2d_valid(x: Tensor, weight: Tensor) -> Tensor:
     """Return the convolution of x (N, C, H, W) with weight (D, C, k, k), without padding.
 
     Pixels as rows of a matrix, one after the other: the k neighbours to the right of a pixel
@@ -157,12 +157,12 @@ def _slide(x: Tensor, weight: Tensor) -> Tensor:
     of k matrix products. What it computes across the borders is cut off.
     """
     d, c, k, _ = weight.shape
-    x, weight, divisor = on_grids(x, weight, c * k * k)
+    x, weight, divisor = round_operands(x, weight, c * k * k)
     parts = weight.permute(2, 3, 1, 0).reshape(k, k * c, d)
     results = []
-    for images in x.split(AT_ONCE):
+    for images in x.split(CHUNK):
         n, _, height, width = images.shape
-        windows, last = _windows(images, k)
+        windows, last = im2col(images, k)
         result = windows.new_empty(n * height * width, d)
         torch.mm(windows[:last], parts[0], out=result[:last])
         for row in range(1, k):
@@ -172,13 +172,13 @@ def _slide(x: Tensor, weight: Tensor) -> Tensor:
     return torch.cat(results).div_(divisor).permute(0, 3, 1, 2)
 
 
-def _slide_of_weight(x: Tensor, gradient: Tensor, k: int) -> Tensor:
+def conv2d_weight_grad(x: Tensor, gradient: Tensor, k: int) -> Tensor:
     """Return the gradient (D, C, k, k) that `_slide` gives the weight."""
     c, d = x.shape[1], gradient.shape[1]
-    x, gradient, divisor = on_grids(x, gradient, gradient.numel() // d)
+    x, gradient, divisor = round_operands(x, gradient, gradient.numel() // d)
     result = x.new_zeros(k, k * c, d)
-    for images, errors in zip(x.split(AT_ONCE), gradient.split(AT_ONCE), strict=True):
-        windows, last = _windows(images, k)
+    for images, errors in zip(x.split(CHUNK), gradient.split(CHUNK), strict=True):
+        windows, last = im2col(images, k)
         # Zeros where `_slide` cuts off.
         rows = pad(errors, (0, k - 1, 0, k - 1)).permute(0, 2, 3, 1).reshape(-1, d)[:last]
         for row, part in enumerate(result):
@@ -187,7 +187,7 @@ def _slide_of_weight(x: Tensor, gradient: Tensor, k: int) -> Tensor:
     return result.div_(divisor).view(k, k, c, d).permute(3, 2, 0, 1)
 
 
-def _windows(x: Tensor, k: int) -> tuple[Tensor, int]:
+def im2col(x: Tensor, k: int) -> tuple[Tensor, int]:
     """Return the k pixels from each on, a row (k * C) each, and for how many there are k * k."""
     n, c, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).contiguous()
@@ -201,28 +201,28 @@ class _BatchNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor
     ) -> Any:
         root = sqrt(var.double() + EPSILON)
-        normal = (x - _channels(mean)) / _channels(root)
+        normal = (x - _per_channel(mean)) / _per_channel(root)
         ctx.save_for_backward(normal, root, scale)
-        return normal * _channels(scale) + _channels(shift)
+        return normal * _per_channel(scale) + _per_channel(shift)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         [gradient] = gradients
         normal, root, scale = ctx.saved_tensors
-        of_shift = _total_of_channels(gradient)
-        of_scale = _total_of_channels(gradient * normal)
+        of_shift = _channel_sums(gradient)
+        of_scale = _channel_sums(gradient * normal)
         n = normal.numel() // normal.shape[1]
-        centred = gradient - _channels(of_shift / n) - normal * _channels(of_scale / n)
-        return centred * _channels(scale / root), None, None, of_scale, of_shift
+        centred = gradient - _per_channel(of_shift / n) - normal * _per_channel(of_scale / n)
+        return centred * _per_channel(scale / root), None, None, of_scale, of_shift
 
 
-def _channels(values: Tensor) -> Tensor:
+def _per_channel(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _total_of_channels(x: Tensor) -> Tensor:
+def _channel_sums(x: Tensor) -> Tensor:
     """Return the sum of x (N, C, H, W) over all but the channels, float64 (C,)."""
-    return total(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), 0)
+    return exact_sum(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), 0)
 
 
 def sqrt(x: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         probabilities, labels = ctx.saved_tensors
         if ctx.smoothing:
-            errors = probabilities - targets(labels, ctx.smoothing)
+            errors = probabilities - smoothed_targets(labels, ctx.smoothing)
         else:  # the same, in less time
             hits = labels.unsqueeze(1)
             errors = probabilities.scatter(1, hits, probabilities.gather(1, hits) - 1)
@@ -253,9 +253,9 @@ class _CrossEntropy(torch.autograd.Function):
 class _Mse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        errors = logits - targets(labels, smoothing)
+        errors = logits - smoothed_targets(labels, smoothing)
         ctx.save_for_backward(errors)
-        return total((errors * errors).flatten(), 0) / errors.numel()
+        return exact_sum((errors * errors).flatten(), 0) / errors.numel()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -263,7 +263,7 @@ class _Mse(torch.autograd.Function):
         return errors * (gradients[0] * 2 / errors.numel()), None, None
 
 
-def targets(labels: Tensor, smoothing: float) -> Tensor:
+def smoothed_targets(labels: Tensor, smoothing: float) -> Tensor:
     """Return float64 (N, 10): for each label 1 at its place, of which all share the `smoothing`."""
     return one_hot(labels, 10).double() * (1 - smoothing) + smoothing / 10
 
@@ -274,10 +274,10 @@ def softmax_cross_entropy(
     """Return probabilities (N, 10) and the cross-entropy of each example (N,), float64."""
     shifted = logits.double() - logits.amax(1, keepdim=True)
     exponentials = exp(shifted)
-    sums = torch.as_tensor(sum(_light(exponentials).T))  # column by column, in that order
+    sums = torch.as_tensor(sum(_as_numpy(exponentials).T))  # column by column, in that order
     hits = shifted.gather(1, labels.unsqueeze(1)).squeeze(1)
     if smoothing:
-        hits = hits * (1 - smoothing) + total(shifted, 1) * (smoothing / 10)
+        hits = hits * (1 - smoothing) + exact_sum(shifted, 1) * (smoothing / 10)
     # clamp: where a sum is 1, its logarithm comes out as -1e-16
     return exponentials / sums.unsqueeze(1), (log(sums) - hits).clamp(min=0)
 
@@ -309,9 +309,9 @@ def batch_norm(
     if training:
         n = x.numel() // x.shape[1]
         with torch.no_grad():
-            own_mean = _total_of_channels(x) / n
-            centred = x - _channels(own_mean)
-            own_var = _total_of_channels(centred * centred) / n
+            own_mean = _channel_sums(x) / n
+            centred = x - _per_channel(own_mean)
+            own_var = _channel_sums(centred * centred) / n
             mean.mul_(1 - MOMENTUM).add_(own_mean * MOMENTUM)
             var.mul_(1 - MOMENTUM).add_(own_var * (MOMENTUM * n / max(n - 1, 1)))
         mean, var = own_mean, own_var

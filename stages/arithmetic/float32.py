@@ -35,4 +35,4 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 
 
 def mse(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    return functional.mse_loss(logits, exact.targets(labels, smoothing).to(torch.float32))
+    return functional.mse_loss(logits, exact.smoothed_targets(labels, smoothing).to(torch.float32))

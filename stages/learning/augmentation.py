@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 # The most of each, either way.
-ROTATION = math.radians(10)
-SCALE = 0.15  # of the size
-SHEAR = 0.2  # sideways, of the height
-SHIFT = 2.0  # pixels
+MAX_ROTATION = math.radians(10)
+MAX_SCALE = 0.15  # of the size
+MAX_SHEAR = 0.2  # sideways, of the height
+MAX_SHIFT = 2.0  # pixels
 
-NUMBERS = 5  # how many decide about an image
+NUM_TRANSFORM_PARAMS = 5  # how many decide about an image
 
-MIDDLE = 13.5  # of 28 pixels
-PADDED = 31  # with a border of black: one pixel before the image, two behind it
+CENTRE = 13.5  # of 28 pixels
+PADDED_WIDTH = 31  # with a border of black: one pixel before the image, two behind it
 
 
 def affine(images: Tensor, numbers: Tensor) -> Tensor:
@@ -28,25 +28,25 @@ def affine(images: Tensor, numbers: Tensor) -> Tensor:
     the right and down. Values between pixels are interpolated, those outside are black.
     """
     turn, grow, slant, right, down = numbers.T[:, :, None, None].unbind()
-    sin, cos = sin_cos(turn * ROTATION)
-    sin, cos = (part / (1 + grow * SCALE) for part in (sin, cos))
-    slant = slant * SHEAR
+    sin, cos = sin_cos(turn * MAX_ROTATION)
+    sin, cos = (part / (1 + grow * MAX_SCALE) for part in (sin, cos))
+    slant = slant * MAX_SHEAR
     # Of each pixel (x, y) of the result, the place that its value comes from.
-    x = torch.arange(28, dtype=torch.float32, device=images.device) - MIDDLE
+    x = torch.arange(28, dtype=torch.float32, device=images.device) - CENTRE
     y = x[:, None]
-    from_x = cos * x + (cos * slant - sin) * y + (MIDDLE - right * SHIFT)
-    from_y = sin * x + (sin * slant + cos) * y + (MIDDLE - down * SHIFT)
+    from_x = cos * x + (cos * slant - sin) * y + (CENTRE - right * MAX_SHIFT)
+    from_y = sin * x + (sin * slant + cos) * y + (CENTRE - down * MAX_SHIFT)
     padded = torch.nn.functional.pad(images[:, 0], (1, 2, 1, 2)).flatten(1)
-    left, of_right = _whole_and_rest(from_x)
-    top, of_bottom = _whole_and_rest(from_y)
-    corner = ((top + 1) * PADDED + left + 1).long().flatten(1)
+    left, of_right = _split_floor(from_x)
+    top, of_bottom = _split_floor(from_y)
+    corner = ((top + 1) * PADDED_WIDTH + left + 1).long().flatten(1)
     of_right, of_bottom = of_right.flatten(1), of_bottom.flatten(1)
 
     def row(offset: int) -> Tensor:
         values = padded.gather(1, corner + offset), padded.gather(1, corner + offset + 1)
         return values[0] * (1 - of_right) + values[1] * of_right
 
-    result = row(0) * (1 - of_bottom) + row(PADDED) * of_bottom
+    result = row(0) * (1 - of_bottom) + row(PADDED_WIDTH) * of_bottom
     return result.round().to(torch.uint8).view_as(images)
 
 
@@ -60,7 +60,7 @@ def sin_cos(angle: Tensor) -> tuple[Tensor, Tensor]:
     return sin * angle, cos
 
 
-def _whole_and_rest(place: Tensor) -> tuple[Tensor, Tensor]:
+def _split_floor(place: Tensor) -> tuple[Tensor, Tensor]:
     """Split places into whole pixels, of which those far outside come to the border, and rests."""
     place = place.clamp(-1, 28)
     whole = place.floor()

@@ -122,16 +122,18 @@ class Convolution(nn.Module):
 
 
 Model = Linear | MLP | CNN
-WITH_WIDTH: dict[str, type[MLP | CNN]] = {"mlp": MLP, "cnn": CNN}
-NAMES = ("linear", *WITH_WIDTH)
-WIDEST = 512  # as in `stages.params.train`: a false checkpoint is not to claim much memory
+MODELS_WITH_WIDTH: dict[str, type[MLP | CNN]] = {"mlp": MLP, "cnn": CNN}
+MODEL_NAMES = ("linear", *MODELS_WITH_WIDTH)
+MAX_WIDTH = 512  # as in `stages.params.train`: a false checkpoint is not to claim much memory
 
 
-def build(name: str, width: int, generator: torch.Generator, precision: str = "exact") -> Model:
+def build_model(
+    name: str, width: int, generator: torch.Generator, precision: str = "exact"
+) -> Model:
     """Return one of the models with new weights, drawn from `generator`; linear has width 0."""
     if name == "linear":
         return Linear(generator, precision)
-    return WITH_WIDTH[name](width, generator, precision)
+    return MODELS_WITH_WIDTH[name](width, generator, precision)
 
 
 @torch.inference_mode()
@@ -165,38 +167,40 @@ def write_replicas(path: Path, models: list[Model], name: str, width: int) -> No
 
 def read_checkpoint(path: Path) -> Model:
     """Return the model that was written; raises `InputError` if the file holds none."""
-    model, name, width = _blank(path)
+    model, name, width = empty_model(path)
     layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-    return _filled(name, width, read_tensors(path, layout))
+    return load_weights(name, width, read_tensors(path, layout))
 
 
 def read_replicas(path: Path) -> list[Model]:
     """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
-    model, name, width = _blank(path)
+    model, name, width = empty_model(path)
     layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in model.state_dict().items()}
     tensors = read_tensors(path, layout)
     [count, *others] = {len(array) for array in tensors.values()}
     if others:
         raise InputError(f"{path}: not as many of each tensor; {REMEDY}")
     return [
-        _filled(name, width, {key: array[number] for key, array in tensors.items()})
+        load_weights(name, width, {key: array[number] for key, array in tensors.items()})
         for number in range(count)
     ]
 
 
-def _blank(path: Path) -> tuple[Model, str, int]:
+def empty_model(path: Path) -> tuple[Model, str, int]:
     """Return a model of the kind that a file says it holds, its name and its width."""
     about = read_metadata(path)
     name, width = about.get("model"), about.get("width", "")
-    if name not in NAMES:
-        raise InputError(f"{path}: holds no model of {', '.join(NAMES)} but {name!r}; {REMEDY}")
-    if width not in map(str, range(1, WIDEST + 1) if name in WITH_WIDTH else [0]):
+    if name not in MODEL_NAMES:
+        raise InputError(
+            f"{path}: holds no model of {', '.join(MODEL_NAMES)} but {name!r}; {REMEDY}"
+        )
+    if width not in map(str, range(1, MAX_WIDTH + 1) if name in MODELS_WITH_WIDTH else [0]):
         raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
-    return build(name, int(width), torch.Generator()), name, int(width)
+    return build_model(name, int(width), torch.Generator()), name, int(width)
 
 
-def _filled(name: str, width: int, weights: dict[str, Array]) -> Model:
-    model = build(name, width, torch.Generator())
+def load_weights(name: str, width: int, weights: dict[str, Array]) -> Model:
+    model = build_model(name, width, torch.Generator())
     model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
     return model
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from stages.arithmetic.exact import sqrt
 from stages.params.train import Train
 
-MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that are kept of each weight
+NUM_MOMENTS = {"sgd": 1, "adam": 2, "adamw": 2}  # tensors that are kept of each weight
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @torch.no_grad()
-def step(
+def optimizer_step(
     weights: list[nn.Parameter],
     gradients: tuple[Tensor, ...],
     moments: list[list[Tensor]],
@@ -39,13 +39,13 @@ def step(
         elif params.weight_decay:
             gradient = gradient + weight * params.weight_decay
         if params.optimizer == "sgd":
-            weight.sub_(_with_momentum(gradient, kept[0], params) * lr)
+            weight.sub_(_momentum_update(gradient, kept[0], params) * lr)
         else:
             first, second = kept
             first.mul_(BETA1).add_(gradient * (1 - BETA1))
             second.mul_(BETA2).add_(gradient * gradient * (1 - BETA2))
-            root = sqrt(second) / math.sqrt(1 - _power(BETA2, number)) + EPSILON
-            weight.sub_(first / root * (lr / (1 - _power(BETA1, number))))
+            root = sqrt(second) / math.sqrt(1 - integer_power(BETA2, number)) + EPSILON
+            weight.sub_(first / root * (lr / (1 - integer_power(BETA1, number))))
 
 
 def learning_rate(number: int, steps: int, params: Train) -> float:
@@ -63,14 +63,14 @@ def learning_rate(number: int, steps: int, params: Train) -> float:
     return params.lr + (last - params.lr) * ((done - peak) / (steps - 1 - peak))
 
 
-def _with_momentum(gradient: Tensor, velocity: Tensor, params: Train) -> Tensor:
+def _momentum_update(gradient: Tensor, velocity: Tensor, params: Train) -> Tensor:
     if not params.momentum:
         return gradient
     velocity.mul_(params.momentum).add_(gradient)
     return gradient + velocity * params.momentum if params.nesterov else velocity
 
 
-def _power(base: float, exponent: int) -> float:
+def integer_power(base: float, exponent: int) -> float:
     """Return base^exponent by multiplications: the C library's pow rounds as it likes."""
     result = 1.0
     while exponent:

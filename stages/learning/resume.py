@@ -22,7 +22,7 @@ from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout, read_tensors
 
 
-def key(**facts: Any) -> str:
+def fingerprint(**facts: Any) -> str:
     """Return the hash of `facts`, all code of ours that is imported, and what runs it."""
     facts["python"] = platform.python_version()
     facts["torch"] = torch.__version__
@@ -35,7 +35,7 @@ def key(**facts: Any) -> str:
 
 
 @contextlib.contextmanager
-def locked(name: str) -> Iterator[Path]:
+def exclusive_state(name: str) -> Iterator[Path]:
     """Yield the path of the state called `name`, a hash, which nobody else has meanwhile."""
     # DVC sets DVC_ROOT for what it runs: to the workspace, also where it runs it elsewhere.
     folder = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train")
@@ -56,7 +56,7 @@ def locked(name: str) -> Iterator[Path]:
         yield folder / f"{name}.safetensors"
 
 
-def load(path: Path, layout: Layout) -> dict[str, Array] | None:
+def load_state(path: Path, layout: Layout) -> dict[str, Array] | None:
     """Return the tensors of the state, if there is one; a broken one is set aside and reported."""
     if not path.exists():
         return None

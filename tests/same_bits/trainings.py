@@ -11,12 +11,12 @@ from contextlib import redirect_stdout
 
 import torch
 
-from stages.evaluate import figures, score
+from stages.evaluate import score, split_metrics
 from stages.fetch import mnist_5k
 from stages.learning.models import predict
 from stages.params.train import Train
 from stages.storage.tensors import digest
-from stages.train import Split, begin, train_epoch
+from stages.train import Split, initial_state, train_epoch
 
 # The linear model with every seed and size of batch, of which 48 leaves a smaller one at the end;
 # then every model with every way to take a step, and with every other choice.
@@ -65,11 +65,11 @@ SETTINGS: list[dict[str, object]] = [
 def result(settings: dict[str, object], precision: str, splits: dict[str, Split]) -> str:
     rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "log_every": 3, "precision": precision}
     params = Train.model_validate({**USUAL, **rest, **settings})
-    state = begin(params)
+    state = initial_state(params)
     for _ in range(params.epochs):
         train_epoch(state, splits["train"], splits["val"], params)
     logits = predict(state.model, splits["val"].images).double().numpy()
-    scores = figures(score(logits, splits["val"].labels.numpy()), bins=15)
+    scores = split_metrics(score(logits, splits["val"].labels.numpy()), bins=15)
     everything = digest(state.tensors()) + json.dumps(scores, sort_keys=True)
     return hashlib.sha256(everything.encode()).hexdigest()
 

@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stages.params.train import Train
 from stages.storage.tensors import digest
-from stages.train import Split, begin, prepare_cuda, train_epoch
+from stages.train import Split, initial_state, prepare_cuda, train_epoch
 from tests.helpers.project import Project
 from tests.same_bits.trainings import USUAL
 
@@ -30,7 +30,7 @@ def split(device: str) -> Split:
 
 def trained(params: Train) -> str:
     data = split(params.device)
-    state = begin(params)
+    state = initial_state(params)
     for _ in range(params.epochs):
         train_epoch(state, data, data, params)
     return digest(state.tensors())
@@ -44,7 +44,9 @@ def test_all_that_meets_is_on_one_device(
     """Where there is no GPU: torch's own stand-in, without values, tells where a tensor is."""
     others = {"optimizer": "adamw", "augment": "affine", "label_smoothing": 0.1}
     params = settings(model, precision, **others).model_copy(update={"device": "meta"})
-    state = begin(params)  # outside of the mode, which does not move the weights of a module
+    state = initial_state(
+        params
+    )  # outside of the mode, which does not move the weights of a module
     monkeypatch.setattr(Tensor, "item", lambda _: 0.5)
     monkeypatch.setattr(Tensor, "tolist", lambda of: [0.5] * of.numel())
     for name, value in (("__float__", 0.5), ("__int__", 1), ("__bool__", True)):

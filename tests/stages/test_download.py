@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 
 from stages.datasets import download
-from stages.datasets.download import DECODED_MD5, Resource, fetched, official, resources
+from stages.datasets.download import (
+    DECODED_MD5,
+    Resource,
+    download_dataset,
+    download_file,
+    resources,
+)
 from stages.fetch import mnist_5k
 from stages.storage.errors import InputError
 from stages.storage.tensors import RAW_LAYOUT, read_split
@@ -52,7 +58,7 @@ class Handler(SimpleHTTPRequestHandler):
             case "no gzip":
                 self.answer(b"<html>Please log in</html>")
             case "too long":
-                self.answer(gzip.compress(bytes(download.LIMIT + 1)))
+                self.answer(gzip.compress(bytes(download.MAX_BYTES + 1)))
             case _:
                 self.answer(content)
 
@@ -101,7 +107,7 @@ def test_what_may_pass_is_tried_again(
     server: str, small: Resource, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Handler.faults += [fault, fault]
-    assert fetched("mnist", small) == b"digits" * 1_000
+    assert download_file("mnist", small) == b"digits" * 1_000
     assert Handler.requests == ["/small.gz"] * 3
     said = capsys.readouterr().err.splitlines()
     assert len([line for line in said if line.endswith("; trying again")]) == 2
@@ -124,7 +130,7 @@ def test_what_does_not_pass_is_refused(
 ) -> None:
     Handler.faults += [fault] * 3
     with pytest.raises(InputError) as caught:
-        fetched("mnist", small)
+        download_file("mnist", small)
     said = str(caught.value)
     assert said.startswith(f"mnist: {server}/small.gz: ")
     assert reason in said
@@ -139,7 +145,7 @@ def test_the_next_place_is_asked_when_the_first_has_not_got_it(
     monkeypatch.delenv("MNIST_MIRROR")
     Handler.faults += ["404"]
     two = small._replace(urls=(f"{server}/first/../small.gz", f"{server}/small.gz"))
-    assert fetched("mnist", two) == b"digits" * 1_000
+    assert download_file("mnist", two) == b"digits" * 1_000
 
 
 def test_without_network_and_mirror_both_ways_out_are_named(
@@ -149,13 +155,13 @@ def test_without_network_and_mirror_both_ways_out_are_named(
     monkeypatch.setattr(download, "PAUSE", 0.0)
     nobody = small._replace(urls=("http://127.0.0.1:9/small.gz",))
     with pytest.raises(InputError) as caught:
-        fetched("mnist", nobody)
+        download_file("mnist", nobody)
     assert "Connection refused" in str(caught.value)
     assert "connect to the network, or set MNIST_MIRROR to a folder" in str(caught.value)
 
 
 def test_torchvision_names_four_files_of_each() -> None:
-    for dataset in download.CLASSES:
+    for dataset in download.TORCHVISION_CLASSES:
         found = resources(dataset)
         assert len({resource.name for resource in found}) == 4
         assert all(url.endswith(resource.name) for resource in found for url in resource.urls)
@@ -187,8 +193,8 @@ def test_the_real_files_are_those_of_torchvision(
     from torchvision import datasets
 
     monkeypatch.setenv("MNIST_MIRROR", str(folder))
-    found = official(dataset)
-    kind = getattr(datasets, download.CLASSES[dataset])
+    found = download_dataset(dataset)
+    kind = getattr(datasets, download.TORCHVISION_CLASSES[dataset])
     raw = tmp_path / kind.__name__ / "raw"
     raw.mkdir(parents=True)
     for file in folder.glob("*.gz"):
@@ -219,7 +225,7 @@ def test_the_labels_of_qmnist_are_the_first_of_eight_numbers(
         listed.append(resource._replace(md5=hashlib.md5(packed).hexdigest()))
     monkeypatch.setattr(download, "resources", lambda dataset: listed)
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
-    found = official("qmnist")
+    found = download_dataset("qmnist")
     for part in ("train", "test"):
         for name in ("images", "labels"):
             np.testing.assert_array_equal(found[part][name], digits[part][name])

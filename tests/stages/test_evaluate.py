@@ -6,7 +6,14 @@ import torch
 from scipy.stats import binomtest
 from sklearn.metrics import precision_score, recall_score
 
-from stages.evaluate import Scored, figures, mistakes, noise, score, wilson
+from stages.evaluate import (
+    Predictions,
+    most_confident_mistakes,
+    replica_metrics,
+    score,
+    split_metrics,
+    wilson_interval,
+)
 from stages.storage.tensors import Array
 
 
@@ -23,7 +30,7 @@ def example(n: int = 300) -> tuple[Array, Array]:
 )
 def test_the_interval_is_wilsons(successes: int, n: int) -> None:
     expected = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_confidences_and_losses_are_torchs() -> None:
@@ -39,7 +46,7 @@ def test_confidences_and_losses_are_torchs() -> None:
 
 
 def test_a_hopeless_mistake_costs_a_finite_loss() -> None:
-    found = figures(score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), 15)
+    found = split_metrics(score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), 15)
     assert found["cross_entropy"] == pytest.approx(1e30)
     assert found["calibration_error"] == 1.0
 
@@ -53,14 +60,14 @@ def test_the_noise_is_that_of_the_replicas() -> None:
     random = np.random.default_rng(1)
     logits, labels = example()
     several = np.stack([logits + random.normal(0, 2, logits.shape) for _ in range(3)])
-    found = noise(several, labels)
+    found = replica_metrics(several, labels)
     accuracies = (several.argmax(2) == labels).mean(1)
     assert found["replicas"]["n"] == 3
     assert found["replicas"]["mean"] == pytest.approx(accuracies.mean(), abs=1e-6)
     assert found["replicas"]["sd"] == pytest.approx(accuracies.std(ddof=1), abs=1e-6)
     together = torch.from_numpy(several).softmax(2).mean(0).argmax(1).numpy()
     assert found["ensemble"] == pytest.approx((together == labels).mean(), abs=1e-6)
-    alone = noise(several[:1], labels)
+    alone = replica_metrics(several[:1], labels)
     assert alone["replicas"]["sd"] is None
     assert alone["ensemble"] == alone["replicas"]["mean"]
 
@@ -68,7 +75,7 @@ def test_the_noise_is_that_of_the_replicas() -> None:
 def test_every_example_counts_once() -> None:
     logits, labels = example()
     scored = score(logits, labels)
-    found = figures(scored, 15)
+    found = split_metrics(scored, 15)
     assert found["n"] == 300
     correct = logits.argmax(1) == labels
     assert found["accuracy"]["value"] == pytest.approx(correct.mean(), abs=1e-6)
@@ -77,14 +84,14 @@ def test_every_example_counts_once() -> None:
 
 def test_recall_and_precision_are_scikit_learns() -> None:
     logits, labels = example()
-    found = figures(score(logits, labels), 15)
+    found = split_metrics(score(logits, labels), 15)
     predicted = logits.argmax(1)
     for name, measure in (("recall", recall_score), ("precision", precision_score)):
         assert found[name] == pytest.approx(measure(labels, predicted, average=None), abs=1e-6)
 
 
 def test_nothing_can_be_said_of_a_digit_that_is_not_there() -> None:
-    found = figures(score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), 15)
+    found = split_metrics(score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), 15)
     assert found["recall"][:4] == [1.0, None, 0.0, None]
     assert found["precision"][:4] == [1.0, 0.0, None, None]
 
@@ -98,19 +105,19 @@ def test_calibration_error_of_a_case_done_by_hand() -> None:
     expected = 4 / 6 * abs(0.5 - 0.6) + 2 / 6 * abs(1.0 - 0.9)
     one_bin = abs(4 / 6 - (4 * 0.6 + 2 * 0.9) / 6)
     scored = score(logits, labels)
-    assert figures(scored, 5)["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert figures(scored, 1)["calibration_error"] == pytest.approx(one_bin, abs=1e-6)
+    assert split_metrics(scored, 5)["calibration_error"] == pytest.approx(expected, abs=1e-6)
+    assert split_metrics(scored, 1)["calibration_error"] == pytest.approx(one_bin, abs=1e-6)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin() -> None:
     scored = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
-    assert figures(scored, 7)["calibration_error"] == 0.0
+    assert split_metrics(scored, 7)["calibration_error"] == 0.0
 
 
 def test_the_surest_mistakes_come_first() -> None:
     images = np.arange(4, dtype=np.uint8).repeat(784).reshape(4, 1, 28, 28)
     confidence = np.array([0.99, 0.5, 0.9, 0.7])
-    scored = Scored(np.array([1, 2, 3, 4]), np.array([1, 0, 0, 0]), confidence, np.zeros(4))
-    chosen, captions = mistakes(images, scored, most=2)
+    scored = Predictions(np.array([1, 2, 3, 4]), np.array([1, 0, 0, 0]), confidence, np.zeros(4))
+    chosen, captions = most_confident_mistakes(images, scored, most=2)
     assert chosen[:, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]

@@ -28,7 +28,9 @@ def adversarial(shape: tuple[int, ...], seed: int, spread: int) -> Tensor:
 def steps(x: Tensor, bits: int) -> Any:
     """Return on_grid(x, bits) in steps of its grid: an array of Python's integers."""
     top = math.frexp(x.abs().max().item())[1]
-    found = np.ldexp(exact.on_grid(x, bits).numpy(), bits - top)  # a power of two: no rounding
+    found = np.ldexp(
+        exact.round_to_grid(x, bits).numpy(), bits - top
+    )  # a power of two: no rounding
     assert (found == np.rint(found)).all()
     return found.astype(np.int64).astype(object)
 
@@ -78,7 +80,7 @@ def test_the_worst_case_just_fits(terms: int) -> None:
     assert exact.matmul(white, w.T).item() == float(terms * 255 * j) / 2 ** (spare - 8) / 255
     bits = min(50, spare)
     y, k = largest(bits)
-    assert exact.total(y, 1).item() * 2**bits == terms * k
+    assert exact.exact_sum(y, 1).item() * 2**bits == terms * k
 
 
 @pytest.mark.parametrize("terms", [1, 64, 784, 50_000])
@@ -98,11 +100,11 @@ def test_bytes_are_exact_as_they_are(terms: int) -> None:
 def test_a_sum_is_the_same_in_any_order(terms: int, spread: int) -> None:
     x = adversarial((terms, 3), 1, spread)
     bits = min(50, 53 - terms.bit_length())
-    found = exact.total(x, 0)
+    found = exact.exact_sum(x, 0)
     whole = steps(x, bits).sum(0) * scale(x, bits)
     assert [Fraction(number) for number in found.tolist()] == whole.tolist()
     order = torch.from_numpy(np.random.default_rng(3).permutation(terms))
-    assert torch.equal(exact.total(x[order], 0), found)
+    assert torch.equal(exact.exact_sum(x[order], 0), found)
 
 
 @pytest.mark.parametrize("size", [0.0, 5e-324, 1e-310, 2.0**-500])
@@ -232,13 +234,13 @@ def test_how_many_images_are_convolved_at_once_does_not_matter(images: int) -> N
     one_by_one = torch.ones(images, 3, 5, 5, dtype=torch.float64)
     results = []
     for at_once in (1, 2, 100):
-        exact.AT_ONCE, usual = at_once, exact.AT_ONCE
+        exact.CHUNK, usual = at_once, exact.CHUNK
         try:
             weight.requires_grad_()
             found = exact.conv2d(x, weight)
             results.append([found, *torch.autograd.grad(found, weight, one_by_one)])
         finally:
-            exact.AT_ONCE = usual
+            exact.CHUNK = usual
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
-from stages.learning.optimizers import MOMENTS, learning_rate, step
+from stages.learning.optimizers import NUM_MOMENTS, learning_rate, optimizer_step
 from tests.stages.test_train import params
 
 TORCHS: dict[str, Any] = {
@@ -42,7 +42,7 @@ def test_steps_are_torchs(
         scheduler = OneCycleLR(
             torchs, 0.05, total_steps=30, anneal_strategy="linear", cycle_momentum=False
         )
-    moments = [[torch.zeros_like(w) for _ in range(MOMENTS[optimizer])] for w in weights]
+    moments = [[torch.zeros_like(w) for _ in range(NUM_MOMENTS[optimizer])] for w in weights]
     for number in range(1, 31):
         gradients = tuple(torch.randn_like(weight) for weight in weights)
         for weight, gradient in zip(expected, gradients, strict=True):
@@ -50,7 +50,7 @@ def test_steps_are_torchs(
         torchs.step()
         if schedule == "one_cycle" and number < 30:
             scheduler.step()
-        step(weights, gradients, moments, number, 30, settings)
+        optimizer_step(weights, gradients, moments, number, 30, settings)
         torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from stages.fetch import mnist_5k
 from stages.params.prepare import Prepare
-from stages.prepare import subset
+from stages.prepare import split_pool
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 
@@ -26,22 +26,22 @@ def unequal() -> Array:
 @pytest.mark.parametrize("sampling", ["first", "random", "stratified"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_image_is_taken_twice(sampling: str, seed: int) -> None:
-    train, val = subset(POOL, params(sampling=sampling, seed=seed))
+    train, val = split_pool(POOL, params(sampling=sampling, seed=seed))
     assert len(train) == 2_000
     assert len(val) == 500
     assert sorted([*train, *val]) == list(range(2_500))
 
 
 def test_first_is_the_first() -> None:
-    train, val = subset(POOL, params(sampling="first", train_size=100, val_size=50, seed=7))
+    train, val = split_pool(POOL, params(sampling="first", train_size=100, val_size=50, seed=7))
     assert train.tolist() == list(range(100))
     assert val.tolist() == list(range(100, 150))
 
 
 @pytest.mark.parametrize("sampling", ["random", "stratified"])
 def test_validation_stays_and_training_grows(sampling: str) -> None:
-    small, val_of_small = subset(POOL, params(sampling=sampling, train_size=700))
-    large, val_of_large = subset(POOL, params(sampling=sampling, train_size=2_000))
+    small, val_of_small = split_pool(POOL, params(sampling=sampling, train_size=700))
+    large, val_of_large = split_pool(POOL, params(sampling=sampling, train_size=2_000))
     assert val_of_small.tolist() == val_of_large.tolist()
     assert small.tolist() == large[:700].tolist()
 
@@ -49,13 +49,13 @@ def test_validation_stays_and_training_grows(sampling: str) -> None:
 @pytest.mark.parametrize("sampling", ["random", "stratified"])
 def test_the_seed_decides(sampling: str) -> None:
     first, again, other = (
-        subset(POOL, params(sampling=sampling, seed=seed))[0].tolist() for seed in (0, 0, 1)
+        split_pool(POOL, params(sampling=sampling, seed=seed))[0].tolist() for seed in (0, 0, 1)
     )
     assert first == again != other
 
 
 def test_stratified_is_exact_where_the_sizes_allow_it() -> None:
-    train, val = subset(POOL, params())
+    train, val = split_pool(POOL, params())
     assert np.bincount(POOL[train]).tolist() == [200] * 10
     assert np.bincount(POOL[val]).tolist() == [50] * 10
 
@@ -64,7 +64,7 @@ def test_stratified_is_exact_where_the_sizes_allow_it() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_stratified_is_within_two_images_of_the_shares(train_size: int, seed: int) -> None:
     labels = unequal()
-    train, val = subset(labels, params(train_size=train_size, val_size=333, seed=seed))
+    train, val = split_pool(labels, params(train_size=train_size, val_size=333, seed=seed))
     shares = np.bincount(labels) / len(labels)
     for chosen in (train, val):
         counts = np.bincount(labels[chosen], minlength=10)

@@ -14,10 +14,10 @@ import torch
 from stages import train
 from stages.fetch import mnist_5k
 from stages.learning.models import (
-    NAMES,
+    MODEL_NAMES,
+    MODELS_WITH_WIDTH,
     PRECISIONS,
-    WITH_WIDTH,
-    build,
+    build_model,
     predict,
     read_checkpoint,
     read_replicas,
@@ -25,7 +25,7 @@ from stages.learning.models import (
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
-from stages.train import Split, State, batches, begin, generator, train_epoch
+from stages.train import Split, TrainingState, batches, initial_state, seeded_generator, train_epoch
 from tests.helpers.project import Project
 from tests.same_bits.trainings import USUAL
 
@@ -46,8 +46,8 @@ def digits(start: int, stop: int) -> Split:
 TRAIN, VAL = digits(0, 150), digits(150, 250)
 
 
-def fit(settings: Train) -> State:
-    state = begin(settings)
+def fit(settings: Train) -> TrainingState:
+    state = initial_state(settings)
     for _ in range(settings.epochs):
         train_epoch(state, TRAIN, VAL, settings)
     return state
@@ -55,7 +55,7 @@ def fit(settings: Train) -> State:
 
 def by_hand(settings: Train) -> tuple[Array, Array, list[float]]:
     """Softmax regression by stochastic gradient descent: weights, bias, each batch's loss."""
-    model = build("linear", 0, generator(settings.seed, "weights"))
+    model = build_model("linear", 0, seeded_generator(settings.seed, "weights"))
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     losses = []
@@ -121,9 +121,9 @@ WIDTHS = {"linear": 0, "mlp": 24, "cnn": 3}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_a_model_takes_images_and_gives_logits(name: str, precision: str) -> None:
-    model = build(name, WIDTHS[name], generator(0, "weights"), precision)
+    model = build_model(name, WIDTHS[name], seeded_generator(0, "weights"), precision)
     images = torch.randint(0, 256, (42, 1, 28, 28), dtype=torch.uint8)
     logits = predict(model, images)
     assert logits.shape == (42, 10)
@@ -131,7 +131,7 @@ def test_a_model_takes_images_and_gives_logits(name: str, precision: str) -> Non
     torch.testing.assert_close(predict(model, images / 255), logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_precisions_agree(name: str) -> None:
     changes = {"model": name, "width": WIDTHS[name], "epochs": 1, "lr": 0.01}
     exact, float32 = (fit(params(precision=precision, **changes)) for precision in PRECISIONS)
@@ -142,7 +142,7 @@ def test_the_precisions_agree(name: str) -> None:
 
 
 def test_a_convolutional_model_is_torchs_layers() -> None:
-    model = build("cnn", 3, generator(0, "weights"), "float32")
+    model = build_model("cnn", 3, seeded_generator(0, "weights"), "float32")
     mine = model.state_dict()
     layers: list[torch.nn.Module] = []
     before = 1
@@ -165,14 +165,16 @@ def test_a_convolutional_model_is_torchs_layers() -> None:
 
 @pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
 def test_initial_weights_have_the_spread_of_torchs_own_layer(name: str, fan_in: int) -> None:
-    filters = build(name, 0 if name == "linear" else 500, generator(0, "weights")).filters
+    filters = build_model(
+        name, 0 if name == "linear" else 500, seeded_generator(0, "weights")
+    ).filters
     bound = 1 / math.sqrt(fan_in)
     assert filters.abs().max() <= bound
     assert filters.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
 
 
 def test_only_the_linear_model_has_no_width() -> None:
-    assert {"linear", *WITH_WIDTH} == set(NAMES) == set(WIDTHS)
+    assert {"linear", *MODELS_WITH_WIDTH} == set(MODEL_NAMES) == set(WIDTHS)
 
 
 def test_every_epoch_distorts_every_image_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,10 +246,10 @@ def test_a_state_that_is_restored_goes_on_as_if_nothing_had_been(
 ) -> None:
     settings = params(epochs=4, log_every=4, **changes)
     whole = fit(settings)
-    half = begin(settings)
+    half = initial_state(settings)
     for _ in range(2):
         train_epoch(half, TRAIN, VAL, settings)
-    resumed = begin(settings)
+    resumed = initial_state(settings)
     resumed.restore({name: tensor.copy() for name, tensor in half.tensors().items()})
     for _ in range(2):
         train_epoch(resumed, TRAIN, VAL, settings)
@@ -261,7 +263,7 @@ def test_a_training_that_is_not_watched_gives_the_same_weights(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = params(model="cnn", width=2, augment="affine")
-    watched, alone = fit(settings), begin(settings)
+    watched, alone = fit(settings), initial_state(settings)
     capsys.readouterr()
     for _ in range(settings.epochs):
         train_epoch(alone, TRAIN, VAL, settings, watched=False)
