@@ -19,9 +19,10 @@ import torch
 from scipy import stats
 
 from stages.learning.models import predict
+from stages.learning.training import initial_state, train_epoch
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, initial_state, load_split, train_epoch
+from stages.train import DATA, load_split
 from tools.analysis.significance import Array, difference
 
 PAIRS = 200
@@ -37,7 +38,7 @@ def right(changes: dict[str, Any]) -> Array:
     state = initial_state(params)
     with contextlib.redirect_stdout(io.StringIO()):
         while state.last.epoch < params.epochs:
-            train_epoch(state, train, val, params, watched=False)
+            train_epoch(state, train, val, params, record_history=False)
     found: Array = (predict(state.model, test.images).argmax(1) == test.labels).numpy()
     return found
 

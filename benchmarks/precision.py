@@ -15,9 +15,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
+from stages.learning.training import Split, TrainingState, initial_state, train_epoch
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, Split, TrainingState, initial_state, load_split, train_epoch
+from stages.train import DATA, load_split
 
 ROUNDS = 15
 # Beside what params.yaml says: as it is, and an epoch of each other model.

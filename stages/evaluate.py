@@ -1,11 +1,11 @@
-"""Score the model and its replicas on the validation and the test images.
+"""Evaluate the model and its replicas on the validation and the test images.
 
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
 and section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float64 (R, N, 10) of R models, the first being the model; `metrics/evaluate.json`, the figures
-of each split; `metrics/predictions.csv`, a row an image, with the model's prediction and those
-of the others; `metrics/mistakes.png`, the mistakes on val that the model is surest of;
-`metrics/weights.png`, what its first layer looks for.
+float64 (R, N, 10) of R replicas, the first of which is the model; `metrics/evaluate.json`, the
+metrics of each split; `metrics/predictions.csv`, a row for each image, with the predictions of
+all replicas; `metrics/mistakes.png`, the mistakes on val of which the model is most confident;
+`metrics/weights.png`, the weights of its first layer.
 
     python -m stages.evaluate
 """
@@ -20,14 +20,8 @@ import numpy as np
 import torch
 
 from stages.arithmetic import exact
-from stages.learning.models import (
-    CHECKPOINT,
-    REPLICAS,
-    Model,
-    predict,
-    read_checkpoint,
-    read_replicas,
-)
+from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
+from stages.learning.models import Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
 from stages.storage.errors import InputError, run
@@ -36,64 +30,65 @@ from stages.storage.pictures import encode_png, heatmap, image_grid
 from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
-DECIMALS = 6  # decimal places of what is written
+DECIMALS = 6  # of the metrics
 
 
 class Predictions(NamedTuple):
-    """What a model says of N images, and what they are."""
+    """What a model predicts for N images, beside their labels."""
 
     labels: Array  # uint8 (N,)
-    predicted: Array  # int64 (N,), the largest logit
-    confidence: Array  # float64 (N,), the probability of that
+    predicted: Array  # int64 (N,), the class of the largest logit
+    confidence: Array  # float64 (N,), the probability of that class
     losses: Array  # float64 (N,), cross-entropy
 
 
 def probabilities(logits: Array) -> Array:
     """Return the softmax of logits float64 (N, 10)."""
-    anything = torch.zeros(len(logits), dtype=torch.int64)  # labels, of whose losses none is used
-    return exact.softmax_cross_entropy(torch.from_numpy(logits), anything)[0].numpy()
+    labels = torch.zeros(len(logits), dtype=torch.int64)  # any: the losses are not used
+    return exact.softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
 
 
 def score(logits: Array, labels: Array) -> Predictions:
-    """Return what logits float64 (N, 10) say of images with labels uint8 (N,)."""
+    """Return the predictions for images with logits float64 (N, 10) and labels uint8 (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
-    probabilities, losses = exact.softmax_cross_entropy(*tensors)
-    return Predictions(labels, logits.argmax(1), probabilities.numpy().max(1), losses.numpy())
+    shares, losses = exact.softmax_cross_entropy(*tensors)
+    return Predictions(labels, logits.argmax(1), shares.numpy().max(1), losses.numpy())
 
 
-def split_metrics(scored: Predictions, bins: int) -> dict[str, Any]:
-    """Return the figures of a split.
+def split_metrics(predictions: Predictions, bins: int) -> dict[str, Any]:
+    """Return the metrics of a split.
 
-    `recall` and `precision` have an entry for each digit; null where nothing can be said.
-    Expected calibration error: Guo et al. 2017, https://arxiv.org/abs/1706.04599
+    `recall` and `precision` have an entry for each digit, null where they are undefined. The
+    expected calibration error has `bins` equal bins: Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599
     """
-    labels, predicted, confidence = scored.labels, scored.predicted, scored.confidence
+    labels, predicted, confidence = predictions[:3]
     n = len(labels)
     correct = predicted == labels
     low, high = wilson_interval(int(correct.sum()), n)
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [math.fsum((correct - confidence)[bin_of == number]) for number in range(bins)]
+    bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [math.fsum((correct - confidence)[bin_numbers == number]) for number in range(bins)]
     hits = np.bincount(labels[correct], minlength=10)
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
-        "cross_entropy": round(math.fsum(scored.losses) / n, DECIMALS),
+        "cross_entropy": round(math.fsum(predictions.losses) / n, DECIMALS),
         "calibration_error": round(math.fsum(map(abs, gaps)) / n, DECIMALS),
-        "recall": safe_ratios(hits, np.bincount(labels, minlength=10)),
-        "precision": safe_ratios(hits, np.bincount(predicted, minlength=10)),
+        "recall": ratios(hits, np.bincount(labels, minlength=10)),
+        "precision": ratios(hits, np.bincount(predicted, minlength=10)),
     }
 
 
 def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
-    """Return how the accuracy of R models varies, and that of all together, on N images.
+    """Return mean and standard deviation of the accuracy of R replicas, and of their ensemble.
 
-    logits: float64 (R, N, 10). `ensemble` is the accuracy of the mean of their probabilities;
-    `sd` the standard deviation, null for one model.
+    logits: float64 (R, N, 10). The ensemble predicts by the mean of the probabilities. The
+    standard deviation is null for one replica.
     """
-    accuracies = [(of_one.argmax(1) == labels).mean().item() for of_one in logits]
-    together = np.zeros(logits.shape[1:])
-    for of_one in logits:  # one after the other, so that the order of the additions is fixed
-        together += probabilities(of_one)
+    accuracies = [(of_replica.argmax(1) == labels).mean().item() for of_replica in logits]
+    total = np.zeros(logits.shape[1:])
+    for of_replica in logits:  # one after the other, which fixes the order of the additions
+        total += probabilities(of_replica)
     sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
     return {
         "replicas": {
@@ -101,23 +96,24 @@ def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
             "mean": round(statistics.fmean(accuracies), DECIMALS),
             "sd": None if sd is None else round(sd, DECIMALS),
         },
-        "ensemble": round((together.argmax(1) == labels).mean(), DECIMALS),
+        "ensemble": round((total.argmax(1) == labels).mean(), DECIMALS),
     }
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927, doi:10.2307/2276774)."""
-    z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+    z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
     share = successes / n
     centre = share + z * z / (2 * n)
-    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    half_width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = (
-        max(0.0, min(1.0, (centre + side) / (1 + z * z / n))) for side in (-spread, spread)
+        max(0.0, min(1.0, (centre + side) / (1 + z * z / n))) for side in (-half_width, half_width)
     )
     return round(low, DECIMALS), round(high, DECIMALS)
 
 
-def safe_ratios(parts: Array, wholes: Array) -> list[float | None]:
+def ratios(parts: Array, wholes: Array) -> list[float | None]:
+    """Return part / whole for each class; None where the whole is 0."""
     return [
         round(part / whole, DECIMALS) if whole else None
         for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)
@@ -125,32 +121,36 @@ def safe_ratios(parts: Array, wholes: Array) -> list[float | None]:
 
 
 def most_confident_mistakes(
-    images: Array, scored: Predictions, most: int
+    images: Array, predictions: Predictions, count: int
 ) -> tuple[Array, list[str]]:
-    """Return the images (M, 28, 28) that the model is surest of and wrong about, with captions."""
-    wrong = np.flatnonzero(scored.predicted != scored.labels)
-    surest = wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:most]
-    captions = [
-        f"{scored.labels[i]} as {scored.predicted[i]}, {scored.confidence[i]:.0%}" for i in surest
-    ]
-    return images[surest, 0], captions
+    """Return up to `count` wrongly classified images (M, 28, 28), most confident first.
+
+    images: uint8 (N, 1, 28, 28). The captions name label, prediction and confidence.
+    """
+    labels, predicted, confidence = predictions[:3]
+    wrong = np.flatnonzero(predicted != labels)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    captions = [f"{labels[i]} as {predicted[i]}, {confidence[i]:.0%}" for i in chosen]
+    return images[chosen, 0], captions
 
 
 def first_layer_filters(model: Model) -> Array:
-    """Return up to 20 of the model's filters (M, k, k): of the whole image, k = 28, or a window."""
+    """Return up to 20 filters (M, k, k) of the model; k is 28, or the width of a convolution."""
     weight = model.filters.detach()[:20]
     side = math.isqrt(weight[0].numel())
     return weight.reshape(-1, side, side).numpy()
 
 
 def prediction_rows(
-    name: str, index: Array, scored: Predictions, others: Array
+    name: str, index: Array, predictions: Predictions, others: Array
 ) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/predictions.csv` of the split `name`.
+    """Yield the rows of `metrics/predictions.csv` for the split `name`.
 
-    others: int64 (R - 1, N), what the other replicas predict.
+    index: int32 (N,), the position of each image in the raw split; others: int64 (R - 1, N), what
+    the other replicas predict.
     """
-    columns = (index, scored.labels, scored.predicted, scored.confidence.round(DECIMALS), *others)
+    labels, predicted, confidence = predictions[:3]
+    columns = index, labels, predicted, confidence.round(DECIMALS), *others
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [name, *row]
 
@@ -166,42 +166,43 @@ def main() -> None:
     }
     if not all(np.isfinite(values).all() for values in logits.values()):
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-    scored = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
-    summary = {
-        name: split_metrics(found, params.calibration_bins)
-        | replica_metrics(logits[name], found.labels)
-        for name, found in scored.items()
+    predictions = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
+    metrics = {
+        name: split_metrics(predictions[name], params.calibration_bins)
+        | replica_metrics(logits[name], split["labels"])
+        for name, split in splits.items()
     }
     header = ["split", "index", "label", "predicted", "confidence"]
     header += [f"replica_{number}" for number in range(1, len(models))]
     rows = [
         row
         for name, split in splits.items()
-        for row in prediction_rows(name, split["index"], scored[name], logits[name][1:].argmax(2))
+        for row in prediction_rows(
+            name, split["index"], predictions[name], logits[name][1:].argmax(2)
+        )
     ]
-    # Of val alone: whoever looks at the mistakes on test begins to choose by them.
-    drawn = most_confident_mistakes(splits["val"]["images"], scored["val"], params.mistakes)
-    looked_for = first_layer_filters(model)
+    # Of val alone: whoever looks at mistakes on test begins to choose by them.
+    mistakes = most_confident_mistakes(splits["val"]["images"], predictions["val"], params.mistakes)
+    filters = first_layer_filters(model)
+    filter_captions = [str(number) for number in range(len(filters))]
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
-    write_json(Path("metrics/evaluate.json"), summary)
+    write_json(Path("metrics/evaluate.json"), metrics)
     write_csv(Path("metrics/predictions.csv"), header, rows)
-    write_bytes(Path("metrics/mistakes.png"), encode_png(image_grid(*drawn)))
-    captions = [str(number) for number in range(len(looked_for))]
-    write_bytes(
-        Path("metrics/weights.png"), encode_png(image_grid(heatmap(looked_for), captions, 5))
-    )
-    for name, found in summary.items():
-        accuracy, replicas = found["accuracy"], found["replicas"]
+    write_bytes(Path("metrics/mistakes.png"), encode_png(image_grid(*mistakes)))
+    weights = image_grid(heatmap(filters), filter_captions, columns=5)
+    write_bytes(Path("metrics/weights.png"), encode_png(weights))
+    for name, result in metrics.items():
+        accuracy, replicas = result["accuracy"], result["replicas"]
         print(
-            f"{name}: accuracy {accuracy['value']:.4f} "
-            f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}, n = {found['n']:,}), "
-            f"cross-entropy {found['cross_entropy']:.4f}"
+            f"{name}: accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
+            f"{accuracy['high']:.4f}, n = {result['n']:,}), "
+            f"cross-entropy {result['cross_entropy']:.4f}"
         )
         if replicas["n"] > 1:
             print(
                 f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
-                f"together {found['ensemble']:.4f}"
+                f"ensemble {result['ensemble']:.4f}"
             )
 
 

@@ -162,7 +162,8 @@ def main() -> None:
     from tabulate import tabulate
 
     from stages.evaluate import probabilities, wilson_interval
-    from stages.learning.models import predict, read_checkpoint
+    from stages.learning.checkpoints import read_checkpoint
+    from stages.learning.models import predict
 
     model = read_checkpoint(asked.checkpoint)
     found = probabilities(predict(model, torch.from_numpy(images)).numpy())

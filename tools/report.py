@@ -272,7 +272,9 @@ def model(last: Revision, folder: Path) -> dict[str, Any] | str:
             f"The model of {last.name} has {len(content):,} bytes, too many for a page; "
             "python -m tools.predict shows what it sees in a picture."
         )
-    from stages.learning.models import read_checkpoint  # here, since torch takes a second to import
+    from stages.learning.checkpoints import (
+        read_checkpoint,  # here, since torch takes a second to import
+    )
 
     path = folder / Path(CHECKPOINT).name
     path.write_bytes(content)

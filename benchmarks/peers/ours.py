@@ -9,9 +9,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import work
 
+from stages.learning.training import initial_state, train_epoch
 from stages.params import load_params
 from stages.params.train import Train
-from stages.train import DATA, initial_state, keep_freed_memory, load_split, train_epoch
+from stages.train import DATA, keep_freed_memory, load_split
 
 changes = {
     "model": work.MODEL,

@@ -32,7 +32,7 @@ def digits(name: str) -> tuple[Array, Array]:
 
 
 def network() -> "nn.Module":
-    """Return the model as torch's own modules, layer by layer the one of `stages.learning.models`."""
+    """Return the model as torch's own modules, the same layers as in our models."""
     from torch import nn
 
     if MODEL == "linear":

@@ -12,19 +12,19 @@ from stages.storage.errors import InputError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file; raises `InputError`, and leaves what was there, if it cannot be written."""
+    """Write a file; raises `InputError`, and leaves the old one, if it cannot be written."""
     with atomic_replace(path) as draft:
         draft.write_bytes(content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value`, keys in order; NaN and infinity, which JSON has not, raise `ValueError`."""
+    """Write JSON with sorted keys; NaN and infinity, which JSON lacks, raise `ValueError`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table with a line for its header and one for each row."""
+    """Write a table: a line for the header and one for each row."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([header, *rows])
     write_bytes(path, table.getvalue().encode())
@@ -32,7 +32,11 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[Path]:
-    """Yield a draft beside `path`, which takes its place if all went well and else is removed."""
+    """Yield the path of a draft beside `path`, which replaces it if the block succeeds.
+
+    If the block raises, the draft is removed and `path` stays as it was. Raises `InputError` if
+    the file cannot be written.
+    """
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,5 +47,5 @@ def atomic_replace(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error}); make room or give permission, then run again"
         ) from None
     finally:
-        with contextlib.suppress(OSError):  # where it could not even be begun
+        with contextlib.suppress(OSError):  # the folder may not be accessible at all
             draft.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Tensors on disk, checked when they are read.
+"""Tensor files: safetensors with a checksum, verified at every read.
 
-A tensor file is safetensors with one metadata key, `about`: JSON with the SHA-256 of the
-tensors, by which a flipped bit is noticed, and whatever else the writer says. One key,
-because safetensors writes several in random order.
+A file has one metadata key, `about`: JSON with the SHA-256 of the tensors, which reveals a
+flipped bit, and with whatever else the writer wants to say. It is one key, because safetensors
+writes several keys in random order.
 """
 
 import contextlib
@@ -20,79 +20,85 @@ from stages.storage.errors import InputError
 from stages.storage.files import atomic_replace
 
 Array = np.ndarray[Any, Any]
-# Of each tensor the dtype, as safetensors spells it, and the shape, None being any size.
+# For each tensor its dtype, as safetensors spells it, and its shape; None stands for any size.
 Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 
 RAW_LAYOUT: Layout = {"images": ("U8", (None, 1, 28, 28)), "labels": ("U8", (None,))}
-PREPARED_LAYOUT: Layout = {
-    **RAW_LAYOUT,
-    "index": ("I32", (None,)),
-}  # the image's place in the raw split
+# index: the position of each image in the raw split
+PREPARED_LAYOUT: Layout = {**RAW_LAYOUT, "index": ("I32", (None,))}
 
 REMEDY = "`dvc repro` makes it again"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], **about: str) -> None:
-    """Write named arrays and facts about them, as bytes that depend on nothing else."""
+def write_tensors(path: Path, tensors: Mapping[str, Array], **metadata: str) -> None:
+    """Write named arrays with metadata; the bytes of the file depend on nothing else."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    facts = json.dumps({**about, "sha256": digest(arrays, about)}, sort_keys=True)
+    text = json.dumps({**metadata, "sha256": digest(arrays, metadata)}, sort_keys=True)
     with atomic_replace(path) as draft:
         try:
-            save_file(arrays, draft, {"about": facts})
+            save_file(arrays, draft, {"about": text})
         except SafetensorError as error:
             raise OSError(error) from None
-        draft.chmod(0o644)  # safetensors leaves it to its owner alone
+        draft.chmod(0o644)  # safetensors lets the owner alone read it
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
-    """Return the facts about the tensors of `path`; raises `InputError` if it is no tensor file."""
+    """Return the metadata of a tensor file, with the key `sha256`.
+
+    Raises `InputError` if `path` is no tensor file; the message ends with `remedy`.
+    """
     with _open(path, remedy) as file:
-        about = json.loads((file.metadata() or {}).get("about", "{}"))
-    if not isinstance(about, dict) or not all(isinstance(fact, str) for fact in about.values()):
-        raise InputError(f"{path}: does not say what it holds; {remedy}")
-    return about
+        metadata = json.loads((file.metadata() or {}).get("about", "{}"))
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise InputError(f"{path}: its metadata do not say what it holds; {remedy}")
+    return metadata
 
 
 def read_tensors(
-    path: Path, layout: Layout, remedy: str = REMEDY, mapped: bool = False
+    path: Path, layout: Layout, remedy: str = REMEDY, mmap: bool = False
 ) -> dict[str, Array]:
-    """Return the arrays of `path`; if `mapped`, by torch, they stay in the file and are not copied.
+    """Return the arrays of a tensor file; with `mmap` they are views of the memory-mapped file.
 
     Raises `InputError` if the file is missing, cut short, altered, or not as `layout` says. The
-    header is compared before a tensor is read, so that a false one claims no memory.
+    header is checked before a tensor is read, so that a forged one cannot claim memory.
     """
-    about = read_metadata(path, remedy)
-    with _open(path, remedy, "pt" if mapped else "numpy") as file:
+    metadata = read_metadata(path, remedy)
+    # torch's reader maps the file into memory, NumPy's copies the tensors.
+    with _open(path, remedy, "pt" if mmap else "numpy") as file:
         if problem := _mismatch(layout, file):
             raise InputError(f"{path}: {problem}; {remedy}")
         tensors = {name: np.asarray(file.get_tensor(name)) for name in layout}
-    if about.pop("sha256", None) != digest(tensors, about):
+    if metadata.pop("sha256", None) != digest(tensors, metadata):
         raise InputError(f"{path}: altered since it was written (its SHA-256 differs); {remedy}")
     return tensors
 
 
-def read_split(path: Path, layout: Layout, mapped: bool = False) -> dict[str, Array]:
-    """Return the tensors of a split of the data, one entry an image in each.
+def read_split(path: Path, layout: Layout, mmap: bool = False) -> dict[str, Array]:
+    """Return the tensors of a split: images, labels and perhaps more, an entry for each image.
 
-    `mapped` is as for `read_tensors`. Raises `InputError` as that does, without an image, if the
-    counts differ, or at a label above 9.
+    Raises `InputError` as `read_tensors` does, and if the split is empty, if the tensors differ
+    in length, or if a label is above 9.
     """
-    split = read_tensors(path, layout, mapped=mapped)
-    counts = {name: len(tensor) for name, tensor in split.items()}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        raise InputError(f"{path}: as many of each are needed, but there are {counts}; {REMEDY}")
-    if (wrong := split["labels"] > 9).any():
-        place = int(wrong.argmax())
-        label = split["labels"][place]
-        raise InputError(f"{path}: label {label} of image {place} is not a digit 0 to 9; {REMEDY}")
+    split = read_tensors(path, layout, mmap=mmap)
+    lengths = {name: len(tensor) for name, tensor in split.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise InputError(
+            f"{path}: its tensors need the same length above 0, but have {lengths}; {REMEDY}"
+        )
+    if (invalid := split["labels"] > 9).any():
+        position = int(invalid.argmax())
+        label = split["labels"][position]
+        raise InputError(
+            f"{path}: label {label} of image {position} is not a digit from 0 to 9; {REMEDY}"
+        )
     return split
 
 
-def digest(tensors: Mapping[str, Array], about: Mapping[str, str] | None = None) -> str:
-    """Return the SHA-256 of the facts and of names, dtypes, shapes and values, in order of name."""
+def digest(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> str:
+    """Return the SHA-256 of metadata and of names, dtypes, shapes and values, sorted by name."""
     sha256 = hashlib.sha256()
-    if about:
-        sha256.update(f"{json.dumps(about, sort_keys=True)}\n".encode())
+    if metadata:
+        sha256.update(f"{json.dumps(metadata, sort_keys=True)}\n".encode())
     for name, tensor in sorted(tensors.items()):
         sha256.update(f"{name} {tensor.dtype.str} {tensor.shape}\n".encode())
         sha256.update(np.ascontiguousarray(tensor).data)
@@ -111,16 +117,18 @@ def _open(path: Path, remedy: str, framework: str = "numpy") -> Iterator[safe_op
 
 
 def _mismatch(layout: Layout, file: safe_open) -> str | None:
-    """Return how the header of `file` differs from `layout`, in words."""
+    """Return in words how the header of `file` differs from `layout`, or None."""
     if set(file.keys()) != set(layout):
         return f"holds {sorted(file.keys())} instead of {sorted(layout)}"
     for name, (dtype, shape) in layout.items():
         tensor = file.get_slice(name)
-        found = tensor.get_shape()
-        fits = len(found) == len(shape) and all(
-            size in (None, actual) for size, actual in zip(shape, found, strict=True)
+        actual_shape = tensor.get_shape()
+        fits = len(actual_shape) == len(shape) and all(
+            expected in (None, actual) for expected, actual in zip(shape, actual_shape, strict=True)
         )
         if tensor.get_dtype() != dtype or not fits:
-            wanted = ["any" if size is None else size for size in shape]
-            return f"{name} is {tensor.get_dtype()} {found} instead of {dtype} {wanted}"
+            expected_shape = ["any" if size is None else size for size in shape]
+            return (
+                f"{name} is {tensor.get_dtype()} {actual_shape} instead of {dtype} {expected_shape}"
+            )
     return None

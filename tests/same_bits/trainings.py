@@ -11,12 +11,12 @@ from contextlib import redirect_stdout
 
 import torch
 
+from stages.datasets.mnist_5k import load_mnist_5k
 from stages.evaluate import score, split_metrics
-from stages.fetch import mnist_5k
 from stages.learning.models import predict
+from stages.learning.training import Split, initial_state, train_epoch
 from stages.params.train import Train
 from stages.storage.tensors import digest
-from stages.train import Split, initial_state, train_epoch
 
 # The linear model with every seed and size of batch, of which 48 leaves a smaller one at the end;
 # then every model with every way to take a step, and with every other choice.
@@ -76,7 +76,7 @@ def result(settings: dict[str, object], precision: str, splits: dict[str, Split]
 
 def main() -> None:
     precision = sys.argv[1] if len(sys.argv) > 1 else "exact"
-    pool = mnist_5k()["train"]
+    pool = load_mnist_5k()["train"]
     images, labels = (
         torch.from_numpy(pool["images"].copy()),
         torch.from_numpy(pool["labels"].copy()),

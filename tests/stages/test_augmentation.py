@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from stages.fetch import mnist_5k
+from stages.datasets.mnist_5k import load_mnist_5k
 from stages.learning.augmentation import (
     MAX_ROTATION,
     MAX_SCALE,
@@ -18,7 +18,7 @@ from stages.learning.augmentation import (
     sin_cos,
 )
 
-IMAGES = torch.from_numpy(mnist_5k()["train"]["images"][:200].copy())
+IMAGES = torch.from_numpy(load_mnist_5k()["train"]["images"][:200].copy())
 
 
 def numbers(seed: int = 0) -> Tensor:

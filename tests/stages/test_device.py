@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stages.learning.training import Split, initial_state, train_epoch
 from stages.params.train import Train
 from stages.storage.tensors import digest
-from stages.train import Split, initial_state, prepare_cuda, train_epoch
+from stages.train import prepare_cuda
 from tests.helpers.project import Project
 from tests.same_bits.trainings import USUAL
 

@@ -16,13 +16,13 @@ import pytest
 
 from stages.datasets import download
 from stages.datasets.download import (
-    DECODED_MD5,
+    DECOMPRESSED_MD5,
     Resource,
     download_dataset,
     download_file,
     resources,
 )
-from stages.fetch import mnist_5k
+from stages.datasets.mnist_5k import load_mnist_5k
 from stages.storage.errors import InputError
 from stages.storage.tensors import RAW_LAYOUT, read_split
 from tests.helpers.project import MNIST, Project, needs_mnist
@@ -92,8 +92,8 @@ def small(tmp_path: Path) -> Resource:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server of `tmp_path`, which is the mirror; nobody waits long for it."""
-    monkeypatch.setattr(download, "PAUSE", 0.0)
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(Handler, "faults", [])
     monkeypatch.setattr(Handler, "requests", [])
     Handler.goes_on.clear()
@@ -116,7 +116,7 @@ def test_what_may_pass_is_tried_again(
 @pytest.mark.parametrize(
     ("fault", "requests", "reason"),
     [
-        ("404", 1, "the server says 404"),
+        ("404", 1, "the server answers 404"),
         ("another content", 1, "another content than the official one (its MD5 differs)"),
         ("503", 3, "HTTP Error 503"),
         ("cut short", 3, "cut short after "),
@@ -152,7 +152,7 @@ def test_without_network_and_mirror_both_ways_out_are_named(
     small: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNIST_MIRROR", raising=False)
-    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
     nobody = small._replace(urls=("http://127.0.0.1:9/small.gz",))
     with pytest.raises(InputError) as caught:
         download_file("mnist", nobody)
@@ -166,7 +166,7 @@ def test_torchvision_names_four_files_of_each() -> None:
         assert len({resource.name for resource in found}) == 4
         assert all(url.endswith(resource.name) for resource in found for url in resource.urls)
         assert all(len(resource.md5) == 32 for resource in found)
-    assert tuple(resource.md5 for resource in resources("mnist")) == DECODED_MD5["mnist"]
+    assert tuple(resource.md5 for resource in resources("mnist")) == DECOMPRESSED_MD5["mnist"]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_the_labels_of_qmnist_are_the_first_of_eight_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With files made of other digits in QMNIST's format, since the real ones are not to be had."""
-    digits = mnist_5k()
+    digits = load_mnist_5k()
     listed = []
     for resource, part in zip(resources("qmnist"), ["train"] * 2 + ["test"] * 2, strict=True):
         split = digits[part]

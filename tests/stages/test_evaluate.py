@@ -118,6 +118,6 @@ def test_the_surest_mistakes_come_first() -> None:
     images = np.arange(4, dtype=np.uint8).repeat(784).reshape(4, 1, 28, 28)
     confidence = np.array([0.99, 0.5, 0.9, 0.7])
     scored = Predictions(np.array([1, 2, 3, 4]), np.array([1, 0, 0, 0]), confidence, np.zeros(4))
-    chosen, captions = most_confident_mistakes(images, scored, most=2)
+    chosen, captions = most_confident_mistakes(images, scored, count=2)
     assert chosen[:, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]

@@ -1,137 +1,15 @@
-"""Exact arithmetic, against Python's integers, fractions and high-precision decimals."""
+"""The exact layers and losses, against Python's integers and against torch's float64."""
 
 import math
-from decimal import Decimal, getcontext
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.arithmetic import exact
-
-getcontext().prec = 40
-
-
-def adversarial(shape: tuple[int, ...], seed: int, spread: int) -> Tensor:
-    """Float64 numbers of both signs with magnitudes over 2^-spread to 2^spread."""
-    random = np.random.default_rng(seed)
-    numbers = random.uniform(-1, 1, shape) * 2.0 ** random.integers(-spread, spread + 1, shape)
-    numbers[random.uniform(size=shape) < 0.1] = 0
-    return torch.from_numpy(numbers)
-
-
-def steps(x: Tensor, bits: int) -> Any:
-    """Return on_grid(x, bits) in steps of its grid: an array of Python's integers."""
-    top = math.frexp(x.abs().max().item())[1]
-    found = np.ldexp(
-        exact.round_to_grid(x, bits).numpy(), bits - top
-    )  # a power of two: no rounding
-    assert (found == np.rint(found)).all()
-    return found.astype(np.int64).astype(object)
-
-
-def scale(x: Tensor, bits: int) -> Fraction:
-    """Return the size of a step of on_grid(x, bits)."""
-    return Fraction(2) ** (math.frexp(x.abs().max().item())[1] - bits)
-
-
-@settings(max_examples=200)
-@given(
-    st.lists(st.floats(-1e30, 1e30, allow_subnormal=False), min_size=1, max_size=50),
-    st.integers(1, 50),
-)
-def test_the_grid_is_pythons_rounding_to_whole_steps(numbers: list[float], bits: int) -> None:
-    x = torch.tensor(numbers, dtype=torch.float64)
-    assume(x.abs().max() > 2.0**-300)  # for smaller ones the grid is coarser, as another test shows
-    found = steps(x, bits)
-    assert found.tolist() == [round(Fraction(n) / scale(x, bits)) for n in numbers]
-    assert max(abs(found)) <= 2**bits
-
-
-@pytest.mark.parametrize("terms", [1, 2, 3, 4, 7, 8, 63, 64, 784, 1_000, 50_000])
-@pytest.mark.parametrize("spread", [0, 10, 100])
-def test_a_product_is_the_sum_of_integers_in_any_order(terms: int, spread: int) -> None:
-    a, b = adversarial((2, terms), 1, spread), adversarial((terms, 2), 2, spread)
-    bits = (53 - terms.bit_length()) // 2
-    found = exact.matmul(a, b)
-    whole = steps(a, bits) @ steps(b, bits) * scale(a, bits) * scale(b, bits)
-    assert [[Fraction(number) for number in row] for row in found.tolist()] == whole.tolist()
-    order = torch.from_numpy(np.random.default_rng(3).permutation(terms))
-    assert torch.equal(exact.matmul(a[:, order], b[order]), found)
-
-
-@pytest.mark.parametrize("terms", [1, 3, 7, 127, 1_023, 65_535])
-def test_the_worst_case_just_fits(terms: int) -> None:
-    """All entries are the largest odd number of steps: their sum needs every bit there is."""
-    spare = 53 - terms.bit_length()
-
-    def largest(bits: int) -> tuple[Tensor, int]:
-        return torch.full((1, terms), 1 - 2.0**-bits, dtype=torch.float64), 2**bits - 1
-
-    x, i = largest(spare // 2)
-    assert exact.matmul(x, x.T).item() * 4 ** (spare // 2) == terms * i * i
-    w, j = largest(spare - 8)
-    white = torch.full((1, terms), 255, dtype=torch.uint8)
-    assert exact.matmul(white, w.T).item() == float(terms * 255 * j) / 2 ** (spare - 8) / 255
-    bits = min(50, spare)
-    y, k = largest(bits)
-    assert exact.exact_sum(y, 1).item() * 2**bits == terms * k
-
-
-@pytest.mark.parametrize("terms", [1, 64, 784, 50_000])
-def test_bytes_are_exact_as_they_are(terms: int) -> None:
-    random = np.random.default_rng(0)
-    images = torch.from_numpy(random.integers(0, 256, (2, terms), dtype=np.uint8))
-    weights = adversarial((terms, 3), 1, 20)
-    bits = 53 - 8 - terms.bit_length()
-    found = exact.matmul(images, weights)
-    whole = images.numpy().astype(object) @ steps(weights, bits) * scale(weights, bits)
-    assert found.tolist() == [[float(number) / 255 for number in row] for row in whole]
-    assert torch.equal(exact.matmul(weights.T, images.T), found.T)
-
-
-@pytest.mark.parametrize("terms", [1, 2, 5, 10, 2_500, 50_000])
-@pytest.mark.parametrize("spread", [0, 10, 100])
-def test_a_sum_is_the_same_in_any_order(terms: int, spread: int) -> None:
-    x = adversarial((terms, 3), 1, spread)
-    bits = min(50, 53 - terms.bit_length())
-    found = exact.exact_sum(x, 0)
-    whole = steps(x, bits).sum(0) * scale(x, bits)
-    assert [Fraction(number) for number in found.tolist()] == whole.tolist()
-    order = torch.from_numpy(np.random.default_rng(3).permutation(terms))
-    assert torch.equal(exact.exact_sum(x[order], 0), found)
-
-
-@pytest.mark.parametrize("size", [0.0, 5e-324, 1e-310, 2.0**-500])
-def test_products_of_tiny_numbers_do_not_leave_the_range(size: float) -> None:
-    x = torch.full((1, 3), size, dtype=torch.float64)
-    assert exact.matmul(x, x.T).item() == 0.0
-    assert exact.matmul(x, torch.ones(3, 1)).item() == 0.0
-
-
-def test_float32_may_be_mixed_in() -> None:
-    a, b = torch.rand(5, 7), torch.rand(7, 3, dtype=torch.float64)
-    assert exact.matmul(a, b).dtype == torch.float64
-    torch.testing.assert_close(exact.matmul(a, b), a.double() @ b, rtol=1e-6, atol=0)
-
-
-def test_exp_is_accurate() -> None:
-    x = torch.linspace(-64, 0, 2_001, dtype=torch.float64)
-    for found, number in zip(exact.exp(x).tolist(), x.tolist(), strict=True):
-        assert abs(Decimal(found) / Decimal(number).exp() - 1) < Decimal("1e-9")
-    assert exact.exp(torch.zeros(1)).item() == 1.0
-    assert 0 < exact.exp(torch.tensor([-1e300], dtype=torch.float64)).item() < 1e-27
-
-
-def test_log_is_accurate() -> None:
-    x = torch.linspace(1, 10, 2_001, dtype=torch.float64)
-    for found, number in zip(exact.log(x).tolist(), x.tolist(), strict=True):
-        assert abs(Decimal(found) - Decimal(number).ln()) < Decimal("1e-11")
+from stages.arithmetic import exact, exact_math
+from tests.helpers.grids import adversarial, scale, steps
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -158,7 +36,7 @@ def test_gradients_are_those_of_torch(smoothing: float) -> None:
 def test_numbers_that_are_not_finite_stay_so() -> None:
     for number in (math.inf, -math.inf, math.nan):
         x = torch.tensor([[1.0, number]], dtype=torch.float64)
-        assert not exact.matmul(x, torch.ones(2, 1)).isfinite().any()
+        assert not exact_math.matmul(x, torch.ones(2, 1)).isfinite().any()
         loss = exact.cross_entropy(x.clamp(min=0), torch.tensor([0]), 0.0)
         assert loss.isfinite() == (number == -math.inf)
 

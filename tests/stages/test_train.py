@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from stages import train
-from stages.fetch import mnist_5k
-from stages.learning.models import (
-    MODEL_NAMES,
-    MODELS_WITH_WIDTH,
-    PRECISIONS,
-    build_model,
-    predict,
-    read_checkpoint,
-    read_replicas,
+from stages.datasets.mnist_5k import load_mnist_5k
+from stages.learning import training
+from stages.learning.checkpoints import read_checkpoint, read_replicas
+from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, build_model, predict
+from stages.learning.training import (
+    Split,
+    TrainingState,
+    batches,
+    initial_state,
+    seeded_generator,
+    train_epoch,
 )
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
-from stages.train import Split, TrainingState, batches, initial_state, seeded_generator, train_epoch
 from tests.helpers.project import Project
 from tests.same_bits.trainings import USUAL
 
@@ -38,7 +38,7 @@ def params(**changes: object) -> Train:
 
 def digits(start: int, stop: int) -> Split:
     """Real digits of the training pool."""
-    pool = mnist_5k()["train"]
+    pool = load_mnist_5k()["train"]
     labels = torch.from_numpy(pool["labels"][start:stop].copy()).long()
     return Split(torch.from_numpy(pool["images"][start:stop].copy()), labels)
 
@@ -184,7 +184,7 @@ def test_every_epoch_distorts_every_image_in_another_way(monkeypatch: pytest.Mon
         seen.append(numbers)
         return images
 
-    monkeypatch.setattr(train, "affine", affine)
+    monkeypatch.setattr(training, "affine", affine)
     fit(params(augment="affine", epochs=2))
     numbers = torch.cat(seen)
     assert numbers.shape == (300, 5)
@@ -266,7 +266,7 @@ def test_a_training_that_is_not_watched_gives_the_same_weights(
     watched, alone = fit(settings), initial_state(settings)
     capsys.readouterr()
     for _ in range(settings.epochs):
-        train_epoch(alone, TRAIN, VAL, settings, watched=False)
+        train_epoch(alone, TRAIN, VAL, settings, record_history=False)
     assert capsys.readouterr().out == ""
     assert alone.history == []
     assert alone.last.train_loss == watched.last.train_loss

@@ -12,7 +12,8 @@ import pytest
 import torch
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from stages.learning.models import predict, read_checkpoint
+from stages.learning.checkpoints import read_checkpoint
+from stages.learning.models import predict
 from stages.storage.tensors import PREPARED_LAYOUT, read_split
 from tests.helpers.project import Project
 

@@ -1,0 +1,235 @@
+"""The training itself: its state, an epoch, and what is recorded of it.
+
+Randomness comes from `seeded_generator` alone: the initial weights, the order of the batches in
+an epoch and its augmentation each have a generator of their own.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine
+from stages.learning.models import PRECISIONS, Model, build_model, predict
+from stages.learning.optimizers import NUM_MOMENTS, optimizer_step
+from stages.params.train import Train
+from stages.storage.errors import InputError
+from stages.storage.tensors import Array, Layout
+
+
+class Split(NamedTuple):
+    images: Tensor  # uint8 (N, 1, 28, 28)
+    labels: Tensor  # int64 (N,)
+
+
+class BatchLoss(NamedTuple):
+    mean: float  # over the images of the batch
+    size: int  # how many images
+
+
+class HistoryRow(NamedTuple):
+    """A row of `metrics/history.csv`."""
+
+    iteration: int
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_accuracy: float
+
+
+@dataclass
+class TrainingState:
+    """Everything that the next epoch depends on besides the data and the parameters.
+
+    It holds no state of a random generator: each epoch has generators of its own.
+    """
+
+    model: Model
+    moments: list[list[Tensor]]  # the optimizer's, a list for each weight
+    last: HistoryRow  # the last epoch as a whole
+    history: list[HistoryRow] = field(default_factory=list)
+    unlogged: list[BatchLoss] = field(default_factory=list)  # since the last row of the history
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the state as arrays, from which `restore` brings it back."""
+        return {
+            **{name: tensor.cpu().numpy() for name, tensor in self._float32().items()},
+            "rows": np.array([*self.history, self.last], dtype=np.float64),
+            "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
+        }
+
+    def layout(self) -> Layout:
+        """Return the dtypes and shapes of `tensors` after any epoch."""
+        fixed = {name: ("F32", tuple(tensor.shape)) for name, tensor in self._float32().items()}
+        return {**fixed, "rows": ("F64", (None, 5)), "unlogged": ("F64", (None, 2))}
+
+    def restore(self, tensors: dict[str, Array]) -> None:
+        """Set the state to what `tensors` returned."""
+        for name, tensor in self._float32().items():
+            tensor.copy_(torch.from_numpy(tensors[name]))
+        *self.history, self.last = [
+            HistoryRow(int(iteration), int(epoch), *figures)
+            for iteration, epoch, *figures in tensors["rows"].tolist()
+        ]
+        self.unlogged = [BatchLoss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
+
+    def _float32(self) -> dict[str, Tensor]:
+        """Return the tensors of the model, which `state_dict` detaches, and of the optimizer."""
+        return {
+            **{f"model {name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{
+                f"moment {number} of weight {position}": moment
+                for position, moments in enumerate(self.moments)
+                for number, moment in enumerate(moments)
+            },
+        }
+
+
+def initial_state(params: Train) -> TrainingState:
+    """Return the state before the first epoch."""
+    generator = seeded_generator(params.seed, "weights")
+    model = build_model(params.model, params.width, generator, params.precision).to(params.device)
+    moments = [
+        [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
+        for weight in model.parameters()
+    ]
+    return TrainingState(model, moments, HistoryRow(0, 0, math.nan, math.nan, math.nan))
+
+
+def train_epoch(
+    state: TrainingState, train: Split, val: Split, params: Train, record_history: bool = True
+) -> None:
+    """Take `state` one epoch further; with `record_history`, also record and print accuracies.
+
+    Raises `InputError` as `training_steps` does, and when the weights are no longer finite.
+    """
+    epoch = state.last.epoch + 1
+    iteration = state.last.iteration
+    losses = []
+    for loss in training_steps(state, train, params):
+        iteration += 1
+        losses.append(loss)
+        if record_history:
+            state.unlogged.append(loss)
+            if iteration % params.log_every == 0:
+                record_row(state, iteration, epoch, accuracies(state.model, train, val), params)
+                state.model.train()
+    if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
+        raise InputError(
+            f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
+            f"epoch {epoch}; lower it"
+        )
+    if not record_history:
+        state.last = HistoryRow(iteration, epoch, mean_loss(losses), math.nan, math.nan)
+        return
+    if state.unlogged:
+        final = accuracies(state.model, train, val)
+        if epoch == params.epochs:
+            record_row(state, iteration, epoch, final, params)
+    else:  # the history has a row of just this iteration
+        final = state.history[-1].train_accuracy, state.history[-1].val_accuracy
+    state.last = HistoryRow(iteration, epoch, mean_loss(losses), *final)
+    if epoch % -(-params.epochs // 100) == 0:  # print at most a hundred lines
+        print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
+
+
+def training_steps(state: TrainingState, train: Split, params: Train) -> Iterator[BatchLoss]:
+    """Take the steps of the next epoch, and yield the loss of each batch.
+
+    Raises `InputError` if there is no batch to train on, or when a loss is no longer finite.
+    """
+    iteration, epoch = state.last.iteration, state.last.epoch + 1
+    weights = list(state.model.parameters())
+    loss_function = getattr(PRECISIONS[params.precision], params.loss)
+    order = list(batches(len(train.labels), params, epoch))
+    if params.augment == "affine":
+        generator = seeded_generator(params.seed, f"augmentation of epoch {epoch}")
+        shape = len(train.labels), NUM_TRANSFORM_PARAMS
+        transform_params = (torch.rand(shape, generator=generator) * 2 - 1).to(params.device)
+    state.model.train()
+    # disable=None shows the progress bar on a terminal only.
+    bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
+    for batch in bar:
+        iteration += 1
+        # train.images[batch] is the same, but takes ten times as long.
+        images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
+        if params.augment == "affine":
+            images = affine(images, transform_params[batch])
+        loss = loss_function(state.model(images), labels, params.label_smoothing)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(
+                f"params.yaml: train.lr: with {params.lr} the loss became {value} at "
+                f"iteration {iteration}, in epoch {epoch}; lower it"
+            )
+        gradients = torch.autograd.grad(loss, weights)
+        total_iterations = params.epochs * len(order)
+        optimizer_step(weights, gradients, state.moments, iteration, total_iterations, params)
+        bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
+        yield BatchLoss(value, len(batch))
+
+
+def record_row(
+    state: TrainingState,
+    iteration: int,
+    epoch: int,
+    accuracies: tuple[float, float],
+    params: Train,
+) -> None:
+    """Append a row to the history: the mean loss since the row before, and the accuracies."""
+    row = HistoryRow(iteration, epoch, mean_loss(state.unlogged), *accuracies)
+    state.history.append(row)
+    state.unlogged = []
+    if params.log_every >= 100:  # more lines would only scroll by
+        print(f"iteration {iteration}: {format_row(row)}", flush=True)
+
+
+def format_row(row: HistoryRow) -> str:
+    return (
+        f"loss {row.train_loss:.5g}, "
+        f"accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
+    )
+
+
+def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
+    """Yield for each batch the indices of its images, int64; each epoch has its own order.
+
+    Raises `InputError` if `params.drop_last` leaves no batch.
+    """
+    size = n if params.batch_size == "full" else params.batch_size
+    if params.drop_last and size > n:
+        raise InputError(
+            f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
+            "drop_last skips the smaller batch that they make; lower it, or set drop_last to false"
+        )
+    generator = seeded_generator(params.seed, f"order of epoch {epoch}")
+    for batch in torch.randperm(n, generator=generator).to(params.device).split(size):
+        if len(batch) == size or not params.drop_last:
+            yield batch
+
+
+def seeded_generator(seed: int, purpose: str) -> torch.Generator:
+    """Return a random generator that depends on the seed and the purpose, and on nothing else."""
+    key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
+
+
+def mean_loss(losses: list[BatchLoss]) -> float:
+    """Return the mean over all images of the batches."""
+    return math.fsum(loss.mean * loss.size for loss in losses) / sum(loss.size for loss in losses)
+
+
+def accuracies(model: Model, train: Split, val: Split) -> tuple[float, float]:
+    return accuracy(model, train), accuracy(model, val)
+
+
+def accuracy(model: Model, split: Split) -> float:
+    """Return the share of the images that the model classifies correctly."""
+    correct = (predict(model, split.images).argmax(1) == split.labels).sum()
+    return int(correct) / len(split.labels)
