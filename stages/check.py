@@ -1,7 +1,7 @@
 """Refuse a bad `params.yaml` before DVC removes the outputs of any stage.
 
-Reads the whole of `params.yaml`. Writes `data/params.ok`, always the same, so that the
-stages that wait for it run again only when something of their own changes.
+Reads all sections of `params.yaml`. Writes `data/params.ok`, whose content is always the same:
+the stages that depend on it run again only when something of their own changes.
 
     python -m stages.check
 """
@@ -30,8 +30,8 @@ class Params(Section):
 
     @field_validator("prepare")
     @classmethod
-    def _fits_the_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
-        if fetch := info.data.get("fetch"):  # absent when it has problems of its own
+    def _check_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
+        if fetch := info.data.get("fetch"):  # absent if it is invalid itself
             prepare.check_pool(POOL_SIZES[fetch.dataset])
         return prepare
 
@@ -41,10 +41,11 @@ def main() -> None:
         load_params(Params)
     except InputError:
         with contextlib.suppress(OSError):
-            # `dvc exp run -S` may have written the file in the second of git's last look at it,
-            # and not have changed its size: git would call it unchanged and never restore it.
-            soon = time.time() + 1
-            os.utime(PATH, (soon, soon))
+            # `dvc exp run -S` may have written the file within the second in which git last looked
+            # at it, without changing its size. Git would then take it for unchanged and never
+            # restore it, unless its modification time moves on.
+            modified = time.time() + 1
+            os.utime(PATH, (modified, modified))
         raise
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
 

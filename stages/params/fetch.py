@@ -4,7 +4,8 @@ from typing import Literal
 
 from stages.params import Section
 
-# How many images `fetch` gives for training, of which `prepare` takes its subsets.
+# The number of images in the training pool, of which `prepare` takes the training and the
+# validation images.
 POOL_SIZES = {
     "mnist-5k": 2_500,
     "mnist": 60_000,

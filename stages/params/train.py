@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from stages.params import Section, Size, short_repr
 
-FLOAT32 = 1e38  # about the largest float32: a step is computed in it
+MAX_FLOAT32 = 1e38  # about: the weights are float32
 
 
 class Train(Section):
@@ -18,11 +18,11 @@ class Train(Section):
     loss: Literal["cross_entropy", "mse"]
     label_smoothing: float = Field(ge=0, lt=1)
     optimizer: Literal["sgd", "adam", "adamw"]
-    lr: float = Field(gt=0, le=FLOAT32)
+    lr: float = Field(gt=0, le=MAX_FLOAT32)
     schedule: Literal["constant", "one_cycle"]
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
-    weight_decay: float = Field(ge=0, le=FLOAT32)
+    weight_decay: float = Field(ge=0, le=MAX_FLOAT32)
     batch_size: int | Literal["full"]
     drop_last: bool
     epochs: Size
@@ -30,12 +30,12 @@ class Train(Section):
     replicas: int = Field(gt=0, le=100)
     log_every: Size
 
-    # No parameter is ignored: one that has no meaning beside the others is refused. Those that
-    # have problems of their own are absent from `info.data`.
+    # No parameter is ignored: one that has no effect beside the others is refused. `info.data`
+    # has the parameters above that are valid.
 
     @field_validator("width")
     @classmethod
-    def _belongs_to_the_model(cls, width: int, info: ValidationInfo) -> int:
+    def _check_width(cls, width: int, info: ValidationInfo) -> int:
         model = info.data.get("model")
         if model == "linear" and width:
             raise ValueError(f"belongs to mlp and cnn; with linear it has to be 0, not {width}")
@@ -45,14 +45,14 @@ class Train(Section):
 
     @field_validator("batch_size", mode="plain")
     @classmethod
-    def _is_a_size(cls, size: object) -> object:
+    def _check_batch_size(cls, size: object) -> object:
         if size == "full" or (type(size) is int and 0 < size < 2**31):
             return size
         raise ValueError(f"should be a number of images above 0, or full, not {short_repr(size)}")
 
     @field_validator("momentum")
     @classmethod
-    def _belongs_to_sgd(cls, momentum: float, info: ValidationInfo) -> float:
+    def _check_momentum(cls, momentum: float, info: ValidationInfo) -> float:
         optimizer = info.data.get("optimizer", "sgd")
         if momentum and optimizer != "sgd":
             raise ValueError(f"belongs to sgd; with {optimizer} it has to be 0, not {momentum}")
@@ -60,14 +60,14 @@ class Train(Section):
 
     @field_validator("nesterov")
     @classmethod
-    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+    def _check_nesterov(cls, nesterov: bool, info: ValidationInfo) -> bool:
         if nesterov and info.data.get("momentum") == 0:
             raise ValueError("needs a momentum above 0; without one it has to be false")
         return nesterov
 
     @field_validator("drop_last")
     @classmethod
-    def _has_something_to_drop(cls, drop_last: bool, info: ValidationInfo) -> bool:
+    def _check_drop_last(cls, drop_last: bool, info: ValidationInfo) -> bool:
         if drop_last and info.data.get("batch_size") == "full":
             raise ValueError("the full batch leaves nothing over; with it this has to be false")
         return drop_last
