@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import ROOT, SMALL, STAGES, Project
 
 # As in a stage: with small tensors several threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,7 +49,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
 def reproduced(clone: Callable[[], Project]) -> Project:
     """A clone in which `dvc repro` has run; for looking only."""
     project = clone()
-    project.run("dvc", "repro")
+    assert project.ran("repro") == STAGES
     return project
 
 
@@ -57,3 +57,24 @@ def reproduced(clone: Callable[[], Project]) -> Project:
 def project(reproduced: Project, tmp_path: Path) -> Project:
     """A reproduced clone of the test's own."""
     return Project(shutil.copytree(reproduced.path, tmp_path / "project"))
+
+
+@pytest.fixture(scope="session")
+def small_reproduced(clone: Callable[[], Project]) -> Project:
+    """A clone whose committed parameters are small, and in which `dvc repro` has run.
+
+    It is for looking only, and for tests to which the size of the data does not matter. Every
+    worker of xdist makes its own: they need it at the same time, so that waiting for one that is
+    shared would take as long.
+    """
+    project = clone()
+    project.set_params(*SMALL)
+    assert project.ran("repro") == STAGES
+    project.commit("small")
+    return project
+
+
+@pytest.fixture
+def small_project(small_reproduced: Project, tmp_path: Path) -> Project:
+    """A small reproduced clone of the test's own."""
+    return Project(shutil.copytree(small_reproduced.path, tmp_path / "project"))

@@ -1,6 +1,7 @@
 """A clone of the project in which a test does what a user does, and where the MNIST files are."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+# The stages of dvc.yaml, in the order in which DVC runs them.
+STAGES = ["check", "fetch", "prepare", "train", "evaluate"]
+
+# Parameters of a run that costs little more than the start of its processes. 300 is no multiple of
+# the batch size, so that the last batch of an epoch is smaller than the others.
+SMALL = ("prepare.train_size=300", "prepare.val_size=100", "train.replicas=2")
 
 # The four files of MNIST, where they can be had.
 MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
@@ -52,6 +60,18 @@ class Project:
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "-qm", message)
+
+    def set_params(self, *settings: str) -> None:
+        """Write values into params.yaml, given as for `dvc exp run -S`: `section.name=value`."""
+        path = self.path / "params.yaml"
+        text = path.read_text()
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            section, _, name = key.partition(".")
+            pattern = rf"(^{section}:\n(?:  .*\n)*?  {name}: )\S+"
+            text, count = re.subn(pattern, rf"\g<1>{value}", text, flags=re.MULTILINE)
+            assert count == 1, f"params.yaml has {count} values of {key}"
+        path.write_text(text)
 
     def edit(self, file: str, old: str, new: str) -> None:
         text = (self.path / file).read_text()
