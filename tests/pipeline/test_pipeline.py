@@ -3,7 +3,6 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,120 +11,123 @@ import pytest
 from stages.storage.tensors import PREPARED_LAYOUT, read_split
 from tests.helpers.project import Project
 
-ALL = ["check", "fetch", "prepare", "train", "evaluate"]
 CHECKPOINT = "data/checkpoints/model.safetensors"
+FROM_PREPARE = ["check", "prepare", "train", "evaluate"]
+FROM_TRAIN = ["check", "train", "evaluate"]
 
 
 def metrics(project: Project, name: str) -> Any:
     return json.loads((project.path / f"metrics/{name}.json").read_text())
 
 
-def test_a_fresh_clone_gives_the_committed_bytes(clone: Callable[[], Project]) -> None:
-    project = clone()
-    assert project.ran("repro") == ALL
+def test_a_fresh_clone_gives_the_committed_bytes(project: Project) -> None:
+    """In `project`, a fresh clone, every stage has run."""
     assert project.status() == ""
     assert project.ran("repro") == []
 
 
 @pytest.mark.parametrize(
-    ("change", "stages"),
+    ("change", "stages", "iterations"),
     [
-        ("evaluate.calibration_bins=10", ["check", "evaluate"]),
-        ("evaluate.mistakes=6", ["check", "evaluate"]),
-        ("train.lr=0.005", ["check", "train", "evaluate"]),
-        ("train.momentum=0.9", ["check", "train", "evaluate"]),
-        ("train.weight_decay=0.01", ["check", "train", "evaluate"]),
-        ("train.batch_size=32", ["check", "train", "evaluate"]),
-        ("train.drop_last=true", ["check", "train", "evaluate"]),
-        ("train.epochs=2", ["check", "train", "evaluate"]),
-        ("train.seed=1", ["check", "train", "evaluate"]),
-        ("train.model=mlp train.width=32", ["check", "train", "evaluate"]),
-        ("train.model=cnn train.width=2", ["check", "train", "evaluate"]),
-        ("train.precision=float32", ["check", "train", "evaluate"]),
-        ("train.augment=affine", ["check", "train", "evaluate"]),
-        ("train.loss=mse", ["check", "train", "evaluate"]),
-        ("train.label_smoothing=0.1", ["check", "train", "evaluate"]),
-        ("train.optimizer=adam", ["check", "train", "evaluate"]),
-        ("train.schedule=one_cycle", ["check", "train", "evaluate"]),
-        ("train.momentum=0.9 train.nesterov=true", ["check", "train", "evaluate"]),
-        ("train.batch_size=full", ["check", "train", "evaluate"]),
-        ("train.replicas=1", ["check", "train", "evaluate"]),
-        ("train.log_every=5", ["check", "train"]),  # the same weights, looked at more often
-        ("prepare.train_size=1000", ["check", "prepare", "train", "evaluate"]),
-        ("prepare.val_size=100", ["check", "prepare", "train", "evaluate"]),
-        ("prepare.sampling=first", ["check", "prepare", "train", "evaluate"]),
-        ("prepare.seed=1", ["check", "prepare", "train", "evaluate"]),
+        ("evaluate.calibration_bins=100", ["check", "evaluate"], 50),
+        ("evaluate.mistakes=6", ["check", "evaluate"], 50),
+        ("train.lr=0.005", FROM_TRAIN, 50),
+        ("train.momentum=0.9", FROM_TRAIN, 50),
+        ("train.weight_decay=0.01", FROM_TRAIN, 50),
+        ("train.batch_size=32", FROM_TRAIN, 100),
+        ("train.drop_last=true", FROM_TRAIN, 40),
+        ("train.epochs=2", FROM_TRAIN, 10),
+        ("train.seed=1", FROM_TRAIN, 50),
+        ("train.model=mlp train.width=32", FROM_TRAIN, 50),
+        ("train.model=cnn train.width=2", FROM_TRAIN, 50),
+        ("train.precision=float32", FROM_TRAIN, 50),
+        ("train.augment=affine", FROM_TRAIN, 50),
+        ("train.loss=mse", FROM_TRAIN, 50),
+        ("train.label_smoothing=0.1", FROM_TRAIN, 50),
+        ("train.optimizer=adam", FROM_TRAIN, 50),
+        ("train.schedule=one_cycle", FROM_TRAIN, 50),
+        ("train.momentum=0.9 train.nesterov=true", FROM_TRAIN, 50),
+        ("train.batch_size=full", FROM_TRAIN, 10),
+        ("train.replicas=1", FROM_TRAIN, 50),
+        ("train.log_every=5", ["check", "train"], 50),  # more rows of history, the same weights
+        ("prepare.train_size=200", FROM_PREPARE, 40),
+        ("prepare.val_size=50", FROM_PREPARE, 50),
+        ("prepare.sampling=first", FROM_PREPARE, 50),
+        ("prepare.seed=1", FROM_PREPARE, 50),
     ],
 )
 def test_a_parameter_runs_what_it_affects_and_changes_its_result(
-    project: Project, change: str, stages: list[str]
+    small_project: Project, change: str, stages: list[str], iterations: int
 ) -> None:
-    changes = [part for one in change.split() for part in ("-S", one)]
-    assert project.ran("exp", "run", *changes) == stages
-    changed = project.run("git", "diff", "--name-only").stdout
+    """Without the change, ten epochs of five batches are 50 iterations."""
+    small_project.set_params(*change.split())
+    assert small_project.ran("repro") == stages
+    changed = small_project.run("git", "diff", "--name-only").stdout
     assert "params.yaml" in changed
     assert "metrics/" in changed
+    with (small_project.path / "metrics/history.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert int(last["iteration"]) == iterations
 
 
-def test_a_parameter_set_back_is_restored_without_running(project: Project) -> None:
-    project.run("dvc", "exp", "run", "-S", "train.lr=0.005")
-    out = project.run("dvc", "exp", "run", "-S", "train.lr=0.01").stdout
+def test_a_parameter_set_back_is_restored_without_running(small_project: Project) -> None:
+    """The value is one that DVC writes into params.yaml as YAML 1.2 has it."""
+    assert small_project.ran("exp", "run", "-S", "train.lr=1e-5") == FROM_TRAIN
+    assert "lr: 1e-05" in (small_project.path / "params.yaml").read_text()
+    out = small_project.run("dvc", "exp", "run", "-S", "train.lr=0.01").stdout
     assert "Running stage" not in out
     assert "is cached" in out
-    assert project.status() == ""
+    assert small_project.status() == ""
 
 
-def test_a_comment_in_params_runs_the_check_alone(project: Project) -> None:
-    project.edit("params.yaml", "# learning rate", "# step size")
-    assert project.ran("repro") == ["check"]
+def test_a_comment_in_params_runs_only_the_check(small_project: Project) -> None:
+    small_project.edit("params.yaml", "# learning rate", "# step size")
+    assert small_project.ran("repro") == ["check"]
 
 
-def test_bad_parameters_are_refused_before_an_output_is_removed(project: Project) -> None:
-    project.edit("params.yaml", "  lr:", "  lrr:")
+def test_bad_parameters_are_refused_before_an_output_is_removed(small_project: Project) -> None:
+    small_project.edit("params.yaml", "  lr:", "  lrr:")
     for target in ("evaluate", "train"):  # a target does not get around the check
-        done = project.run("dvc", "repro", target, ok=False)
+        done = small_project.run("dvc", "repro", target, ok=False)
         assert "params.yaml: train.lrr: unknown parameter; did you mean lr?" in done.stderr
         assert "Traceback" not in done.stderr
     for name in (CHECKPOINT, "metrics/train.json"):
-        assert (project.path / name).exists()
-    project.run("git", "checkout", "params.yaml")
-    project.run("dvc", "repro")
-    assert project.status() == ""
+        assert (small_project.path / name).exists()
+    small_project.run("git", "checkout", "params.yaml")
+    small_project.run("dvc", "repro")
+    assert small_project.status() == ""
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_a_refused_experiment_can_be_taken_back(project: Project, attempt: int) -> None:
+def test_a_refused_experiment_can_be_taken_back(small_project: Project, attempt: int) -> None:
     """Whose change of params.yaml git may miss: same second, same size."""
-    project.run("dvc", "exp", "run", "-S", "train.epochs=11", "-S", "train.lr=abcd", ok=False)
-    assert "params.yaml" in project.status()
-    project.run("git", "checkout", "HEAD", ".")
-    project.run("dvc", "repro")
-    assert project.status() == ""
+    small_project.run("dvc", "exp", "run", "-S", "train.epochs=11", "-S", "train.lr=abcd", ok=False)
+    assert "params.yaml" in small_project.status()
+    small_project.run("git", "checkout", "HEAD", ".")
+    small_project.run("dvc", "repro")
+    assert small_project.status() == ""
 
 
-def test_a_failed_run_leaves_the_last_one_restorable(project: Project) -> None:
-    before = (project.path / CHECKPOINT).read_bytes()
+def test_a_failed_run_leaves_the_last_one_restorable(small_project: Project) -> None:
+    before = (small_project.path / CHECKPOINT).read_bytes()
     too_much = ("-S", "train.lr=1e38", "-S", "train.weight_decay=1e38")
-    done = project.run("dvc", "exp", "run", *too_much, ok=False)
+    done = small_project.run("dvc", "exp", "run", *too_much, ok=False)
     assert "params.yaml: train.lr: with 1e+38 the loss became" in done.stderr
     assert "Traceback" not in done.stderr
-    project.run("git", "checkout", ".")
-    project.run("dvc", "checkout")
-    assert (project.path / CHECKPOINT).read_bytes() == before
-    assert project.ran("repro") == []
+    small_project.run("git", "checkout", ".")
+    small_project.run("dvc", "checkout")
+    assert (small_project.path / CHECKPOINT).read_bytes() == before
+    assert small_project.ran("repro") == []
 
 
-def test_what_dvc_writes_into_params_arrives_as_a_number(project: Project) -> None:
-    project.run("dvc", "exp", "run", "-S", "train.lr=1e-5", "-S", "train.epochs=1")
-    assert "lr: 1e-05" in (project.path / "params.yaml").read_text()
-
-
-def test_an_experiment_in_a_temporary_folder_uses_its_own_parameters(project: Project) -> None:
-    before = metrics(project, "train")
-    project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "train.lr=0.1")
-    assert metrics(project, "train") == before
-    project.run("dvc", "exp", "apply", "elsewhere")
-    assert metrics(project, "train") != before
+def test_an_experiment_in_a_temporary_folder_uses_its_own_parameters(
+    small_project: Project,
+) -> None:
+    before = metrics(small_project, "train")
+    small_project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "train.lr=0.1")
+    assert metrics(small_project, "train") == before
+    small_project.run("dvc", "exp", "apply", "elsewhere")
+    assert metrics(small_project, "train") != before
 
 
 def test_accuracy_is_that_of_the_tutorial(reproduced: Project) -> None:
@@ -158,14 +160,14 @@ def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
     assert metrics(reproduced, "train")["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
 
 
-def test_dvc_compares_and_shows(project: Project) -> None:
-    project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
-    diff = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
+def test_dvc_compares_and_shows(small_project: Project) -> None:
+    small_project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
+    diff = json.loads(small_project.run("dvc", "metrics", "diff", "--json").stdout)
     assert diff["metrics/evaluate.json"]["val.accuracy.value"]["diff"] < 0
-    params = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
+    params = json.loads(small_project.run("dvc", "params", "diff", "--json").stdout)
     assert params["params.yaml"] == {"train.lr": {"old": 0.01, "new": 0.005, "diff": -0.005}}
-    assert "slower" in project.run("dvc", "exp", "show", "--csv").stdout
-    plots = json.loads(project.run("dvc", "plots", "diff", "--json").stdout)["data"]
+    assert "slower" in small_project.run("dvc", "exp", "show", "--csv").stdout
+    plots = json.loads(small_project.run("dvc", "plots", "diff", "--json").stdout)["data"]
     assert sorted(plots) == [
         "accuracy",
         "metrics/history.csv",
