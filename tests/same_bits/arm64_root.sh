@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make .arm64: Python and the packages of requirements.txt for 64-bit ARM, for tests/same_bits/emulated_cpus.py
-# to run under qemu-aarch64. On Debian 12, as root, after `apt install qemu-user`; 6 GB.
+# Make .arm64: Python and the packages of requirements.txt for 64-bit ARM, which
+# tests/same_bits/emulated_cpus.py runs under qemu-aarch64. On Debian 12, as root, after
+# `apt install qemu-user`; 6 GB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,9 +1,10 @@
 """Reproduce the committed results on other CPUs than this machine has, emulated by QEMU.
 
 Every stage of a fresh clone of HEAD runs under QEMU's user mode (Debian: apt install qemu-user)
-as each CPU, with one and two threads; then `git status` has to be empty. So do the trainings of
-tests/same_bits/trainings.py, with one; they have to give what tests/same_bits/test_same_bits.py expects. 64-bit ARM
-is among the CPUs where tests/same_bits/arm64_root.sh has been run.
+as each CPU, with one and two threads; then `git status` has to be empty. The trainings of
+tests/same_bits/trainings.py run with one thread, and have to give the results that
+tests/same_bits/test_same_bits.py expects. 64-bit ARM is among the CPUs if
+tests/same_bits/arm64_root.sh has been run.
 
     make same-bits
 """
@@ -32,7 +33,7 @@ if (ARM64 / "site").exists():
 
 
 def reproduce(python: str, threads: int, folder: Path) -> str:
-    """Return what `git status` says of a clone in `folder` that the shell command reproduced."""
+    """Return what `git status` prints in a clone in `folder` that the shell command reproduced."""
     project, programs = folder / "project", folder / "bin"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(project)], check=True)
     programs.mkdir()
