@@ -35,54 +35,67 @@ def run(project: Project, command: str, storage: Path) -> None:
     assert "ERROR" not in project.run("bash", "-euc", command).stderr
 
 
-def test_its_commands_work(project: Project, tmp_path: Path) -> None:
-    said = commands(README)
-    assert len(said) >= 8
-    for command in said:
-        run(project, command, tmp_path)
+def test_the_commands_of_the_readme_work(small_project: Project, tmp_path: Path) -> None:
+    blocks = commands(README)
+    assert len(blocks) >= 8
+    for command in blocks:
+        run(small_project, command, tmp_path)
         if command.startswith("git checkout"):
-            assert project.status() == ""
-            assert project.ran("repro") == []
+            assert small_project.status() == ""
+            assert small_project.ran("repro") == []
             # It undoes an edit and its reproduction too, which leaves dvc.lock staged.
-            project.edit("params.yaml", "  lr: 0.01 ", "  lr: 0.02 ")
-            project.run("dvc", "repro")
-            project.run("bash", "-euc", command)
-            assert project.status() == ""
-            assert project.ran("repro") == []
+            small_project.edit("params.yaml", "  lr: 0.01 ", "  lr: 0.02 ")
+            small_project.run("dvc", "repro")
+            small_project.run("bash", "-euc", command)
+            assert small_project.status() == ""
+            assert small_project.ran("repro") == []
 
 
-def test_what_one_may_want_works(project: Project) -> None:
+@pytest.mark.slow
+def test_the_commands_in_the_table_of_the_readme_work(small_project: Project) -> None:
     table = README.partition("## I want to")[2].partition("| it says |")[0]
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
-    said = [c for _, cell in rows for c in re.findall(r"`([^`]+)`", cell)]
-    commands = [command for command in said if command.startswith(("dvc ", "python "))]
+    cells = [code for _, cell in rows for code in re.findall(r"`([^`]+)`", cell)]
+    commands = [command for command in cells if command.startswith(("dvc ", "python "))]
     assert len(commands) >= 9
-    project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
-    project.run("git", "commit", "-qam", "A lower learning rate")
-    project.run("dvc", "exp", "run", "-f", "-n", "slower", "-S", "train.lr=0.006")
+    # `slower` is an experiment, and `HEAD~1 HEAD` are two commits with results of the same images.
+    small_project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
+    small_project.commit("A lower learning rate")
     for command in commands:
-        project.run("bash", "-euc", command)
+        small_project.run("bash", "-euc", command)
 
 
-def test_its_python_works(project: Project) -> None:
+def test_the_python_of_the_readme_works(small_reproduced: Project) -> None:
     [script] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(re.findall(r"\d", project.run("python", "-c", script).stdout)) == 42
+    assert len(re.findall(r"\d", small_reproduced.run("python", "-c", script).stdout)) == 42
 
 
-def test_its_picture_of_a_seven_is_known(reproduced: Project) -> None:
+def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> None:
     out = reproduced.run("python", "-m", "tools.predict", "docs/seven.png").stdout
     assert out.startswith("7, with a confidence of ")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_commands_of_the_pages_work(page: Path, project: Project, tmp_path: Path) -> None:
+# Pages whose commands cost much. `make test` runs the commands of `comparing` in the README, an
+# experiment on MNIST in tests/stages/test_download.py and sweeps in tests/tools/test_sweep.py.
+SLOW_PAGES = ("comparing", "data", "sweeps")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW_PAGES else [])
+        for page in PAGES
+    ],
+    ids=lambda page: page.stem,
+)
+def test_the_commands_of_a_page_work(page: Path, small_project: Project, tmp_path: Path) -> None:
     (tmp_path / "storage").mkdir()
     for command in commands(page.read_text()):
-        run(project, command, tmp_path / "storage")
+        run(small_project, command, tmp_path / "storage")
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
-def test_what_a_page_points_at_exists(page: Path) -> None:
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
         assert (page.parent / name).exists(), name
@@ -128,11 +141,14 @@ def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
     assert "disagree.at_least" in project.run("dvc", "repro", ok=False).stderr
 
 
-def test_the_graph_is_dvcs(project: Project) -> None:
-    assert project.run("dvc", "dag", "--md").stdout.strip() in (ROOT / "docs/stages.md").read_text()
+def test_the_graph_is_dvcs(small_reproduced: Project) -> None:
+    assert (
+        small_reproduced.run("dvc", "dag", "--md").stdout.strip()
+        in (ROOT / "docs/stages.md").read_text()
+    )
 
 
-def test_make_help_lists_every_target(project: Project) -> None:
-    listed = [line.split()[0] for line in project.run("make", "help").stdout.splitlines()]
+def test_make_help_lists_every_target(small_reproduced: Project) -> None:
+    listed = [line.split()[0] for line in small_reproduced.run("make", "help").stdout.splitlines()]
     [phony] = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert listed == phony.split()
