@@ -68,14 +68,14 @@ def test_a_stage_says_what_it_does_and_reads_its_own_parameters_alone(stage: str
     ],
 )
 def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
-    project: Project, stage: str, unwanted: str
+    small_project: Project, stage: str, unwanted: str
 ) -> None:
     script = (
         "import runpy, sys\n"
         f"runpy.run_module('stages.{stage}', run_name='__main__', alter_sys=True)\n"
         "print('\\n'.join(sys.modules))"
     )
-    loaded = set(project.run("python", "-c", script).stdout.split())
+    loaded = set(small_project.run("python", "-c", script).stdout.split())
     assert "pydantic" in loaded
     assert loaded & set(unwanted.split()) == set()
 
