@@ -7,7 +7,7 @@ UV := uv==0.13.8
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro recipe compare report test lint bench same-bits arm64 lock
+.PHONY: help repro recipe compare report test test-all lint bench same-bits arm64 lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,8 +26,11 @@ compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
 report: .venv/installed  ## show runs on a page, report.html: make report REVS="HEAD~1 HEAD"
 	python -m tools.report $(REVS)
 
-test: lint  ## check the code and run all tests
-	python -m pytest -n auto
+test: lint  ## check the code and run the tests that are not slow by nature (five minutes)
+	python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-all: lint  ## check the code and run all tests
+	python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed  ## check the style, the format and the types
 	ruff check
