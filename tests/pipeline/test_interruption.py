@@ -23,6 +23,9 @@ OUTPUTS = (
 )
 STATES = ".dvc/tmp/train/*.safetensors"
 TRAIN = ("python", "-m", "stages.train")
+# What the training prints; tests for its absence have to change with it too.
+RESUMING = "train: resuming after epoch "
+PARENT_ENDED = "because DVC has ended"
 
 
 def copy(source: Project, folder: Path) -> Project:
@@ -186,7 +189,7 @@ def test_twenty_kills_of_the_pipeline_leave_no_trace(
         for _ in range(2):
             kill_early(start(project, "dvc", "repro"), moments)
         printed += finish(project)
-        assert printed.count("train: continuing after epoch ") == 3
+        assert printed.count(RESUMING) == 3
         assert all_results(project) == all_results(uninterrupted)
         assert not list(project.path.glob(STATES))
         assert not list(project.path.rglob("*.draft"))
@@ -209,17 +212,17 @@ def test_twenty_kills_of_the_training_leave_no_trace(
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
-def test_a_killed_training_continues_and_says_so(
+def test_a_killed_training_resumes_and_reports_it(
     killed_project: Project, uninterrupted: Project
 ) -> None:
     first, second, *_ = killed_project.run(*TRAIN).stdout.splitlines()
-    done = int(first.removeprefix("train: continuing after epoch ").removesuffix(" of 100"))
+    done = int(first.removeprefix(RESUMING).removesuffix(" of 100"))
     assert done >= 6  # the line comes just before the state is written
     assert second.startswith(f"epoch {done + 1}/100: ")
     assert content(killed_project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
-def test_a_killed_training_continues_with_the_replica_that_it_was_at(
+def test_a_killed_training_resumes_with_the_replica_that_it_was_at(
     project: Project, uninterrupted: Project
 ) -> None:
     project.set_params("train.replicas=20")  # so that it is not over before it is killed
@@ -227,7 +230,7 @@ def test_a_killed_training_continues_with_the_replica_that_it_was_at(
     assert len(list(project.path.glob(STATES))) >= 2
     project.set_params("train.replicas=2")
     out = project.run(*TRAIN).stdout
-    assert "epoch" not in out.replace("continuing after epoch", "")
+    assert "epoch" not in out.replace(RESUMING, "")
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
@@ -249,7 +252,7 @@ def report_imports(project: Project, folder: Path) -> None:
         pytest.param("training", "SIGTERM", marks=pytest.mark.slow),
     ],
 )
-def test_an_orphan_stops_and_the_next_run_continues_it(
+def test_an_orphan_stops_and_the_next_run_resumes_it(
     project: Project, uninterrupted: Project, tmp_path: Path, moment: str, how: str
 ) -> None:
     """A training whose parent, DVC, ends while it imports its modules, or in an epoch."""
@@ -263,10 +266,10 @@ def test_an_orphan_stops_and_the_next_run_continues_it(
         read_until(process.stdout, "epoch 3/100")
     process.send_signal(getattr(signal, how))  # to dvc alone
     _, err = read_rest(process)
-    assert "since DVC is gone" in err
+    assert PARENT_ENDED in err
     assert not (project.path / OUTPUTS[0]).exists()
     project.env["PATH"] = path
-    assert "train: continuing after epoch" in project.run("dvc", "repro").stdout
+    assert RESUMING in project.run("dvc", "repro").stdout
     assert all_results(project) == all_results(uninterrupted)
 
 
@@ -275,13 +278,13 @@ def test_a_training_without_dvc_has_no_parent_to_lose(project: Project) -> None:
     printed = "".join(read_rest(process))
     assert "left" in printed
     assert "epoch 100/100" in printed
-    assert "gone" not in printed
+    assert PARENT_ENDED not in printed
 
 
 def test_a_state_of_other_parameters_is_not_used(killed_project: Project) -> None:
     [state] = killed_project.path.glob(STATES)
     killed_project.set_params("train.lr=0.02")
-    assert "continuing" not in killed_project.run(*TRAIN).stdout
+    assert RESUMING not in killed_project.run(*TRAIN).stdout
     assert list(killed_project.path.glob(STATES)) == [state]
 
 
@@ -289,19 +292,19 @@ def test_a_state_of_other_parameters_is_not_used(killed_project: Project) -> Non
 def test_a_state_of_other_code_is_not_used(killed_project: Project, file: str) -> None:
     with (killed_project.path / file).open("a") as code:
         code.write("# a remark\n")
-    assert "continuing" not in killed_project.run(*TRAIN).stdout
+    assert RESUMING not in killed_project.run(*TRAIN).stdout
 
 
 def test_a_state_of_other_threads_is_used_in_exact_arithmetic(killed_project: Project) -> None:
     killed_project.env |= TWO_THREADS
-    assert "continuing after epoch" in killed_project.run(*TRAIN).stdout
+    assert RESUMING in killed_project.run(*TRAIN).stdout
 
 
 def test_a_state_of_other_threads_is_not_used_in_float32(project: Project) -> None:
     project.set_params("train.precision=float32")
     kill_at(project, "epoch 5/100")
     project.env |= TWO_THREADS
-    assert "continuing after epoch" not in project.run(*TRAIN).stdout
+    assert RESUMING not in project.run(*TRAIN).stdout
 
 
 @pytest.mark.parametrize(
@@ -321,8 +324,8 @@ def test_a_broken_state_is_set_aside(
     flipped[-1] ^= 1
     state.write_bytes({"cut": whole[:-9], "flipped": bytes(flipped), "empty": b""}[damage])
     done = killed_project.run(*TRAIN)
-    assert "continuing" not in done.stdout
-    assert "starting anew, and keeping it as " in done.stderr
+    assert RESUMING not in done.stdout
+    assert "training starts anew, and the file is " in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert state.with_suffix(".broken").exists()
     assert not state.exists()
@@ -334,7 +337,7 @@ def test_a_second_training_of_the_same_waits(project: Project, uninterrupted: Pr
     read_until(first.stdout, "epoch 1/100")
     first.send_signal(signal.SIGSTOP)
     second = start(project, *TRAIN)
-    read_until(second.stdout, "waiting for another training of just this to end")
+    read_until(second.stdout, "waiting for another run of the same training to end")
     first.send_signal(signal.SIGCONT)
     for process in (first, second):
         process.communicate()
@@ -342,10 +345,10 @@ def test_a_second_training_of_the_same_waits(project: Project, uninterrupted: Pr
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
-def test_an_experiment_elsewhere_continues_what_was_begun_here(killed_project: Project) -> None:
+def test_an_experiment_elsewhere_resumes_what_was_begun_here(killed_project: Project) -> None:
     killed_project.commit("long")
     out = killed_project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere").stdout
-    assert "train: continuing after epoch" in out
+    assert RESUMING in out
 
 
 @pytest.mark.parametrize(
