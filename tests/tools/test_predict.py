@@ -1,0 +1,110 @@
+"""The command `python -m tools.predict`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.storage.tensors import Array
+from tests.helpers.pictures import shifted
+from tests.helpers.project import Project
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_a_cnn_is_right_about_pictures_of_test_digits(
+    project: Project, digits: tuple[Array, Array], tmp_path: Path
+) -> None:
+    """In a folder whose file names give the labels, and in one whose sub-folders do."""
+    settings = "model=cnn width=16 precision=float32 optimizer=adam schedule=one_cycle replicas=1"
+    for setting in settings.split():
+        name, _, value = setting.partition("=")
+        project.run("sed", "-i", f"s/^  {name}: [a-z0-9]*/  {name}: {value}/", "params.yaml")
+    project.run("dvc", "repro", "train")
+    for number, (image, label) in enumerate(zip(*digits, strict=True)):
+        for path in (f"names/{label}-{number}.png", f"folders/{label}/{number}.png"):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            shifted(image).save(tmp_path / path)
+    for folder in ("names", "folders"):
+        command = ["python", "-m", "tools.predict", str(tmp_path / folder)]
+        output = json.loads(project.run(*command, "--json").stdout)
+        assert output["accuracy"]["n"] == len(output["pictures"]) == 200
+        correct = [one["label"] == one["predicted"] for one in output["pictures"]]
+        assert output["accuracy"]["value"] == np.mean(correct)
+        assert np.mean(correct) >= 0.95
+        table = project.run(*command).stdout
+        assert f"accuracy {np.mean(correct):.1%} (95 % interval " in table
+        assert len(table.splitlines()) == 203  # a header, the pictures, an empty line, accuracy
+
+
+def test_one_picture_gets_a_digit_and_a_confidence(
+    reproduced: Project, digits: tuple[Array, Array], tmp_path: Path
+) -> None:
+    path = tmp_path / "digit.png"
+    shifted(digits[0][0]).save(path)
+    out = reproduced.run("python", "-m", "tools.predict", str(path)).stdout
+    [one] = json.loads(reproduced.run("python", "-m", "tools.predict", str(path), "--json").stdout)[
+        "pictures"
+    ]
+    assert out == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
+    assert one["label"] is None
+    assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert one["probabilities"][one["predicted"]] == one["confidence"] == max(one["probabilities"])
+
+
+def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), (200, 180, 20)).save(tmp_path / "blank.jpg")
+    noise = RANDOM.normal(128, 8, (300, 300)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "large.png")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "larger.png")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "cut.png").write_bytes((reproduced.path / "metrics/samples.png").read_bytes()[:300])
+    (tmp_path / "notes.txt").write_text("not looked at")
+    long = tmp_path / f"{'x' * 400}.png"
+    names = [str(tmp_path), str(tmp_path / "none.png"), str(long)]
+    done = reproduced.run("python", "-m", "tools.predict", *names, ok=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    expected = {
+        "blank.jpg": "nothing is drawn on it",
+        "cut.png": "not a whole picture",
+        "empty.png": "not a PNG or JPEG",
+        "large.png": "more than 89,478,485 pixels",
+        "larger.png": "more than 89,478,485 pixels",
+        "noise.png": "nothing is drawn on it",
+        "text.png": "not a PNG or JPEG",
+        "none.png": "not found",
+        long.name: "cannot be read (File name too long)",
+    }
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(expected)
+    for line, (name, message) in zip(lines, expected.items(), strict=True):
+        assert line.startswith(f"{tmp_path / name}: {message}")
+
+
+def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path / "empty"), ok=False)
+    assert done.stderr.startswith(f"{tmp_path / 'empty'}: no picture is in it")
+    for checkpoint, message in (
+        ("data/checkpoints/replicas.safetensors", "weight is F32 [4, 10, 784] instead of"),
+        ("data/logits/val.safetensors", "holds no model"),
+        ("README.md", "not a whole tensor file"),
+        ("none", "not found"),
+    ):
+        command = [
+            "python",
+            "-m",
+            "tools.predict",
+            "metrics/samples.png",
+            "--checkpoint",
+            checkpoint,
+        ]
+        done = reproduced.run(*command, ok=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{checkpoint}: {message}")
+        assert len(done.stderr.splitlines()) == 1
