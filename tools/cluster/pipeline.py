@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.storage.errors import InputError
-from tools.analysis.yaml_reader import parse_yaml
+from tools.analysis.yaml_reader import read_yaml
 
 FETCH = "fetch"  # the stage that gets the data: DVC runs it, with the stages that it depends on
 TRAIN = "train"  # the stage whose outputs, and the metrics after it, are the result of a point
@@ -61,7 +61,7 @@ def read_pipeline() -> Pipeline:
     measured = [stage for stage in order if by_name[TRAIN] in upstream[stage]]
     required = set[Any]().union(*(upstream[stage] for stage in measured))
     run_by_dvc = upstream[by_name[FETCH]] - {by_name[FETCH]}
-    values = parse_yaml(Path(PARAMS).read_text(encoding="utf-8"), PARAMS)
+    values = read_yaml(Path(PARAMS))
     params = {stage: _params_of(stage, values) for stage in required - run_by_dvc}
     stages = [
         Stage(
