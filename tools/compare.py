@@ -53,7 +53,7 @@ def main() -> None:
         print(to_markdown(tables, lines))
     else:
         print_tables(tables, lines)
-    if args.fail_if_worse and any(one.outcome == "worse" for one in comparisons):
+    if args.fail_if_worse and any(comparison.outcome == "worse" for comparison in comparisons):
         sys.exit(1)
 
 

@@ -14,7 +14,7 @@ from stages.storage.errors import InputError, run
 from stages.storage.files import write
 from tools.web.vega import vega_bundle
 
-PAGE = Path(".dvc/plots.html")
+TEMPLATE_FILE = Path(".dvc/plots.html")
 
 # DVC replaces {plot_divs} by the plots. A template without {scripts} loads nothing.
 TEMPLATE = """<!doctype html>
@@ -41,8 +41,8 @@ def main() -> None:
     argparse.ArgumentParser(
         prog="python -m tools.plots_page", description="Let DVC's plots work without a network."
     ).parse_args()
-    write(PAGE, TEMPLATE.replace("LIBRARY", vega_bundle()).encode())
-    option = ["plots.html_template", PAGE.name]
+    write(TEMPLATE_FILE, TEMPLATE.replace("LIBRARY", vega_bundle()).encode())
+    option = ["plots.html_template", TEMPLATE_FILE.name]
     command = [sys.executable, "-m", "dvc", "config", "--local", *option]
     result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if result.returncode != 0:

@@ -39,7 +39,11 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
         }
         for path, row in zip(paths, probabilities(logits), strict=True)
     ]
-    correct = [one["predicted"] == one["label"] for one in pictures if one["label"] is not None]
+    correct = [
+        picture["predicted"] == picture["label"]
+        for picture in pictures
+        if picture["label"] is not None
+    ]
     accuracy = None
     if correct:
         n = len(correct)
@@ -53,14 +57,10 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
 
     from tools.analysis.tables import print_tables
 
-    table = pd.DataFrame(
-        {
-            "file": [one["file"] for one in pictures],
-            "label": ["" if one["label"] is None else str(one["label"]) for one in pictures],
-            "predicted": [one["predicted"] for one in pictures],
-            "confidence": [f"{one['confidence']:.1%}" for one in pictures],
-        }
-    )
+    columns = ["file", "label", "predicted", "confidence"]
+    table = pd.DataFrame(pictures, columns=columns, dtype=object)
+    table["label"] = table["label"].map(lambda label: "" if label is None else label)
+    table["confidence"] = table["confidence"].map("{:.1%}".format)
     lines = []
     if accuracy:
         lines.append(

@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_refused(
             ("empty", "git rm -q metrics/predictions.csv"),
             ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
             ("text", "sed -i '2s/,[0-9]*$/,three/' metrics/predictions.csv"),
-            ("broken", "printf 'a,b\\n1,2,3,4\\n' > metrics/predictions.csv"),
+            ("broken", ": > metrics/predictions.csv"),
             ("yaml", "echo 'a: [' > params.yaml"),
             ("testless", "sed -i /^val/d metrics/predictions.csv"),
             ("edited", "sed -i 's/^  lr: .*/  lr: 0.5/' params.yaml"),

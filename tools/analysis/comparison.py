@@ -120,8 +120,12 @@ def round_up(number: int) -> str:
 
 def summary_lines(comparisons: list[Comparison], split: str) -> list[str]:
     """Return the remarks and the verdicts, a line each."""
-    lines = [f"{one.name}: {remark}" for one in comparisons for remark in one.remarks]
-    lines += [one.verdict for one in comparisons]
+    lines = [
+        f"{comparison.name}: {remark}"
+        for comparison in comparisons
+        for remark in comparison.remarks
+    ]
+    lines += [comparison.verdict for comparison in comparisons]
     if split == "test":
         lines.append(
             "choose by val: once you have chosen by test, its accuracy is no longer an unbiased "
@@ -133,10 +137,10 @@ def summary_lines(comparisons: list[Comparison], split: str) -> list[str]:
 def to_json(first: Revision, split: str, comparisons: list[Comparison]) -> str:
     """Return the comparisons as JSON; an unknown number is null."""
     others = []
-    for one in comparisons:
+    for comparison in comparisons:
         numbers = {
             key: None if math.isnan(number) else number
-            for key, number in one.difference._asdict().items()
+            for key, number in comparison.difference._asdict().items()
         }
-        others.append({**one._asdict(), "difference": numbers})
+        others.append({**comparison._asdict(), "difference": numbers})
     return json.dumps({"first": first.name, "split": split, "others": others}, indent=2)

@@ -50,18 +50,21 @@ def accuracy_table(revisions: list[Revision]) -> pd.DataFrame:
 
 def difference_table(first: Revision, comparisons: list[Comparison]) -> pd.DataFrame:
     """Return the differences from the first revision, a row a comparison."""
-    rows = [
-        {
-            f"against {first.name}": one.name,
-            "points": f"{100 * one.difference.value:+.2f}",
-            "95 % CI": f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
-            "p": f"{one.p:.2g}",
-            "P(better)": f"{one.difference.prob_better:.0%}",
-            "only B, only A": "" if one.mcnemar_p is None else f"{one.only_b}, {one.only_a}",
-            "McNemar": "" if one.mcnemar_p is None else f"{one.mcnemar_p:.2g}",
-        }
-        for one in comparisons
-    ]
+    rows = []
+    for comparison in comparisons:
+        diff, mcnemar_p = comparison.difference, comparison.mcnemar_p
+        counts = f"{comparison.only_b}, {comparison.only_a}"
+        rows.append(
+            {
+                f"against {first.name}": comparison.name,
+                "points": f"{100 * diff.value:+.2f}",
+                "95 % CI": f"{100 * diff.low:+.2f} to {100 * diff.high:+.2f}",
+                "p": f"{comparison.p:.2g}",
+                "P(better)": f"{diff.prob_better:.0%}",
+                "only B, only A": "" if mcnemar_p is None else counts,
+                "McNemar": "" if mcnemar_p is None else f"{mcnemar_p:.2g}",
+            }
+        )
     return pd.DataFrame(rows)
 
 

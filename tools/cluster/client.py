@@ -91,10 +91,13 @@ def iter_results(
     """
     from distributed import as_completed
 
+    # Dask sends a nested function by value, with the variables that it refers to. They are plain
+    # strings instead of a CodeLocation, because a remote worker cannot import our classes.
     compute = worker.compute
+    url, commit, cache = location
 
-    def task(params: str) -> dict[str, Any]:  # Dask sends a nested function by value
-        return compute(*location, params)
+    def task(params: str) -> dict[str, Any]:
+        return compute(url, commit, cache, params)
 
     submitted = client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
     keys = dict(zip(submitted, params, strict=True))

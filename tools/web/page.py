@@ -46,7 +46,11 @@ def render_report(names: list[str]) -> str:
         for split, predictions in load_predictions(name).groupby("split", sort=False)
     ]
     plots += [precision_and_recall(splits), calibration(splits)]
-    remarks = [f"{one.name}: {remark}" for one in comparisons for remark in one.remarks]
+    remarks = [
+        f"{comparison.name}: {remark}"
+        for comparison in comparisons
+        for remark in comparison.remarks
+    ]
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
