@@ -53,11 +53,11 @@ PEERS = {
 WITH_CONVOLUTIONS = list(PEERS)[:4]
 # What each stage imports that is not ours.
 IMPORTS = {
-    "check": "pydantic, ruamel.yaml",
-    "fetch": "numpy, pydantic, ruamel.yaml, safetensors.numpy",
-    "prepare": "numpy, pydantic, ruamel.yaml, safetensors.numpy, PIL.Image, PIL.ImageFont",
-    "train": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, tqdm",
-    "evaluate": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, PIL.Image, PIL.ImageFont",
+    "check": "pydantic, yaml",
+    "fetch": "numpy, pydantic, yaml, safetensors.numpy",
+    "prepare": "numpy, pydantic, yaml, safetensors.numpy, PIL.Image, PIL.ImageFont",
+    "train": "numpy, pydantic, yaml, safetensors.numpy, torch, tqdm",
+    "evaluate": "numpy, pydantic, yaml, safetensors.numpy, torch, PIL.Image, PIL.ImageFont",
 }
 IMPORT_TORCH = ["python", "-c", "import torch"]
 

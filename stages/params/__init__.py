@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stages.storage.errors import InputError
+from stages.storage.yaml_reader import read_yaml
 
 # That of the folder the stage runs in. In temporary and queued experiments the variable
 # DVC_ROOT names the parent workspace, whose parameters are others.
@@ -45,25 +44,7 @@ def load(model: type[S], name: str | None = None) -> S:
 
 
 def _read() -> dict[object, Any]:
-    try:
-        text = PATH.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(
-            f"{PATH}: not found; run from the top of the project, "
-            f"or bring the file back with `git checkout {PATH}`"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{PATH}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        # The reader that DVC uses, so that 1e-05, yes and 010 mean here what they mean to DVC.
-        # pure: its part in C is for DVC's longer files; a deep nesting would crash it.
-        values = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        raise InputError(f"{PATH}:{place} not valid YAML: {error.problem}") from None
-    except (YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{PATH}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(PATH)
     if not isinstance(values, dict):
         found = "is empty" if values is None else f"is a {type(values).__name__}"
         raise InputError(f"{PATH}: {found}; it needs sections of `key: value` lines")
