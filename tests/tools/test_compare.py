@@ -90,7 +90,7 @@ def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
         (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
         (["HEAD", "text"], "text: metrics/predictions.csv has another value than a whole number"),
         (["HEAD", "broken"], "broken: metrics/predictions.csv cannot be read ("),
-        (["HEAD", "yaml"], "yaml: params.yaml: not valid YAML: "),
+        (["HEAD", "yaml"], "yaml: params.yaml: line "),
         (["HEAD", "testless"], "testless: metrics/predictions.csv has no image of val"),
         (["HEAD", "unlocked"], "unlocked: dvc.lock does not say which data/prepared/val"),
     ],

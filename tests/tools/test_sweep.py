@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.sweep import hosts, kill_midway
+from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, Project, needs_mnist
-from tools.analysis.yaml_reader import parse_yaml
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 

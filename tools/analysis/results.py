@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
 from tools.analysis.revisions import flatten, read_files
 from tools.analysis.significance import Array
-from tools.analysis.yaml_reader import parse_yaml
 
 PREDICTIONS = "metrics/predictions.csv"
 

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
 from tools.analysis.comparison import Comparison
 from tools.analysis.results import Revision
 from tools.analysis.revisions import describe_commit, read_files
-from tools.analysis.yaml_reader import parse_yaml
 from tools.cluster.worker import pinned_versions
 
 PACKAGES = ("torch", "torchvision", "numpy", "dvc")  # whose versions a report names

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.storage.errors import InputError
-from tools.analysis.yaml_reader import read_yaml
+from stages.storage.yaml_reader import read_yaml
 
 FETCH = "fetch"  # the stage that gets the data: DVC runs it, with the stages that it depends on
 TRAIN = "train"  # the stage whose outputs, and the metrics after it, are the result of a point

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
 from tools.analysis.revisions import read_files
-from tools.analysis.yaml_reader import parse_yaml
 from tools.cluster.pipeline import TRAIN
 from tools.search.grid import Point
 from tools.search.rows import Row
