@@ -114,7 +114,6 @@ def kill_midway(
     while not file.exists() or file.read_bytes().count(b"\n") < points:
         assert of.poll() is None, "the sweep has ended"
         time.sleep(0.1)
-    time.sleep(0.3)
     os.killpg(victim.pid, by)
 
 

@@ -1,20 +1,22 @@
-"""Let DVC's own pages of plots carry the library that draws them, so that they need no network.
+"""Embed the library that draws plots in DVC's own pages of plots, so that they need no network.
 
-Writes `.dvc/plots.html` and tells DVC of it, in this clone alone.
+Writes `.dvc/plots.html`, and sets it as DVC's template in this clone only.
 
     python -m tools.plots_page
 """
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes
+from tools.web.vega import vega_bundle
 
-PAGE = Path(".dvc/plots.html")
+TEMPLATE_FILE = Path(".dvc/plots.html")
 
-# DVC puts the plots in the place of {plot_divs}; without {scripts} it loads nothing.
+# DVC replaces {plot_divs} by the plots. A template without {scripts} loads nothing.
 TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
@@ -35,21 +37,16 @@ img { max-width: 100% }
 """
 
 
-def library() -> str:
-    """Return JavaScript that defines `vegaEmbed`, and nothing else, for a script of a page."""
-    import vl_convert  # here, since it takes a second
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return f"(() => {{\n{bundle}\n}})();"
-
-
 def main() -> None:
-    write_bytes(PAGE, TEMPLATE.replace("LIBRARY", library()).encode())
-    option = ["plots.html_template", PAGE.name]
-    dvc = [sys.executable, "-m", "dvc", "config", "--local", *option]
-    done = subprocess.run(dvc, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise InputError(f"dvc config: {done.stderr.strip()}")
+    argparse.ArgumentParser(
+        prog="python -m tools.plots_page", description="Let DVC's plots work without a network."
+    ).parse_args()
+    write_bytes(TEMPLATE_FILE, TEMPLATE.replace("LIBRARY", vega_bundle()).encode())
+    option = ["plots.html_template", TEMPLATE_FILE.name]
+    command = [sys.executable, "-m", "dvc", "config", "--local", *option]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if result.returncode != 0:
+        raise InputError(f"dvc config: {result.stderr.strip()}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project
 
 README = (ROOT / "README.md").read_text()
@@ -104,32 +105,7 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
-    text = (ROOT / "docs/stages.md").read_text()
-    for name, language, content in re.findall(
-        r"`([\w/.]+)`:\n\n```(\w+)\n(.*?)```", text, re.DOTALL
-    ):
-        path = project.path / name
-        if not path.exists():
-            path.write_text(content)
-        elif language == "yaml":
-            whole = path.read_text()
-            before, mark, after = whole.partition("\nplots:\n")
-            path.write_text(f"{before}\n{content}{mark}{after}")
-    project.edit(
-        "stages/check.py",
-        "    evaluate: Evaluate\n",
-        "    evaluate: Evaluate\n    disagree: Disagree\n",
-    )
-    project.edit(
-        "stages/check.py",
-        "from stages.params.evaluate",
-        "from stages.params.disagree import Disagree\nfrom stages.params.evaluate",
-    )
-    check = "      - stages/params/__init__.py\n"
-    path = project.path / "dvc.yaml"
-    path.write_text(
-        path.read_text().replace(check, f"{check}      - stages/params/disagree.py\n", 1)
-    )
+    add_documented_stage(project)
     assert project.ran("repro") == ["check", "disagree"]
     said = json.loads((project.path / "metrics/disagree.json").read_text())
     assert said["n"] == 500

@@ -189,7 +189,7 @@ def test_a_pickle_is_not_run(small_project: Project) -> None:
 def test_no_code_of_ours_can_unpickle() -> None:
     able = re.compile(r"pickle|torch\.load|np\.load\b|joblib|shelve|marshal|\beval\(|\bexec\(")
     # A sweep sends its function to Dask's workers as it is; no file is read so.
-    sends = ["import cloudpickle", "cloudpickle.register_pickle_by_value(point)"]
+    sends = ["import cloudpickle", "cloudpickle.register_pickle_by_value(worker)"]
     files = [*ROOT.glob("stages/**/*.py"), *ROOT.glob("tools/**/*.py")]
     assert len(files) > 20
     found = [
@@ -198,4 +198,4 @@ def test_no_code_of_ours_can_unpickle() -> None:
         for line in file.read_text().splitlines()
         if able.search(line)
     ]
-    assert found == [("sweep", line) for line in sends]
+    assert found == [("client", line) for line in sends]

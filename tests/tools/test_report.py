@@ -33,25 +33,25 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def shown(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Show a file in the browser; nothing may be complained of, or fetched from elsewhere."""
-    complaints: list[str] = []
+def show_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a file in the browser, and fail on warnings, errors and requests to elsewhere."""
+    problems: list[str] = []
     contexts = []
 
     def show(path: Path, **options: Any) -> Page:
-        def heard(message: ConsoleMessage) -> None:
-            if message.type != "warning" or path.name == "report.html":  # of DVC's page they are
-                complaints.append(message.text)
+        def check_message(message: ConsoleMessage) -> None:
+            if message.type != "warning" or path.name == "report.html":  # DVC's own page has some
+                problems.append(message.text)
 
-        def asked(request: Request) -> None:
+        def check_request(request: Request) -> None:
             if not request.url.startswith(("data:", path.parent.as_uri())):
-                complaints.append(request.url)
+                problems.append(request.url)
 
         contexts.append(browser.new_context(offline=True, **options))
         page = contexts[-1].new_page()
-        page.on("console", heard)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", asked)
+        page.on("console", check_message)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", check_request)
         page.goto(path.as_uri())
         every = "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg.marks'))"
         page.wait_for_function(every)
@@ -60,7 +60,7 @@ def shown(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield show
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert problems == []
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +76,16 @@ def reported(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
 def tables(page: Page) -> list[list[list[str]]]:
     """Return the cells of all tables of a page."""
     cells = "[...row.cells].map(cell => cell.textContent)"
-    found: list[list[list[str]]] = page.evaluate(
+    result: list[list[list[str]]] = page.evaluate(
         f"[...document.querySelectorAll('table')].map(t => [...t.rows].map(row => {cells}))"
     )
-    return found
+    return result
 
 
-def test_everything_is_there(reported: Project, shown: Callable[..., Page]) -> None:
+def test_everything_is_there(reported: Project, show_page: Callable[..., Page]) -> None:
     path = reported.path / "report.html"
     assert path.stat().st_size < 5_000_000
-    page = shown(path)
+    page = show_page(path)
     titles = page.locator("h2").all_text_contents()
     for title in ("Accuracy", "Training loss", "Confusion matrix", "Precision and recall"):
         assert title in titles
@@ -106,8 +106,8 @@ def test_everything_is_there(reported: Project, shown: Callable[..., Page]) -> N
         assert picture.get_attribute("alt")
 
 
-def test_all_revisions_are_in_every_plot(reported: Project, shown: Callable[..., Page]) -> None:
-    page = shown(reported.path / "report.html")
+def test_all_revisions_are_in_every_plot(reported: Project, show_page: Callable[..., Page]) -> None:
+    page = show_page(reported.path / "report.html")
     for plot in page.locator(".plot").all():
         text = plot.text_content() or ""
         assert "HEAD" in text
@@ -115,71 +115,75 @@ def test_all_revisions_are_in_every_plot(reported: Project, shown: Callable[...,
         assert text.index("HEAD") < text.index("workspace")
 
 
-def test_the_order_is_that_of_the_revisions(reported: Project, shown: Callable[..., Page]) -> None:
+def test_the_order_is_that_of_the_revisions(
+    reported: Project, show_page: Callable[..., Page]
+) -> None:
     """So that a revision has the same colour in all plots."""
     path = reported.path / "other/report.html"
     arguments = ("workspace", "HEAD", "--output", str(path))
     reported.run("python", "-m", "tools.report", *arguments)
-    for plot in shown(path).locator(".plot").all():
+    for plot in show_page(path).locator(".plot").all():
         text = plot.text_content() or ""
         assert text.index("workspace") < text.index("HEAD")
     shutil.rmtree(path.parent)
 
 
-def test_the_tables_have_the_figures_of_metrics(
-    reported: Project, shown: Callable[..., Page]
+def test_the_tables_have_the_values_of_metrics(
+    reported: Project, show_page: Callable[..., Page]
 ) -> None:
-    cells = tables(shown(reported.path / "report.html"))
-    [figures] = [rows for rows in cells if rows[0][0] == "revision"]
+    cells = tables(show_page(reported.path / "report.html"))
+    [metrics] = [rows for rows in cells if rows[0][0] == "revision"]
     committed = reported.run("git", "show", "HEAD:metrics/evaluate.json").stdout
     current = (reported.path / "metrics/evaluate.json").read_text()
     expected = []
     for name, text in (("HEAD", committed), ("workspace", current)):
         for split in ("val", "test"):
-            said = json.loads(text)[split]
-            accuracy, replicas = said["accuracy"], said["replicas"]
+            values = json.loads(text)[split]
+            accuracy, replicas = values["accuracy"], values["replicas"]
             expected.append(
                 [
                     name,
                     split,
-                    f"{said['n']:,}",
+                    f"{values['n']:,}",
                     f"{100 * accuracy['value']:.2f}",
                     f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
                     str(replicas["n"]),
                     f"{100 * replicas['mean']:.2f} ± {100 * replicas['sd']:.2f}",
-                    f"{100 * said['ensemble']:.2f}",
-                    f"{said['cross_entropy']:.4f}",
-                    f"{said['calibration_error']:.4f}",
+                    f"{100 * values['ensemble']:.2f}",
+                    f"{values['cross_entropy']:.4f}",
+                    f"{values['calibration_error']:.4f}",
                 ]
             )
-    assert figures[1:] == expected
+    assert metrics[1:] == expected
     assert ["train.lr", "0.01", "0.005"] in [row for rows in cells for row in rows]
-    [ran] = [rows for rows in cells if rows[0] == ["", "HEAD", "workspace"]]
+    [provenance] = [rows for rows in cells if rows[0] == ["", "HEAD", "workspace"]]
     commit = reported.run("git", "log", "-1", "--format=%h").stdout.strip()
     lock = (reported.path / "dvc.lock").read_text()
-    assert ran[1] == ["commit", f"{commit} start", f"not committed; after {commit} start"]
-    for row in ran:
+    assert provenance[1] == ["commit", f"{commit} start", f"not committed; after {commit} start"]
+    for row in provenance:
         if row[0].startswith("MD5"):
             assert row[1] == row[2]
             assert f"md5: {row[1]}" in lock
 
 
-def test_the_verdict_is_that_of_compare(reported: Project, shown: Callable[..., Page]) -> None:
-    said = reported.run("python", "-m", "tools.compare", "HEAD", "workspace").stdout
-    verdict = shown(reported.path / "report.html").locator(".verdict.worse")
-    assert verdict.text_content() == said.splitlines()[-1]
+def test_the_verdict_is_that_of_compare(reported: Project, show_page: Callable[..., Page]) -> None:
+    output = reported.run("python", "-m", "tools.compare", "HEAD", "workspace").stdout
+    verdict = show_page(reported.path / "report.html").locator(".verdict.worse")
+    assert verdict.text_content() == output.splitlines()[-1]
 
 
-def test_the_confusion_matrix_has_the_counts(reported: Project, shown: Callable[..., Page]) -> None:
-    page = shown(reported.path / "report.html")
+def test_the_confusion_matrix_has_the_counts(
+    reported: Project, show_page: Callable[..., Page]
+) -> None:
+    page = show_page(reported.path / "report.html")
     plot = page.locator("section", has=page.locator("h2", has_text="Confusion matrix"))
     counts = map(int, plot.locator(".mark-text.role-mark text").all_text_contents())
     assert sum(counts) == 2 * (500 + 2_500)
 
 
-def test_the_intervals_are_wilsons(reported: Project, shown: Callable[..., Page]) -> None:
+def test_the_intervals_are_wilsons(reported: Project, show_page: Callable[..., Page]) -> None:
     """Recall of the zeros on val, at HEAD: 46 of 50, and the closed form of its interval."""
-    page = shown(reported.path / "report.html")
+    page = show_page(reported.path / "report.html")
     rows = page.evaluate("specs.flatMap(spec => spec.data.values).filter(row => row.panel)")
     [zeros] = [
         row
@@ -192,20 +196,20 @@ def test_the_intervals_are_wilsons(reported: Project, shown: Callable[..., Page]
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert n == 50
-    assert zeros["share"] == pytest.approx(share)
+    assert zeros["proportion"] == pytest.approx(share)
     assert (zeros["low"], zeros["high"]) == pytest.approx((centre - spread, centre + spread))
-    reliable = [row for row in rows if "confidence" in row]
-    assert sum(row["images"] for row in reliable) == 2 * (500 + 2_500)
+    bins = [row for row in rows if "confidence" in row]
+    assert sum(row["images"] for row in bins) == 2 * (500 + 2_500)
 
 
-def test_it_is_light_or_dark_and_fits_a_telephone(
-    reported: Project, shown: Callable[..., Page]
+def test_it_is_light_or_dark_and_fits_a_phone(
+    reported: Project, show_page: Callable[..., Page]
 ) -> None:
     path = reported.path / "report.html"
     brightness = {}
-    telephone = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True}
     for scheme in ("light", "dark"):
-        page = shown(path, color_scheme=scheme, **telephone)
+        page = show_page(path, color_scheme=scheme, **phone)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         for plot in page.locator(".plot").all():
             assert plot.evaluate("plot => plot.scrollWidth - plot.clientWidth") <= 0
@@ -235,27 +239,27 @@ def line(steps: int = 10) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize(("strokes", "digit"), [(circle(), "0"), (line(), "1")])
-@pytest.mark.parametrize("finger", [False, True])
-def test_a_drawn_digit_is_known(
+@pytest.mark.parametrize("touch", [False, True])
+def test_a_drawn_digit_is_classified(
     reported: Project,
-    shown: Callable[..., Page],
+    show_page: Callable[..., Page],
     strokes: list[tuple[float, float]],
     digit: str,
-    finger: bool,
+    touch: bool,
 ) -> None:
-    page = shown(reported.path / "report.html", has_touch=finger)
-    paper = page.locator("#paper")
-    paper.scroll_into_view_if_needed()
-    box = paper.bounding_box()
+    page = show_page(reported.path / "report.html", has_touch=touch)
+    canvas = page.locator("#canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
     assert box
     points = [(box["x"] + x, box["y"] + y) for x, y in strokes]
-    if finger:
-        touch = page.context.new_cdp_session(page)
+    if touch:
+        session = page.context.new_cdp_session(page)
         for number, (x, y) in enumerate(points):
             kind = "touchMove" if number else "touchStart"
             at = {"type": kind, "touchPoints": [{"x": x, "y": y}]}
-            touch.send("Input.dispatchTouchEvent", at)
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            session.send("Input.dispatchTouchEvent", at)
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     else:
         page.mouse.move(*points[0])
         page.mouse.down()
@@ -263,26 +267,31 @@ def test_a_drawn_digit_is_known(
             page.mouse.move(*point)
         page.mouse.up()
         page.mouse.move(box["x"] + 5, box["y"] + 270)  # draws nothing more
-    shares = [float(text[:-2]) for text in page.locator("#bars td:last-child").all_text_contents()]
-    assert sum(shares) == pytest.approx(100, abs=0.5)
-    assert shares[int(digit)] == max(shares)
-    assert (page.locator("#answer").text_content() or "").startswith(f"{digit}, ")
-    pixels = "document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data"
-    seen = page.evaluate(f"Array.from({pixels})")
-    image = np.array(seen).reshape(28, 28, 4)[..., 0]
+    probabilities = [
+        float(text[:-2])
+        for text in page.locator("#probabilities td:last-child").all_text_contents()
+    ]
+    assert sum(probabilities) == pytest.approx(100, abs=0.5)
+    assert probabilities[int(digit)] == max(probabilities)
+    assert (page.locator("#prediction").text_content() or "").startswith(f"{digit}, ")
+    pixels = (
+        "document.getElementById('model-input').getContext('2d').getImageData(0, 0, 28, 28).data"
+    )
+    values = page.evaluate(f"Array.from({pixels})")
+    image = np.array(values).reshape(28, 28, 4)[..., 0]
     assert image.max() == 255
     rows, columns = (np.flatnonzero(image.any(axis)) for axis in (1, 0))
     assert max(np.ptp(rows), np.ptp(columns)) == 19
     assert np.abs((np.arange(28) @ image.sum(1)) / image.sum() - 14) <= 0.51
     page.locator("#clear").click()
-    assert set(page.locator("#bars td:last-child").all_text_contents()) == {"–"}  # noqa: RUF001
+    assert set(page.locator("#probabilities td:last-child").all_text_contents()) == {"–"}  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
     "settings", ["", "model=mlp width=32", "model=cnn width=4 precision=float32"]
 )
 def test_the_page_computes_the_logits_of_torch(
-    project: Project, shown: Callable[..., Page], settings: str
+    project: Project, show_page: Callable[..., Page], settings: str
 ) -> None:
     for setting in f"{settings} epochs=1 replicas=1".split():
         name, _, value = setting.partition("=")
@@ -294,29 +303,29 @@ def test_the_page_computes_the_logits_of_torch(
     ]
     model = read_checkpoint(project.path / "data/checkpoints/model.safetensors")
     expected = predict(model, torch.from_numpy(images)).numpy()
-    page = shown(project.path / "report.html")
-    found = page.evaluate("images => images.map(logits)", images.reshape(100, -1).tolist())
-    assert np.abs(np.array(found) - expected).max() < 1e-4
+    page = show_page(project.path / "report.html")
+    result = page.evaluate("images => images.map(logits)", images.reshape(100, -1).tolist())
+    assert np.abs(np.array(result) - expected).max() < 1e-4
 
 
-def test_a_page_without_a_model_says_why(project: Project, shown: Callable[..., Page]) -> None:
-    def said() -> str:
+def test_a_page_without_a_model_says_why(project: Project, show_page: Callable[..., Page]) -> None:
+    def message() -> str:
         project.run("python", "-m", "tools.report", "workspace")
-        return shown(project.path / "report.html").locator("#draw").text_content() or ""
+        return show_page(project.path / "report.html").locator("#draw").text_content() or ""
 
     for file in ("params.yaml", "dvc.lock"):
         project.edit(file, "dataset: mnist-5k", "dataset: kmnist")
-    assert "knows kmnist, not digits" in said()
+    assert "was trained on kmnist, not on handwritten digits" in message()
     project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
     content = bytearray((project.path / "data/checkpoints/model.safetensors").read_bytes())
     content[-5] ^= 1
     (project.path / "data/checkpoints/model.safetensors").write_bytes(content)
-    assert "data/checkpoints/model.safetensors: altered since it was written" in said()
+    assert "data/checkpoints/model.safetensors: altered since it was written" in message()
     (project.path / "data/checkpoints/model.safetensors").unlink()
     shutil.rmtree(project.path / ".dvc/cache/files")
-    assert "data/checkpoints/model.safetensors is not there; `dvc pull`" in said()
+    assert "data/checkpoints/model.safetensors is not there; `dvc pull`" in message()
     (project.path / "data/checkpoints/model.safetensors").write_bytes(bytes(3_000_000))
-    assert "3,000,000 bytes, too many" in said()
+    assert "3,000,000 bytes, too many" in message()
 
 
 def test_by_default_it_shows_what_differs(project: Project) -> None:
@@ -337,11 +346,14 @@ def test_by_default_it_shows_what_differs(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "nonsense: no commit, branch, tag or experiment is called so"),
+        (["nonsense"], "nonsense: no commit, branch, tag or experiment has this name"),
         (["empty"], "empty: metrics/evaluate.json is not there"),
-        (["older"], "older: its results are not as this version has them (KeyError('ensemble'))"),
-        (["HEAD:metrics"], "HEAD:metrics: no commit, branch, tag or experiment is called so"),
-        (["HEAD", ""], ": no commit, branch, tag or experiment is called so"),
+        (
+            ["older"],
+            "older: its results have another form than this version reads (KeyError('ensemble'))",
+        ),
+        (["HEAD:metrics"], "HEAD:metrics: no commit, branch, tag or experiment has this name"),
+        (["HEAD", ""], ": no commit, branch, tag or experiment has this name"),
         (["unsure"], "unsure: metrics/predictions.csv has no confidences from 0 to 1"),
         (["HEAD", "--output", "README.md/report.html"], "README.md/report.html: cannot be written"),
     ],
@@ -366,24 +378,24 @@ def test_what_cannot_be_shown_is_refused(
 
 
 def test_a_revision_that_lacks_a_plot_is_named(
-    project: Project, shown: Callable[..., Page]
+    project: Project, show_page: Callable[..., Page]
 ) -> None:
     project.run("git", "rm", "-q", "metrics/history.csv", "metrics/samples.png")
     project.run("git", "commit", "-qm", "Lost")
     project.run("python", "-m", "tools.report", "HEAD~1", "HEAD")
-    said = shown(project.path / "report.html").locator("#results .faint").all_text_contents()
+    remarks = show_page(project.path / "report.html").locator("#results .muted").all_text_contents()
     for name in ("accuracy", "metrics/history.csv", "metrics/samples.png"):
-        assert f"HEAD: has no plot of {name}" in said
+        assert f"HEAD: has no plot of {name}" in remarks
 
 
 def test_dvcs_own_page_needs_no_network_either(
-    project: Project, shown: Callable[..., Page]
+    project: Project, show_page: Callable[..., Page]
 ) -> None:
     project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
     project.run("python", "-m", "tools.plots_page")
     for command in ("show", "diff"):
         project.run("dvc", "plots", command)
-        page = shown(project.path / "dvc_plots/index.html")
+        page = show_page(project.path / "dvc_plots/index.html")
         page.wait_for_function("document.querySelectorAll('.vega-embed').length === 3")
         for picture in page.locator("img").all():
             assert picture.evaluate("picture => picture.naturalWidth") > 200

@@ -1,27 +1,30 @@
-"""Sweeps over a grid, on a local cluster and on hosts of their own, stopped and gone on with."""
+"""Sweeps over a grid, on a local cluster and on remote workers, interrupted and continued."""
 
 import csv
 import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.sweep import hosts, kill_midway
+from stages.storage.yaml_reader import parse_yaml
+from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, Project, needs_mnist
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
 
 def sweep(project: Project, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    return project.run("python", "-m", "tools.sweep", *arguments, ok=ok)
+    return project.run("python", "-m", "tools.sweep", "--workers=2", *arguments, ok=ok)
 
 
 def rows(project: Project) -> list[dict[str, Any]]:
@@ -29,33 +32,64 @@ def rows(project: Project) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def small(project: Project) -> None:
-    """Let a training take little time."""
+def shorten_training(project: Project) -> None:
     project.edit("params.yaml", "  epochs: 10 ", "  epochs: 2 ")
     project.edit("params.yaml", "  replicas: 5 ", "  replicas: 2 ")
     project.run("dvc", "repro")
-    project.commit("small")
+    project.commit("A short training")
 
 
-def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None:
-    small(project)
-    process = subprocess.Popen(
-        ["python", "-m", "tools.sweep", *SIX],
+@pytest.fixture
+def let_pass(project: Project, tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """Let each training of the project wait at its start; return what lets so many of them go on.
+
+    They wait for a byte in a pipe, so that a sweep stands still at a known number of points.
+    """
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    start = "def main() -> None:\n    params = load(Train"
+    wait = f'    with open("{path}", "rb", buffering=0) as gate:\n        gate.read(1)\n'
+    project.edit("stages/train.py", start, start.replace("\n", f"\n{wait}", 1))
+    project.commit("Trainings wait at a gate")
+    pipe = os.open(path, os.O_RDWR)  # both, so that neither side waits for the other to open it
+
+    def write(count: int) -> None:
+        os.write(pipe, bytes(count))
+
+    yield write
+    os.close(pipe)
+
+
+def start_sweep(project: Project, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a sweep of the six points in a process group of its own."""
+    return subprocess.Popen(
+        ["python", "-m", "tools.sweep", "--workers=2", *SIX, *arguments],
         cwd=project.path,
         env=project.env,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        **options,
     )
+
+
+def test_six_points_are_killed_and_continued(
+    project: Project, let_pass: Callable[[int], None]
+) -> None:
+    let_pass(1)
+    shorten_training(project)
+    let_pass(2)
+    process = start_sweep(project)
     kill_midway(project.path, process, process, 2)
     process.wait()
     before = rows(project)
-    assert 2 <= len(before) < 6
+    assert len(before) == 2
+    let_pass(100)
     # As if it had been killed in the middle of a line.
     with (project.path / "sweeps/points.jsonl").open("a") as file:
         file.write('{"key": "cut o')
-    said = sweep(project, *SIX, "--promote=2").stdout
-    assert said.startswith(f"6 points, of which {len(before)} are done\n")
-    assert said.count("is an experiment of the same bits") == 2
+    output = sweep(project, *SIX, "--promote=2").stdout
+    assert output.startswith(f"6 points, of which {len(before)} are done\n")
+    assert output.count("is an experiment of the same bits") == 2
     after = rows(project)
     assert after[: len(before)] == before
     assert len(after) == len({row["key"] for row in after}) == 6
@@ -68,11 +102,11 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     assert means == sorted(means, reverse=True)
     assert lines[0]["train.lr"] == "0.03"
     best = lines[0]["experiment"]
-    assert f"{best} is an experiment of the same bits" in said
+    assert f"{best} is an experiment of the same bits" in output
     project.run("dvc", "exp", "apply", best)
     metrics = json.loads((project.path / "metrics/evaluate.json").read_text())
     assert metrics["val"]["replicas"]["mean"] == means[0]
-    lock = YAML(typ="safe").load(project.path / "dvc.lock")
+    lock = parse_yaml((project.path / "dvc.lock").read_text(), "dvc.lock")
     md5 = {Path(out["path"]).stem: out["md5"] for out in lock["stages"]["train"]["outs"]}
     assert all(md5[name] == lines[0][f"md5.{name}"] for name in ("model", "replicas"))
     with Image.open(project.path / "sweeps/sweep.png") as picture:
@@ -82,9 +116,9 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
 
     # Nothing is left to do; another metric orders them otherwise.
     arguments = (*SIX, "--metric=evaluate.val.cross_entropy", "--promote=0")
-    said = sweep(project, *arguments).stdout
-    assert said.startswith("6 points, of which 6 are done\n")
-    assert "is an experiment" not in said
+    output = sweep(project, *arguments).stdout
+    assert output.startswith("6 points, of which 6 are done\n")
+    assert "is an experiment" not in output
     assert len(rows(project)) == 6
     with (project.path / "sweeps/sweep.csv").open() as table:
         losses = [float(line["evaluate.val.cross_entropy"]) for line in csv.DictReader(table)]
@@ -92,26 +126,24 @@ def test_six_points_stopped_by_a_kill_and_gone_on_with(project: Project) -> None
     assert project.run("git", "status", "--porcelain", "sweeps").stdout == ""
 
 
-def test_ctrl_c_says_how_far_it_came(project: Project) -> None:
-    process = subprocess.Popen(
-        ["python", "-m", "tools.sweep", *SIX],
-        cwd=project.path,
-        env=project.env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+def test_ctrl_c_tells_how_many_points_are_done(
+    project: Project, let_pass: Callable[[int], None]
+) -> None:
+    let_pass(1)
+    process = start_sweep(project, stderr=subprocess.PIPE)
     kill_midway(project.path, process, process, 1, signal.SIGINT)
-    said = process.communicate()[1].decode()
-    found = len(rows(project))
-    assert said == f"{found} of 6 points are done, and the same command goes on\ninterrupted\n"
-    assert 1 <= found < 6
+    message = process.communicate()[1].decode()
+    assert len(rows(project)) == 1
+    assert message == "1 of 6 points are done; the same command continues\ninterrupted\n"
 
 
 @needs_mnist
-def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) -> None:
+def test_one_of_two_remote_workers_dies(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
     """They can download nothing, so that all of MNIST can only come from the DVC remote."""
-    small(project)
+    let_pass(2)
+    shorten_training(project)
     project.edit("params.yaml", "dataset: mnist-5k", "dataset: mnist")
     project.env["MNIST_MIRROR"] = str(MNIST)
     project.run("dvc", "repro")
@@ -119,16 +151,13 @@ def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) 
     local = Project(shutil.copytree(project.path, tmp_path / "local"))
     del project.env["MNIST_MIRROR"]
     with hosts(project.path, tmp_path) as (address, workers):
-        process = subprocess.Popen(
-            ["python", "-m", "tools.sweep", *SIX, "--scheduler", address, "--promote=0"],
-            cwd=project.path,
-            env=project.env,
-            stdout=subprocess.DEVNULL,
-        )
+        let_pass(2)
+        process = start_sweep(project, "--scheduler", address, "--promote=0")
         kill_midway(project.path, process, workers[0], 2)
+        let_pass(100)
         assert process.wait() == 0
         assert workers[1].poll() is None
-        # The worker that is left takes another commit's code, though it has imported the first's.
+        # The other worker runs the code of another commit, though it has imported the first one's.
         weights = 'generator(params.seed, "weights")'
         project.edit("stages/train.py", weights, weights.replace("weights", "other weights"))
         project.commit("Other weights")
@@ -137,9 +166,9 @@ def test_hosts_of_their_own_one_of_which_dies(project: Project, tmp_path: Path) 
     *others, last = rows(project)
     assert last["md5"]["model"] not in {row["md5"]["model"] for row in others}
     sweep(local, *SIX, "--promote=0")
-    found = {row["key"]: row["md5"] for row in others}
+    md5s = {row["key"]: row["md5"] for row in others}
     assert len(others) == 6
-    assert found == {row["key"]: row["md5"] for row in rows(local)}
+    assert md5s == {row["key"]: row["md5"] for row in rows(local)}
 
 
 def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:
@@ -152,7 +181,7 @@ def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) ->
 
 
 def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
-    small(project)
+    shorten_training(project)
     arguments = ("-S", "train.lr=0.01,1e38", "-S", "train.weight_decay=0,1e38", "--promote=0")
     done = sweep(project, *arguments, ok=False)
     assert done.returncode == 1
@@ -165,10 +194,10 @@ def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
     assert len(rows(project)) == 2
 
 
-def test_a_point_is_tried_three_times_and_its_last_lines_are_told(
+def test_a_point_is_tried_three_times_and_its_last_lines_are_shown(
     project: Project, tmp_path: Path
 ) -> None:
-    small(project)
+    shorten_training(project)
     tries = tmp_path / "tries"
     failing = f'''
     with open("{tries}", "a+") as file:
@@ -180,9 +209,9 @@ def test_a_point_is_tried_three_times_and_its_last_lines_are_told(
     start = "def main() -> None:\n    params = load(Train"
     project.edit("stages/train.py", start, start.replace("\n", failing, 1))
     project.commit("Works the fourth time")
-    said = sweep(project, "-S", "train.lr=0.02", "--promote=0", ok=False).stderr
-    assert "failed 3 times\n" in said
-    assert "It will not do\nAssertionError: too early\n" in said
+    output = sweep(project, "-S", "train.lr=0.02", "--promote=0", ok=False).stderr
+    assert "failed 3 times\n" in output
+    assert "It will not do\nAssertionError: too early\n" in output
     assert tries.read_text() == "xxx"
     sweep(project, "-S", "train.lr=0.02", "--promote=0")
     assert tries.read_text() == "xxxx"
@@ -190,16 +219,16 @@ def test_a_point_is_tried_three_times_and_its_last_lines_are_told(
 
 
 def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project) -> None:
-    small(project)
+    shorten_training(project)
     # One worker, which has to prepare anew for the second point.
     two = ("-S", "prepare.seed=0,1", "--workers=1", "--experiments")
-    said = sweep(project, *two).stdout
-    assert said.count("is an experiment of the same bits") == 2
+    output = sweep(project, *two).stdout
+    assert output.count("is an experiment of the same bits") == 2
     names = project.run("dvc", "exp", "list", "--name-only").stdout.split()
     assert len(names) == 2
     assert project.status() == ""
     # Once more it has nothing to do, and says the same.
-    assert sweep(project, *two).stdout.endswith("\n".join(said.splitlines()[-2:]) + "\n")
+    assert sweep(project, *two).stdout.endswith("\n".join(output.splitlines()[-2:]) + "\n")
     path = project.path / "sweeps/points.jsonl"
     first = rows(project)[0]["md5"]["model"]
     path.write_text(path.read_text().replace(first, "0" * 32))
@@ -208,19 +237,89 @@ def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project)
     assert "its checkpoints are not those of the table" in done.stderr
 
 
+def test_a_stage_after_evaluate_is_computed(project: Project) -> None:
+    shorten_training(project)
+    add_documented_stage(project)
+    project.run("dvc", "repro")
+    project.commit("A stage after evaluate")
+    grid = ("-S", "disagree.at_least=1,2", "--workers=1", "--metric=disagree.disputed")
+    output = sweep(project, *grid, "--promote=2").stdout
+    assert output.count("is an experiment of the same bits") == 2
+    one, two = sorted(rows(project), key=lambda row: row["overrides"])
+    assert one["md5"] == two["md5"]
+    assert one["metrics"]["disagree"]["disputed"] > 0
+    assert two["metrics"]["disagree"]["disputed"] == 0  # of one other replica two never disagree
+    for row in (one, two):
+        project.run("dvc", "exp", "apply", f"sweep-{row['key'][:8]}")
+        computed = json.loads((project.path / "metrics/disagree.json").read_text())
+        assert row["metrics"]["disagree"] == computed
+    with (project.path / "sweeps/sweep.csv").open() as table:
+        first = next(csv.DictReader(table))
+    assert int(first["disagree.disputed"]) == one["metrics"]["disagree"]["disputed"]
+
+
+INVERT = """
+from pathlib import Path
+
+from stages.storage.tensors import PREPARED_LAYOUT, read_split, write_tensors
+
+for name in ("train", "val"):
+    split = read_split(Path(f"data/prepared/{name}.safetensors"), PREPARED_LAYOUT)
+    split["images"] = 255 - split["images"]
+    write_tensors(Path(f"data/inverted/{name}.safetensors"), split)
+"""
+
+INVERT_STAGE = """
+  invert:
+    cmd: echo Inverting && PYTHONPATH=. python scripts/invert.py
+    deps:
+      - data/prepared/train.safetensors
+      - data/prepared/val.safetensors
+      - scripts/invert.py
+    outs:
+      - data/inverted/train.safetensors
+      - data/inverted/val.safetensors
+
+  train:
+"""
+
+
+def test_a_stage_between_prepare_and_train_is_computed(project: Project) -> None:
+    """Its command is one of the shell, and it depends on parameters by way of its inputs alone."""
+    shorten_training(project)
+    (project.path / "scripts").mkdir()
+    (project.path / "scripts/invert.py").write_text(INVERT)
+    before, _, after = (project.path / "dvc.yaml").read_text().partition("\n  train:\n")
+    train, _, rest = after.partition("\n  evaluate:\n")
+    train = train.replace("data/prepared", "data/inverted")
+    stages = f"{before}{INVERT_STAGE}{train}\n  evaluate:\n{rest}"
+    (project.path / "dvc.yaml").write_text(stages)
+    project.edit("stages/train.py", 'Path(f"data/prepared/{name}', 'Path(f"data/inverted/{name}')
+    done = sweep(project, "-S", "prepare.seed=0,1", ok=False)
+    assert done.stderr.startswith("not committed, so no worker can clone it: ")
+    for file in ("dvc.yaml", "scripts/", "stages/train.py"):
+        assert file in done.stderr
+    project.commit("A stage between prepare and train")
+    output = sweep(project, "-S", "prepare.seed=0,1", "--workers=1", "--experiments").stdout
+    assert output.count("is an experiment of the same bits") == 2
+    one, two = rows(project)
+    assert one["md5"]["model"] != two["md5"]["model"]
+
+
 def test_other_code_is_another_point(project: Project) -> None:
-    small(project)
+    shorten_training(project)
     sweep(project, "-S", "train.lr=0.01", "--promote=0")
     with (project.path / "stages/learning/optimizers.py").open("a") as file:
         file.write("# Other code.\n")
     done = sweep(project, "-S", "train.lr=0.01", ok=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "not committed, so that no worker has it: M stages/learning/optimizers.py; commit it first\n"
+        "not committed, so no worker can clone it: M stages/learning/optimizers.py; "
+        "commit it first\n"
     )
     project.commit("Other code")
-    said = sweep(project, "-S", "train.lr=0.01", "--promote=0").stdout
-    assert said.startswith("1 points, of which 0 are done\n")
+    output = sweep(project, "-S", "train.lr=0.01", "--promote=0").stdout
+    assert output.startswith("1 points, of which 0 are done\n")
     first, second = rows(project)
     assert first["key"] != second["key"]
     assert first["md5"] == second["md5"]
@@ -245,7 +344,7 @@ def test_other_code_is_another_point(project: Project) -> None:
         ),
         (
             ["-S", "train.lr=1", "--metric=evaluate.test.accuracy.value"],
-            "--metric evaluate.test.accuracy.value: not a figure of val",
+            "--metric evaluate.test.accuracy.value: not a metric of val",
         ),
         (
             ["-S", "train.lr=1", "--metric=evaluate.val.accuracy"],

@@ -1,4 +1,4 @@
-"""What a revision has in its files.
+"""Read the files of a revision.
 
 A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
 """
@@ -9,24 +9,24 @@ from typing import Any
 
 from stages.storage.errors import InputError
 
-NO_GIT = "no git repository here, in which revisions are kept; get the project by `git clone`"
+NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
 
 
 def read_files(revision: str, *paths: str) -> list[bytes]:
     """Return the contents of files that git or DVC keeps; raises `InputError` if one is missing."""
-    from dvc.api import DVCFileSystem  # here, since it takes half a second to import
+    from dvc.api import DVCFileSystem  # here, because the import takes half a second
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import RevError, SCMError
 
     unknown = InputError(
-        f"{revision}: no commit, branch, tag or experiment is called so; "
-        "`git log --oneline` and `dvc exp list --all-commits` show what there is"
+        f"{revision}: no commit, branch, tag or experiment has this name; "
+        "`git log --oneline` and `dvc exp list --all-commits` list them"
     )
     path = ""
     try:
         Repo.find_root()
-        if not revision or ":" in revision[1:]:  # the workspace to DVC, or a file of a commit
+        if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise unknown
         files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
         contents = []
@@ -42,7 +42,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     except FileNotFoundError:
         raise InputError(
             f"{revision}: {path} is not there; "
-            "`dvc pull` brings what was shared, and `dvc repro` makes it"
+            "`dvc pull` gets what was shared, and `dvc repro` makes it"
         ) from None
     except (DvcException, OSError, ValueError) as error:
         raise InputError(
@@ -51,7 +51,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
         ) from None
 
 
-def commit(revision: str) -> str:
+def describe_commit(revision: str) -> str:
     """Return the short hash and the subject of a revision's commit.
 
     Raises `InputError` if the project is not in git.
@@ -64,15 +64,24 @@ def commit(revision: str) -> str:
             sha = resolve_rev(repo.scm, "HEAD" if revision == "workspace" else revision)
     except SCMError:
         raise InputError(NO_GIT) from None
-    log = ["git", "log", "-1", "--format=%h %s", sha]
-    said = subprocess.run(log, capture_output=True, text=True, check=True).stdout.strip()
-    return f"not committed; after {said}" if revision == "workspace" else said
+    commit = run_git("log", "-1", "--format=%h %s", sha)
+    return f"not committed; after {commit}" if revision == "workspace" else commit
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def run_git(*arguments: str) -> str:
+    """Return what a git command prints; raises `InputError` with its message if it fails."""
+    result = subprocess.run(
+        ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace"
+    )
+    if result.returncode != 0:
+        raise InputError(f"git {arguments[0]}: {result.stderr.strip()}")
+    return result.stdout.strip()
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of nested sections by their dotted names."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

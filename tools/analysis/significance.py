@@ -1,9 +1,9 @@
 """Whether B is better than A, judged by which images their replicas get right.
 
-Two things make an accuracy noisy: the images that happen to be in the split, and the seed that
-happens to have been trained with. Arrays are bool (R, N): whether each of R replicas gets each
-of N images right. Both are judged on the same images, unless that is impossible, and the
-replicas are pairs if they were trained from the same seeds.
+An accuracy varies with the images that happen to be in the split and with the seed that the
+model was trained with. Arrays are bool (R, N): whether each of R replicas gets each of N images
+right. A and B are compared on the same images where possible; their replicas are pairs if they
+were trained with the same seeds.
 """
 
 import math
@@ -14,98 +14,99 @@ from scipy import stats
 
 Array = np.ndarray[Any, Any]
 
-DRAWS = 10_000  # of the bootstrap
-WIDE = float(stats.norm.ppf(0.975))
-POWER = float(stats.norm.ppf(0.8))  # a true difference is to be seen in four cases of five
+BOOTSTRAP_DRAWS = 10_000
+Z_975 = float(stats.norm.ppf(0.975))  # of a two-sided interval of 95 %
+Z_80 = float(stats.norm.ppf(0.8))  # of a power of 80 %
 
 
 class Difference(NamedTuple):
-    """How much better B is than A: accuracies and standard errors as shares of the images."""
+    """The accuracy of B minus that of A, as a share of the images, and its uncertainty."""
 
     value: float
-    low: float  # of the 95 % interval
+    low: float  # of the 95 % confidence interval
     high: float
-    p: float  # two-sided: how often chance alone does as much
-    wins: float  # the share of the pairs of seeds in which B is the better one
-    of_images: float  # the standard error that the images cause
-    of_seeds: float  # that which the seeds cause; NaN if it cannot be known
+    p: float  # two-sided p-value of the null hypothesis that there is no difference
+    prob_better: float  # the share of the pairs of seeds in which B is better; a tie counts half
+    se_images: float  # the standard error due to the images
+    se_seeds: float  # the standard error due to the seeds; NaN if it is unknown
 
 
 def difference(a: Array, b: Array, same_images: bool, same_seeds: bool) -> Difference:
     """Return the difference of the mean accuracies, by a bootstrap over images and replicas.
 
-    Images are drawn for what each does to all replicas, and to that is added the mean of drawn
-    replicas: of R - 1, whose variance is the one that R have, since the spread of R values
-    about their own mean is that much too small. What an image does to one replica alone is in
-    the replicas' spread and so taken out of the images'. With few replicas their spread is
-    itself uncertain: the interval is widened as Student's t is against the normal
-    distribution, for the degrees of freedom of Welch and Satterthwaite (1946,
-    doi:10.2307/3002019).
+    The bootstrap draws images by their mean effect on all replicas, and adds the mean of drawn
+    replicas. It draws R - 1 replicas instead of R: the variance of R values about their own
+    mean is too small by the factor (R - 1) / R, and the mean of R - 1 makes up for it. The effect
+    of an image on one replica alone is part of the variance of the replicas, and is therefore
+    removed from that of the images. With few replicas the variance is itself uncertain: the
+    interval is widened by the ratio of Student's t to the normal distribution, for the degrees
+    of freedom of Welch and Satterthwaite (1946, doi:10.2307/3002019).
     """
-    random = np.random.default_rng(0)  # the same answer for the same two commits
-    per_image = [_shared(b - 1.0 * a)] if same_images else [_shared(1.0 * b), -_shared(1.0 * a)]
+    random = np.random.default_rng(0)  # the same result for the same two revisions
+    if same_images:
+        per_image = [image_effects(b - 1.0 * a)]
+    else:
+        per_image = [image_effects(1.0 * b), -image_effects(1.0 * a)]
     per_seed = [b.mean(1) - a.mean(1)] if same_seeds else [b.mean(1), -a.mean(1)]
     value = b.mean() - a.mean()
-    draws = np.zeros(DRAWS)
-    variances, freedoms = [], []
+    draws = np.zeros(BOOTSTRAP_DRAWS)
+    variances, degrees_of_freedom = [], []
     for x in per_image:
-        # To draw images is to draw how many have each of the few values.
+        # Few values occur: a draw of images is a draw of how often each of these occurs.
         values, counts = np.unique(x, return_counts=True)
-        drawn = random.multinomial(len(x), counts / len(x), DRAWS)
-        draws += drawn @ values / len(x)
+        drawn_counts = random.multinomial(len(x), counts / len(x), BOOTSTRAP_DRAWS)
+        draws += drawn_counts @ values / len(x)
         variances.append(x.var() / len(x))
-        freedoms.append(len(x) - 1)
-    of_images = math.sqrt(sum(variances))
-    seeds_known = all(len(x) > 1 for x in per_seed)
-    of_seeds = math.nan
-    if seeds_known:
+        degrees_of_freedom.append(len(x) - 1)
+    se_images = math.sqrt(sum(variances))
+    se_seeds = math.nan
+    if all(len(x) > 1 for x in per_seed):
         for x in per_seed:
-            chosen = random.integers(0, len(x), (DRAWS, len(x) - 1))
-            draws += (x - x.mean())[chosen].mean(1)
+            drawn_replicas = random.integers(0, len(x), (BOOTSTRAP_DRAWS, len(x) - 1))
+            draws += (x - x.mean())[drawn_replicas].mean(1)
             variances.append(x.var(ddof=1) / len(x))
-            freedoms.append(len(x) - 1)
-        of_seeds = math.sqrt(sum(variances[len(per_image) :]))
-    wider = _wider(variances, freedoms)
-    draws = value + wider * (draws - value)
+            degrees_of_freedom.append(len(x) - 1)
+        se_seeds = math.sqrt(sum(variances[len(per_image) :]))
+    draws = value + t_to_z_ratio(variances, degrees_of_freedom) * (draws - value)
     low, high = np.quantile(draws, [0.025, 0.975])
-    # Twice the smaller share beyond nothing; never quite 0, since there are only so many draws.
-    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (beyond + 1) / (DRAWS + 1))
-    scores = per_seed[0] if same_seeds else np.add.outer(*per_seed)
-    wins = (scores > 0).mean() + (scores == 0).mean() / 2
-    return Difference(float(value), float(low), float(high), p, float(wins), of_images, of_seeds)
+    # Twice the share of the draws beyond zero, and never 0, because the draws are finite.
+    beyond_zero = min((draws <= 0).sum(), (draws >= 0).sum())
+    p = min(1.0, 2 * (beyond_zero + 1) / (BOOTSTRAP_DRAWS + 1))
+    pairs = per_seed[0] if same_seeds else np.add.outer(*per_seed)
+    prob_better = float((pairs > 0).mean() + (pairs == 0).mean() / 2)
+    return Difference(float(value), float(low), float(high), p, prob_better, se_images, se_seeds)
 
 
-def _shared(x: Array) -> Array:
-    """Return the mean over replicas, float64 (N,), of x (R, N), less what is one replica's alone.
+def image_effects(x: Array) -> Array:
+    """Return the effect of each image on all replicas, float64 (N,), of x (R, N).
 
-    By the mean squares of a two-way table without repetition.
+    It is the mean over the replicas, shrunk towards the mean of all images such that its
+    variance is that of the image effects in a two-way table without repetition.
     """
     replicas, images = x.shape
     mean: Array = x.mean(0)
     if replicas == 1 or not mean.var():
         return mean
-    alone = x - x.mean(1, keepdims=True) - mean + x.mean()
-    variance = (alone**2).sum() / ((replicas - 1) * (images - 1)) / replicas
-    smaller = math.sqrt(max(0.0, 1 - variance / mean.var()))
-    result: Array = mean.mean() + smaller * (mean - mean.mean())
-    return result
+    residuals = x - x.mean(1, keepdims=True) - mean + x.mean()
+    residual_variance = (residuals**2).sum() / ((replicas - 1) * (images - 1)) / replicas
+    shrinkage = math.sqrt(max(0.0, 1 - residual_variance / mean.var()))
+    effects: Array = mean.mean() + shrinkage * (mean - mean.mean())
+    return effects
 
 
-def _wider(variances: list[float], freedoms: list[int]) -> float:
-    """Return how much wider Student's interval is than the normal one."""
-    terms = [(v, f) for v, f in zip(variances, freedoms, strict=True) if v > 0 and f > 0]
+def t_to_z_ratio(variances: list[float], degrees_of_freedom: list[int]) -> float:
+    """Return the ratio of the 97.5 % quantiles of Student's t and the normal distribution."""
+    terms = [(v, d) for v, d in zip(variances, degrees_of_freedom, strict=True) if v > 0 and d > 0]
     if not terms:
         return 1.0
-    freedom = sum(v for v, _ in terms) ** 2 / sum(v * v / f for v, f in terms)
-    return float(stats.t.ppf(0.975, freedom)) / WIDE
+    total = sum(v for v, _ in terms) ** 2 / sum(v * v / d for v, d in terms)
+    return float(stats.t.ppf(0.975, total)) / Z_975
 
 
 def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
-    """Return how many images only A and only B gets right, bool (N,), and the exact p-value.
+    """Return how many images only A and only B gets right, and the exact p-value; bool (N,) each.
 
-    McNemar 1947, doi:10.1007/BF02295996: under the null hypothesis the one is as likely as
-    the other.
+    McNemar 1947, doi:10.1007/BF02295996: under the null hypothesis both are equally likely.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
@@ -113,30 +114,35 @@ def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
     return only_a, only_b, float(stats.binomtest(only_b, only_a + only_b).pvalue)
 
 
-def needed(found: Difference, images: int, replicas: int) -> tuple[int | None, int | None]:
-    """Return how many images, or replicas, would show a difference as large as `found`.
+def required_sample_size(
+    difference: Difference, images: int, replicas: int
+) -> tuple[int | None, int | None]:
+    """Return how many images, or how many replicas, would show such a difference.
 
-    They would in four cases of five. Images if more of them alone are enough, else replicas if
-    those are, else both; the other of the two is None, as both are where there is no difference.
+    They show it with a power of 80 %. The result has images if more of them are enough, else
+    replicas if more of these are enough, else both; what is not required is None, and both are
+    if there is no difference.
     """
-    if found.value == 0:
+    if difference.value == 0:
         return None, None
-    target = (found.value / (WIDE + POWER)) ** 2  # the variance that it takes
-    of_images = found.of_images**2
-    of_seeds = 0.0 if math.isnan(found.of_seeds) else found.of_seeds**2
-    if of_seeds < target:
-        return math.ceil(images * of_images / (target - of_seeds)), None
-    if of_images < target:
-        return None, math.ceil(replicas * of_seeds / (target - of_images))
-    return math.ceil(2 * images * of_images / target), math.ceil(2 * replicas * of_seeds / target)
+    target = (difference.value / (Z_975 + Z_80)) ** 2  # the variance to be reached
+    variance_images = difference.se_images**2
+    variance_seeds = 0.0 if math.isnan(difference.se_seeds) else difference.se_seeds**2
+    if variance_seeds < target:
+        return math.ceil(images * variance_images / (target - variance_seeds)), None
+    if variance_images < target:
+        return None, math.ceil(replicas * variance_seeds / (target - variance_images))
+    return (
+        math.ceil(2 * images * variance_images / target),
+        math.ceil(2 * replicas * variance_seeds / target),
+    )
 
 
-def holm(values: list[float]) -> list[float]:
-    """Return p-values corrected for being several (Holm 1979, jstor.org/stable/4615733)."""
-    order = np.argsort(values, kind="stable")
-    corrected = [0.0] * len(values)
-    largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
-        corrected[place] = largest
+def holm(p_values: list[float]) -> list[float]:
+    """Return p-values corrected for multiple comparisons (Holm 1979, jstor.org/stable/4615733)."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not p_values:
+        return []
+    corrected: list[float] = multipletests(p_values, method="holm")[1].tolist()
     return corrected

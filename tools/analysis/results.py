@@ -1,0 +1,131 @@
+"""Read the results of a revision from its files."""
+
+import io
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
+from tools.analysis.revisions import flatten, read_files
+from tools.analysis.significance import Array
+
+PREDICTIONS = "metrics/predictions.csv"
+
+
+class Revision(NamedTuple):
+    """The results of a revision on a split of N images, for its model and the R - 1 others."""
+
+    name: str
+    images: Array  # int64 (N, 2): the image's index in its raw split, and its label
+    correct: Array  # bool (R, N): whether each replica gets each image right; first the model
+    params: dict[str, Any]  # by dotted name
+    data_md5: str  # of the split's tensor file
+
+
+def default_revisions() -> list[str]:
+    """Return HEAD and the workspace, or only one: if they are equal, or if HEAD has no results."""
+    paths = "params.yaml", "dvc.lock", PREDICTIONS
+    current = read_files("workspace", *paths)
+    try:
+        committed = read_files("HEAD", *paths)
+    except InputError:
+        return ["workspace"]
+    return ["HEAD"] if committed == current else ["HEAD", "workspace"]
+
+
+def load_results(name: str, split: str) -> Revision:
+    """Return the results of a revision on a split, `val` or `test`.
+
+    Raises `InputError` if a file is missing or broken, or if the results were made with other
+    parameters than those of the revision.
+    """
+    predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
+    table = parse_predictions(predictions, name)
+    table = table[table["split"] == split].sort_values("index")
+    if table.empty:
+        raise InputError(
+            f"{name}: {PREDICTIONS} has no image of {split}; `dvc repro` there makes it again"
+        )
+    params, lock = (
+        _parse_mapping(text, f"{name}: {path}")
+        for text, path in zip(texts, ("params.yaml", "dvc.lock"), strict=True)
+    )
+    path = f"data/prepared/{split}.safetensors"
+    try:
+        outs = lock["stages"]["prepare"]["outs"]
+        [data_md5] = [out["md5"] for out in outs if out["path"] == path]
+        used = _used_params(lock)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{name}: dvc.lock does not say which {path} its results are of; "
+            "`dvc repro` there records it"
+        ) from None
+    values = dict(flatten(params))
+    if changed := [key for key, value in used.items() if values.get(key, value) != value]:
+        raise InputError(
+            f"{name}: params.yaml has another {', '.join(changed)} than its results were made "
+            "with; `dvc repro` there makes them again"
+        )
+    replicas = [column for column in table if column.startswith("replica_")]
+    correct = table["label"].to_numpy() == table[["predicted", *replicas]].to_numpy().T
+    return Revision(name, table[["index", "label"]].to_numpy(), correct, values, data_md5)
+
+
+def load_predictions(name: str) -> pd.DataFrame:
+    """Return the predictions of a revision, as `parse_predictions` does."""
+    [content] = read_files(name, PREDICTIONS)
+    return parse_predictions(content, name)
+
+
+def parse_predictions(content: bytes, name: str) -> pd.DataFrame:
+    """Return the table `metrics/predictions.csv` of the revision `name`, a row an image.
+
+    Its columns are split (str), index, label, predicted, replica_1, replica_2, ... (int64) and
+    confidence (float64, from 0 to 1). Raises `InputError` if one of them is missing or has
+    another value.
+    """
+    remedy = "`dvc repro` there makes it again"
+    try:
+        table = pd.read_csv(io.BytesIO(content))
+    except ValueError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{name}: {PREDICTIONS} cannot be read ({problem}); {remedy}") from None
+    if missing := sorted({"split", "index", "label", "predicted"} - set(table)):
+        raise InputError(f"{name}: {PREDICTIONS} has no column {', '.join(missing)}; {remedy}")
+    replicas = [column for column in table if column.startswith("replica_")]
+    for column in ("index", "label", "predicted", *replicas):
+        if not pd.api.types.is_integer_dtype(table[column]):
+            raise InputError(
+                f"{name}: {PREDICTIONS} has another value than a whole number in its column "
+                f"{column}; {remedy}"
+            )
+    if "confidence" not in table or not np.all(_is_probability(table["confidence"])):
+        raise InputError(f"{name}: {PREDICTIONS} has no confidences from 0 to 1; {remedy}")
+    return table
+
+
+def _is_probability(column: "pd.Series[Any]") -> Array:
+    """Return which values are numbers from 0 to 1; NaN and text are not."""
+    result: Array = pd.to_numeric(column, errors="coerce").between(0, 1).to_numpy()
+    return result
+
+
+def _parse_mapping(content: bytes, name: str) -> dict[str, Any]:
+    """Return the value of a YAML file; raises `InputError` if it is not a mapping."""
+    try:
+        value = parse_yaml(content.decode(), name)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text ({error}); `dvc repro` needs it so") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{name} has no sections; restore it by `git checkout` and `dvc repro`")
+    return value
+
+
+def _used_params(lock: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that dvc.lock says the results were made with, by dotted name."""
+    used: dict[str, Any] = {}
+    for stage in lock["stages"].values():
+        used |= stage.get("params", {}).get("params.yaml", {})
+    return dict(flatten(used))

@@ -1,0 +1,167 @@
+"""Tables of results, and how they are printed: aligned on a terminal, or as Markdown."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pandas as pd
+from scipy import stats
+
+from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
+from tools.analysis.comparison import Comparison
+from tools.analysis.results import Revision
+from tools.analysis.revisions import describe_commit, read_files
+from tools.cluster.worker import pinned_versions
+
+PACKAGES = ("torch", "torchvision", "numpy", "dvc")  # whose versions a report names
+
+
+def params_table(revisions: list[Revision]) -> pd.DataFrame:
+    """Return all parameters, a row a parameter and a column a revision."""
+    keys = dict.fromkeys(key for revision in revisions for key in revision.params)
+    rows = [[str(revision.params.get(key, "(none)")) for revision in revisions] for key in keys]
+    names = [revision.name for revision in revisions]
+    table = pd.DataFrame(rows, list(keys), names, dtype=str)
+    return table.reset_index(names="parameter", allow_duplicates=True)
+
+
+def changed_params_table(revisions: list[Revision]) -> pd.DataFrame:
+    """Return the parameters that are not the same in all revisions, as `params_table` does."""
+    table = params_table(revisions)
+    return table[table.iloc[:, 1:].nunique(axis=1) > 1]
+
+
+def accuracy_table(revisions: list[Revision]) -> pd.DataFrame:
+    """Return the accuracies of the revisions on their split, a row each."""
+    rows = []
+    for revision in revisions:
+        n = revision.correct.shape[1]
+        correct = int(revision.correct[0].sum())
+        interval = stats.binomtest(correct, n).proportion_ci(0.95, "wilson")
+        accuracies = revision.correct.mean(1)
+        sd = accuracies.std(ddof=1) if len(accuracies) > 1 else None
+        accuracy = {"value": correct / n, "low": interval.low, "high": interval.high}
+        replicas = {"n": len(accuracies), "mean": accuracies.mean(), "sd": sd}
+        rows.append({"revision": revision.name, **_accuracy_cells(n, accuracy, replicas)})
+    return pd.DataFrame(rows)
+
+
+def difference_table(first: Revision, comparisons: list[Comparison]) -> pd.DataFrame:
+    """Return the differences from the first revision, a row a comparison."""
+    rows = []
+    for comparison in comparisons:
+        diff, mcnemar_p = comparison.difference, comparison.mcnemar_p
+        counts = f"{comparison.only_b}, {comparison.only_a}"
+        rows.append(
+            {
+                f"against {first.name}": comparison.name,
+                "points": f"{100 * diff.value:+.2f}",
+                "95 % CI": f"{100 * diff.low:+.2f} to {100 * diff.high:+.2f}",
+                "p": f"{comparison.p:.2g}",
+                "P(better)": f"{diff.prob_better:.0%}",
+                "only B, only A": "" if mcnemar_p is None else counts,
+                "McNemar": "" if mcnemar_p is None else f"{mcnemar_p:.2g}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def metrics_table(names: list[str]) -> pd.DataFrame:
+    """Return `metrics/evaluate.json` of revisions, a row a revision and split, val before test."""
+    rows = []
+    for name in names:
+        [content] = read_files(name, "metrics/evaluate.json")
+        with _refuse_other_versions(name):
+            for split, metrics in sorted(json.loads(content).items(), reverse=True):
+                rows.append({"revision": name, "split": split, **metrics_cells(metrics)})
+    return pd.DataFrame(rows)
+
+
+def metrics_cells(metrics: dict[str, Any]) -> dict[str, str]:
+    """Return the metrics of a split, as `metrics/evaluate.json` has them, as cells of a table."""
+    return {
+        **_accuracy_cells(metrics["n"], metrics["accuracy"], metrics["replicas"]),
+        "ensemble %": f"{100 * metrics['ensemble']:.2f}",
+        "cross-entropy": f"{metrics['cross_entropy']:.4f}",
+        "calibration error": f"{metrics['calibration_error']:.4f}",
+    }
+
+
+def _accuracy_cells(n: int, accuracy: dict[str, float], replicas: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of an accuracy on n images: value, low and high; n, mean and sd of seeds."""
+    sd = "" if replicas["sd"] is None else f" ± {100 * replicas['sd']:.2f}"
+    return {
+        "images": f"{n:,}",
+        "accuracy %": f"{100 * accuracy['value']:.2f}",
+        "95 % CI": f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
+        "seeds": str(replicas["n"]),
+        "mean ± sd %": f"{100 * replicas['mean']:.2f}{sd}",
+    }
+
+
+def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
+    """Return the commit, data and packages of revisions, a row an entry and a column a revision."""
+    columns = {}
+    for revision in revisions:
+        name = revision.name
+        paths = "metrics/prepare.json", "dvc.lock", "requirements.txt"
+        prepared, lock, requirements = read_files(name, *paths)
+        with _refuse_other_versions(name):
+            versions = pinned_versions(requirements.decode())
+            outs = parse_yaml(lock.decode(), f"{name}: dvc.lock")["stages"]["prepare"]["outs"]
+            columns[name] = {
+                "commit": describe_commit(name),
+                "data set": revision.params["fetch.dataset"],
+                "images": ", ".join(
+                    f"{summary['n']:,} {split}" for split, summary in json.loads(prepared).items()
+                ),
+                **{f"MD5 of {out['path']}": out["md5"] for out in outs if "data/" in out["path"]},
+                "packages": ", ".join(
+                    f"{package} {versions[package]}" for package in PACKAGES if package in versions
+                ),
+            }
+    return pd.DataFrame(columns).fillna("").reset_index(names="")
+
+
+@contextlib.contextmanager
+def _refuse_other_versions(name: str) -> Iterator[None]:
+    """Raise `InputError` where a file of a revision lacks what this version of the tools reads."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: its results have another form than this version reads ({error!r}); "
+            "`dvc repro` there makes them again, or compare with `python -m tools.compare`"
+        ) from None
+
+
+def print_tables(tables: list[pd.DataFrame], lines: list[str]) -> None:
+    """Print tables in aligned columns, without those that are empty, and then lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Cells are printed as they are and never cut: the terminal wraps what is too wide for it.
+    console = Console(width=10_000, highlight=False, markup=False, emoji=False)
+    for frame in tables:
+        if frame.empty:
+            continue
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for index, column in enumerate(frame):
+            justify: Literal["left", "right"] = "left" if index == 0 else "right"
+            table.add_column(str(column), justify=justify, no_wrap=True)
+        for row in frame.itertuples(index=False):
+            table.add_row(*map(str, row))
+        console.print(table)
+        console.print()
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def to_markdown(tables: list[pd.DataFrame], lines: list[str]) -> str:
+    """Return tables, without those that are empty, and a list of lines as Markdown."""
+    texts = [
+        frame.to_markdown(index=False, disable_numparse=True) for frame in tables if not frame.empty
+    ]
+    return "\n\n".join([*texts, "\n".join(f"- {line}" for line in lines)])

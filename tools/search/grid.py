@@ -1,0 +1,86 @@
+"""The points of a grid of parameters, all validated before any is computed."""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.storage.errors import InputError
+from tools.analysis.revisions import run_git
+from tools.cluster.pipeline import Pipeline
+
+
+class Point(NamedTuple):
+    overrides: list[str]  # as -S takes them
+    params: str  # the content of params.yaml
+    key: str  # a hash of everything that decides the result
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return dict(override.split("=", 1) for override in self.overrides)
+
+    @property
+    def name(self) -> str:
+        return f"sweep-{self.key[:8]}"
+
+
+def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
+    """Return the points of a grid, without duplicates.
+
+    settings: as -S takes them, such as train.lr=0.01,0.03.
+
+    Raises `InputError` with all problems of all points.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+    from hydra.errors import HydraException
+
+    from stages.check import Params
+    from stages.params import load_params
+
+    code = _committed_code(pipeline)
+    try:
+        sweeps = get_hydra_sweeps({"params.yaml": settings})
+    except (DvcException, HydraException) as error:
+        raise InputError(
+            f"-S: {str(error).splitlines()[0]}; write NAME=VALUES, as in docs/sweeps.md"
+        ) from None
+    names = [setting.partition("=")[0] for setting in settings]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"-S: {', '.join(repeated)} more than once; give all values in one -S")
+    if not sweeps:
+        raise InputError(f"-S: {' '.join(settings)} has no values; see docs/sweeps.md")
+    base = Path("params.yaml").read_bytes()
+    points: dict[str, Point] = {}
+    problems: dict[str, str] = {}  # each with the first point that has it
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        file = Path("params.yaml")
+        for overrides in (sweep["params.yaml"] for sweep in sweeps):
+            file.write_bytes(base)
+            try:
+                apply_overrides(file, overrides)
+                params = load_params(Params).model_dump()
+            except DvcException as error:
+                message = str(error.__cause__ or error).splitlines()[0]
+                problems.setdefault(f"{message} Is it in params.yaml?", " ".join(overrides))
+            except InputError as error:
+                for message in str(error).splitlines():
+                    problems.setdefault(message, " ".join(overrides))
+            else:
+                inputs = json.dumps([code, params], sort_keys=True)
+                key = hashlib.sha256(inputs.encode()).hexdigest()
+                points[key] = Point(overrides, file.read_text(encoding="utf-8"), key)
+    if problems:
+        lines = (f"-S {overrides}: {message}" for message, overrides in problems.items())
+        raise InputError("\n".join(lines))
+    return list(points.values())
+
+
+def _committed_code(pipeline: Pipeline) -> str:
+    """Return the hashes that git has of the code; raises `InputError` if some is not committed."""
+    paths = ["stages", "requirements.txt", "dvc.yaml", *pipeline.sources]
+    if changed := run_git("status", "--porcelain", "--", *paths):
+        raise InputError(f"not committed, so no worker can clone it: {changed}; commit it first")
+    return run_git("ls-tree", "-r", "HEAD", "--", *paths)

@@ -1,0 +1,36 @@
+"""Make DVC experiments of the best points of a sweep."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
+from tools.analysis.revisions import read_files
+from tools.cluster.pipeline import TRAIN
+from tools.search.grid import Point
+from tools.search.rows import Row
+
+
+def promote(point: Point, row: Row) -> None:
+    """Make a DVC experiment of a point, unless there is one already.
+
+    Raises `InputError` if its checkpoints do not have the MD5s of the row.
+    """
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    names = subprocess.run([*dvc, "list", "--name-only"], capture_output=True, text=True).stdout
+    if point.name not in names.split():
+        options = [argument for override in point.overrides for argument in ("-S", override)]
+        command = [*dvc, "run", "--temp", "--name", point.name, *options]
+        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        if result.returncode != 0:
+            raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
+    [lock] = read_files(point.name, "dvc.lock")
+    outs = parse_yaml(lock.decode(), f"{point.name}: dvc.lock")["stages"][TRAIN]["outs"]
+    md5s = {Path(out["path"]).stem: out["md5"] for out in outs}
+    if any(md5s[name] != md5 for name, md5 in row["md5"].items()):
+        raise InputError(
+            f"{point.name}: its checkpoints are not those of the table; with "
+            "train.precision=float32 another kind of CPU gives other bits, and with exact this "
+            "is an error of ours"
+        )

@@ -1,0 +1,119 @@
+"""The results of all points that were ever computed, a line of JSON each, and tables of them."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from stages.storage.errors import InputError
+from tools.analysis.revisions import flatten
+from tools.search.grid import Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POINTS = Path("sweeps/points.jsonl")
+METRIC = "evaluate.val.replicas.mean"  # what the best point is chosen by, unless told otherwise
+LOWER_IS_BETTER = ("loss", "cross_entropy", "calibration_error")  # the ends of metrics' names
+TOP = 20  # points in the table on the terminal
+
+Row = dict[str, Any]  # key and overrides of a point, and what `tools.cluster.worker` returns of it
+Rows = dict[str, Row]  # by their keys
+
+
+@contextlib.contextmanager
+def exclusive_lock() -> Iterator[TextIO]:
+    """Yield the file of rows, open to append; raises `InputError` if another sweep has it."""
+    POINTS.parent.mkdir(exist_ok=True)
+    with POINTS.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{POINTS}: another sweep runs here; wait for its end") from None
+        yield file
+
+
+def load_rows() -> Rows:
+    """Return the rows of all points that were ever computed.
+
+    A last line that was cut off while it was written is removed from the file.
+    """
+    if not POINTS.exists():
+        return {}
+    *lines, last = POINTS.read_bytes().split(b"\n")
+    if last:
+        os.truncate(POINTS, POINTS.stat().st_size - len(last))
+    try:
+        rows = [json.loads(line) for line in lines]
+        return {row["key"]: row for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{POINTS}: not as a sweep writes it ({error}); move it away to start again"
+        ) from None
+
+
+def append_row(file: TextIO, row: Row) -> None:
+    file.write(f"{json.dumps(row)}\n")
+    file.flush()
+
+
+def metric_value(metrics: dict[str, Any], metric: str) -> float:
+    """Return a metric by its dotted name; raises `InputError` if there is none, or it is of test.
+
+    metrics: the values of metrics files, by the stem of the file.
+    """
+    value: Any = metrics
+    for part in metric.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, int | float) or metric.startswith("evaluate.test"):
+        numbers = (name for name, number in flatten(metrics) if isinstance(number, int | float))
+        known = [name for name in numbers if not name.startswith("evaluate.test")]
+        raise InputError(f"--metric {metric}: not a metric of val; there are {', '.join(known)}")
+    return value
+
+
+def sort_key(metrics: dict[str, Any], metric: str) -> float:
+    """Return a number that is the lower, the better the metric is."""
+    sign = 1 if metric.endswith(LOWER_IS_BETTER) else -1
+    return sign * metric_value(metrics, metric)
+
+
+def full_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
+    """Return the settings and all results of points, a row a point in their order."""
+    import pandas as pd
+
+    lines = []
+    for point in points:
+        row = rows[point.key]
+        results = dict(flatten({**row["metrics"], "md5": row["md5"]}))
+        lines.append(
+            {
+                "experiment": point.name,
+                **point.settings,
+                metric: results.pop(metric),
+                **{name: value for name, value in results.items() if not isinstance(value, list)},
+                "seconds": row["seconds"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def top_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
+    """Return the settings and the accuracy on val of the first points, as text."""
+    import pandas as pd
+
+    from tools.analysis.tables import metrics_cells
+
+    lines = []
+    for point in points[:TOP]:
+        metrics = rows[point.key]["metrics"]
+        cells = metrics_cells(metrics["evaluate"]["val"])
+        line = {"experiment": point.name, **point.settings}
+        if metric != METRIC:
+            line[metric] = f"{metric_value(metrics, metric):.4f}"
+        line |= {name: cells[name] for name in ("accuracy %", "95 % CI", "seeds", "mean ± sd %")}
+        lines.append(line)
+    return pd.DataFrame(lines)

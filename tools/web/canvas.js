@@ -1,0 +1,97 @@
+"use strict";
+
+// The canvas to draw on: its drawing is brought to the form of MNIST and classified.
+
+// ink (side * side) -> 784 numbers from 0 to 255, or null without ink; as to_mnist_form in
+// tools/analysis/digit_photos.py.
+function toMnistForm(ink, side) {
+  let [top, left, bottom, right] = [side, side, -1, -1];
+  ink.forEach((value, i) => {
+    if (value === 0) return;
+    const [row, column] = [Math.floor(i / side), i % side];
+    [top, left] = [Math.min(top, row), Math.min(left, column)];
+    [bottom, right] = [Math.max(bottom, row), Math.max(right, column)];
+  });
+  if (bottom < 0) return null;
+  const [boxHeight, boxWidth] = [bottom - top + 1, right - left + 1];
+  const scale = 20 / Math.max(boxHeight, boxWidth);
+  const [height, width] = [boxHeight, boxWidth].map((size) => Math.max(1, Math.round(size * scale)));
+  const small = Float64Array.from({ length: height * width }, (_, i) => {
+    const [y, x] = [Math.floor(i / width), i % width];
+    let [sum, count] = [0, 0];
+    for (let row = Math.floor(y / scale); row < Math.min((y + 1) / scale, boxHeight); row++) {
+      for (let column = Math.floor(x / scale); column < Math.min((x + 1) / scale, boxWidth); column++) {
+        sum += ink[(top + row) * side + left + column];
+        count++;
+      }
+    }
+    return sum / Math.max(count, 1);
+  });
+  const largest = Math.max(...small);
+  let [mass, momentY, momentX] = [0, 0, 0];
+  small.forEach((value, i) => {
+    mass += value;
+    momentY += value * Math.floor(i / width);
+    momentX += value * (i % width);
+  });
+  const offset = (moment, size) => Math.min(Math.max(Math.round(14 - moment / mass), 0), 28 - size);
+  const [offsetY, offsetX] = [offset(momentY, height), offset(momentX, width)];
+  const image = new Array(784).fill(0);
+  small.forEach((value, i) => {
+    const pixel = (offsetY + Math.floor(i / width)) * 28 + offsetX + (i % width);
+    image[pixel] = Math.round((255 * value) / largest);
+  });
+  return image;
+}
+
+// Show the model's input, its probabilities and the predicted digit.
+function classify(canvas) {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const ink = Array.from({ length: data.length / 4 }, (_, i) => data[4 * i + 3]); // the opacity
+  const image = toMnistForm(ink, canvas.width);
+  const probabilities = image && softmax(logits(image));
+  const predicted = probabilities && probabilities.indexOf(Math.max(...probabilities));
+  document.getElementById("prediction").textContent = image
+    ? `${predicted}, ${Math.round(100 * probabilities[predicted])} %`
+    : "";
+  document.querySelectorAll("#probabilities tr").forEach((row, digit) => {
+    row.className = digit === predicted ? "predicted" : "";
+    row.querySelector("span").style.width = image ? `${100 * probabilities[digit]}%` : 0;
+    row.lastElementChild.textContent = image ? `${(100 * probabilities[digit]).toFixed(1)} %` : "–";
+  });
+  const context = document.getElementById("model-input").getContext("2d");
+  const pixels = context.createImageData(28, 28);
+  (image ?? new Array(784).fill(0)).forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
+  context.putImageData(pixels, 0, 0);
+}
+
+const canvas = document.getElementById("canvas"); // null if the page has no model
+if (canvas) {
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  let last = null; // the end of the stroke that is being drawn
+  const position = (event) => [event.offsetX, event.offsetY];
+  const draw = (event) => {
+    if (!last || !event.isPrimary) return;
+    // A grey that is visible on a light and on a dark page; only the opacity matters.
+    Object.assign(context, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#7f8da3" });
+    context.beginPath();
+    context.moveTo(...last);
+    last = position(event);
+    context.lineTo(...last);
+    context.stroke();
+    classify(canvas);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary || event.button !== 0) return;
+    canvas.setPointerCapture(event.pointerId);
+    last = position(event);
+    draw(event);
+  });
+  canvas.addEventListener("pointermove", draw);
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
+  document.getElementById("clear").addEventListener("click", () => {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    classify(canvas);
+  });
+  classify(canvas);
+}

@@ -1,0 +1,104 @@
+"""Assemble the page of a report from its template, plots, tables and model."""
+
+import base64
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from stages.storage.errors import InputError
+from tools.analysis.comparison import compare
+from tools.analysis.results import Revision, load_predictions, load_results
+from tools.analysis.revisions import read_files
+from tools.analysis.tables import (
+    changed_params_table,
+    difference_table,
+    metrics_table,
+    params_table,
+    provenance_table,
+)
+from tools.web.plots import Split, calibration, dvc_plots, precision_and_recall
+from tools.web.vega import vega_bundle
+
+WEB = Path(__file__).parent
+SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
+CHECKPOINT = "data/checkpoints/model.safetensors"
+MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
+DIGITS = ("mnist-5k", "mnist", "qmnist")  # data sets of handwritten digits
+
+
+def render_report(names: list[str]) -> str:
+    """Return the HTML page of revisions, which compares the first with the others.
+
+    The model in the page is that of the last one. Raises `InputError` if a revision is unknown
+    or lacks results.
+    """
+    first, *others = revisions = [load_results(name, "val") for name in names]
+    comparisons = compare(first, others)
+    metrics, provenance = metrics_table(names), provenance_table(revisions)
+    with tempfile.TemporaryDirectory() as folder:
+        plots, pictures, missing = dvc_plots(names, Path(folder))
+        model = embed_model(revisions[-1], Path(folder))
+    splits = [
+        Split(name, split, predictions)
+        for name in names
+        for split, predictions in load_predictions(name).groupby("split", sort=False)
+    ]
+    plots += [precision_and_recall(splits), calibration(splits)]
+    remarks = [
+        f"{comparison.name}: {remark}"
+        for comparison in comparisons
+        for remark in comparison.remarks
+    ]
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
+    ).get_template("report.html")
+    return template.render(
+        names=names,
+        comparisons=comparisons,
+        remarks=remarks + missing,
+        differences=difference_table(first, comparisons),
+        changed=changed_params_table(revisions),
+        metrics=metrics,
+        plots=plots,
+        pictures=pictures,
+        model=model,
+        provenance=provenance,
+        params=params_table(revisions),
+        specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
+        library=vega_bundle(),
+        scripts=[(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS],
+    )
+
+
+def embed_model(revision: Revision, folder: Path) -> dict[str, Any] | str:
+    """Return the model of a revision for `model.js`, or a sentence that says why there is none.
+
+    folder: for a temporary file.
+    """
+    dataset = revision.params.get("fetch.dataset")
+    if dataset not in DIGITS:
+        return f"The model of {revision.name} was trained on {dataset}, not on handwritten digits."
+    try:
+        [content] = read_files(revision.name, CHECKPOINT)
+    except InputError as error:
+        return f"The page has no model: {error}."
+    if len(content) > MAX_BYTES:
+        return (
+            f"The model of {revision.name} has {len(content):,} bytes, too many for a page; "
+            "classify pictures with python -m tools.predict instead."
+        )
+    from stages.learning.checkpoints import read_checkpoint  # here, because torch takes a second
+
+    path = folder / Path(CHECKPOINT).name
+    path.write_bytes(content)
+    try:
+        tensors = read_checkpoint(path).state_dict()
+    except InputError as error:
+        return f"The page has no model: {str(error).replace(str(path), CHECKPOINT)}."
+    weights = {
+        name: {"shape": tensor.shape, "values": base64.b64encode(tensor.numpy()).decode()}
+        for name, tensor in tensors.items()
+    }
+    return {"revision": revision.name, "name": revision.params["train.model"], "weights": weights}

@@ -1,0 +1,198 @@
+"""Plots and pictures of revisions: those that `dvc.yaml` defines, and two of our own."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy import stats
+
+from stages.storage.errors import InputError
+
+PICTURES = {  # titles of the pipeline's own pictures, and a text for those who cannot see them
+    "metrics/samples.png": ("Training digits", "Some of the training digits with their labels."),
+    "metrics/mistakes.png": (
+        "Most confident mistakes on val",
+        "The misclassified images of val with the highest confidence, each with its label, the "
+        "prediction and the confidence.",
+    ),
+    "metrics/weights.png": (
+        "Weights of the first layer",
+        "The weights of the layer that sees the pixels, an image a class or filter: positive "
+        "weights are red, negative ones blue.",
+    ),
+}
+
+
+class Split(NamedTuple):
+    """The predictions of a revision on one of its splits."""
+
+    revision: str
+    split: str
+    predictions: pd.DataFrame  # as `tools.analysis.results.parse_predictions` returns them
+
+
+class Plot(NamedTuple):
+    title: str
+    spec: dict[str, Any]  # Vega-Lite
+
+    @property
+    def wide(self) -> bool:
+        return "facet" in self.spec
+
+
+class Picture(NamedTuple):
+    description: str
+    revisions: list[str]
+    source: str  # a data: URL
+
+
+def dvc_plots(
+    names: list[str], folder: Path
+) -> tuple[list[Plot], dict[str, list[Picture]], list[str]]:
+    """Return the plots that `dvc.yaml` defines, pictures by title, and remarks on missing ones.
+
+    names: of the revisions.
+    folder: for temporary files of DVC.
+    """
+    command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", str(folder), *names]
+    if len(names) == 1:
+        command += names  # with one name DVC would compare it with the workspace
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if result.returncode != 0:
+        raise InputError(f"dvc plots diff: {result.stderr.strip()}")
+    plots: list[Plot] = []
+    pictures: dict[str, list[Picture]] = {title: [] for title, _ in PICTURES.values()}
+    missing = []
+    for path, parts in json.loads(result.stdout)["data"].items():
+        revisions_by_content: dict[bytes, list[str]] = {}
+        for part in parts:
+            if part["type"] == "image":
+                content = Path(part["url"]).read_bytes()
+                revisions_by_content.setdefault(content, []).extend(part["revisions"])
+            else:
+                plots.append(adapt_dvc_plot(part["content"], names))
+        title, description = PICTURES.get(path, (path, path))
+        for content, revisions in revisions_by_content.items():
+            revisions.sort(key=names.index)
+            source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+            pictures.setdefault(title, []).append(Picture(description, revisions, source))
+        present = {revision for part in parts for revision in part["revisions"]}
+        missing += [f"{name}: has no plot of {path}" for name in names if name not in present]
+    for same_title in pictures.values():
+        same_title.sort(key=lambda picture: names.index(picture.revisions[0]))
+    return plots, pictures, missing
+
+
+def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> Plot:
+    """Return a plot of DVC for the page, its data in the order of `names` and as CSV.
+
+    CSV takes a quarter of the space of DVC's JSON.
+    """
+    rows = pd.DataFrame(spec.pop("data")["values"])
+    rows = rows.sort_values("rev", key=lambda revisions: revisions.map(names.index), kind="stable")
+    title = spec.pop("title")["text"]
+    del spec["$schema"]  # of an older version, about which the library would warn
+    text = json.dumps(spec)
+    if '"content": "data"' not in text:  # a tooltip of that kind shows all columns
+        rows = rows[[column for column in rows if f'"{column}"' in text or f".{column}" in text]]
+    csv = {"values": rows.to_csv(index=False), "format": {"type": "csv"}}
+    return Plot(title, {"data": csv, **remove_empty(spec)})
+
+
+def remove_empty(value: Any) -> Any:
+    """Return a spec without the empty encodings that DVC leaves, about which Vega-Lite warns."""
+    if isinstance(value, dict):
+        return {key: remove_empty(inner) for key, inner in value.items() if inner != {}}
+    return [remove_empty(inner) for inner in value] if isinstance(value, list) else value
+
+
+def precision_and_recall(splits: list[Split]) -> Plot:
+    """Plot the recall and the precision of each digit, with 95 % intervals."""
+    rows = []
+    for revision, split, predictions in splits:
+        correct = predictions["label"] == predictions["predicted"]
+        for measure, column in (("recall", "label"), ("precision", "predicted")):
+            for digit, group in correct.groupby(predictions[column]):
+                rows.append(
+                    {"revision": revision, "panel": f"{measure} on {split}", "digit": digit}
+                    | proportion(group)
+                )
+    x = {"field": "digit", "type": "ordinal", "axis": {"labelAngle": 0}}
+    encoding = {"x": x, "xOffset": {"field": "revision"}}
+    return Plot("Precision and recall", interval_spec(rows, encoding, "proportion"))
+
+
+def calibration(splits: list[Split]) -> Plot:
+    """Plot the accuracy against the mean confidence, in ten bins of equal width."""
+    rows = []
+    for revision, split, predictions in splits:
+        correct = predictions["label"] == predictions["predicted"]
+        bins = (10 * predictions["confidence"]).astype(int).clip(upper=9)
+        for _, group in correct.groupby(bins):
+            confidence = predictions["confidence"][group.index].mean()
+            rows.append(
+                {"revision": revision, "panel": split, "confidence": confidence} | proportion(group)
+            )
+    x = {"field": "confidence", "type": "quantitative", "axis": {"format": "%"}}
+    y = {"field": "proportion", "type": "quantitative", "title": "accuracy"}
+    diagonal = {
+        "data": {"values": [{"confidence": end, "proportion": end} for end in (0, 1)]},
+        "mark": {"type": "line", "color": "gray", "strokeDash": [4, 4]},
+        "encoding": {"x": x, "y": y},
+    }
+    return Plot("Calibration", interval_spec(rows, {"x": x}, "accuracy", diagonal))
+
+
+def proportion(correct: "pd.Series[bool]") -> dict[str, float]:
+    """Return the proportion of correct images, its 95 % Wilson interval, and their number."""
+    hits, n = int(correct.sum()), len(correct)
+    interval = stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
+    return {"proportion": hits / n, "low": interval.low, "high": interval.high, "images": n}
+
+
+def interval_spec(
+    rows: list[dict[str, Any]], encoding: dict[str, Any], title: str, *below: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a Vega-Lite spec of points with intervals, a colour a revision and a facet a panel.
+
+    encoding: of the x axis. title: of the y axis. below: layers under the points.
+    """
+    panels = list(dict.fromkeys(row["panel"] for row in rows))  # in their order: val before test
+    y = {"type": "quantitative", "title": title, "axis": {"format": "%"}, "scale": {"zero": False}}
+    tooltip = [{"field": name} for name in ("revision", "panel", "images")]
+    tooltip += [{"field": name, "format": ".1%"} for name in ("proportion", "low", "high")]
+    shared = encoding | {
+        "color": {
+            "field": "revision",
+            "sort": None,
+            "title": None,
+            "legend": {"orient": "top", "symbolSize": 80},
+        },
+        "tooltip": tooltip,
+    }
+    interval = {"y": y | {"field": "low"}, "y2": {"field": "high"}}
+    return {
+        "data": {"values": rows},
+        "facet": {"field": "panel", "sort": panels, "title": None},
+        "columns": 2,
+        "spacing": {"column": 40},
+        "spec": {
+            "width": 300,
+            "height": 220,
+            "layer": [
+                *below,
+                {
+                    "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
+                    "encoding": shared | interval,
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+                    "encoding": shared | {"y": y | {"field": "proportion"}},
+                },
+            ],
+        },
+    }
