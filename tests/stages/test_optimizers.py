@@ -7,7 +7,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stages.learning.optimizers import NUM_MOMENTS, learning_rate, optimizer_step
-from tests.stages.test_train import params
+from tests.stages.test_training import params
 
 TORCHS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
