@@ -1,4 +1,4 @@
-"""The exact layers and losses, against Python's integers and against torch's float64."""
+"""The exact layers and losses, compared with Python's integers and with torch's float64."""
 
 import math
 from fractions import Fraction
@@ -7,153 +7,153 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stages.arithmetic import exact, exact_math
-from tests.helpers.grids import adversarial, scale, steps
+from tests.helpers.grids import grid_steps, step_size, wide_range
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_gradients_are_those_of_torch(smoothing: float) -> None:
+def test_linear_and_cross_entropy_equal_torch(smoothing: float) -> None:
     torch.manual_seed(0)
     x = torch.randn(20, 30, dtype=torch.float64, requires_grad=True)
     weight, bias = torch.randn(10, 30, requires_grad=True), torch.randn(10, requires_grad=True)
     labels = torch.randint(0, 10, (20,))
-    found = exact.cross_entropy(exact.linear(x, weight, bias), labels, smoothing)
-    expected = torch.nn.functional.cross_entropy(
-        torch.nn.functional.linear(x, weight.double(), bias.double()),
-        labels,
-        label_smoothing=smoothing,
+    result = exact.cross_entropy(exact.linear(x, weight, bias), labels, smoothing)
+    expected = functional.cross_entropy(
+        functional.linear(x, weight.double(), bias.double()), labels, label_smoothing=smoothing
     )
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=0)
     inputs = [x, weight, bias]
-    for mine, torchs in zip(
-        torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True
-    ):
-        assert mine.dtype == torchs.dtype
-        torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-6)
+    gradients = torch.autograd.grad(result, inputs)
+    # assert_close also compares the dtypes.
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad(expected, inputs), rtol=1e-4, atol=1e-6
+    )
 
 
-def test_numbers_that_are_not_finite_stay_so() -> None:
-    for number in (math.inf, -math.inf, math.nan):
-        x = torch.tensor([[1.0, number]], dtype=torch.float64)
+def test_infinity_and_nan_are_not_hidden() -> None:
+    for value in (math.inf, -math.inf, math.nan):
+        x = torch.tensor([[1.0, value]], dtype=torch.float64)
         assert not exact_math.matmul(x, torch.ones(2, 1)).isfinite().any()
         loss = exact.cross_entropy(x.clamp(min=0), torch.tensor([0]), 0.0)
-        assert loss.isfinite() == (number == -math.inf)
+        assert loss.isfinite() == (value == -math.inf)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_squared_errors_are_torchs(smoothing: float) -> None:
+def test_mse_equals_torch(smoothing: float) -> None:
     torch.manual_seed(0)
     logits = torch.randn(20, 10, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 10, (20,))
-    wanted = torch.eye(10, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 10
-    expected = torch.nn.functional.mse_loss(logits, wanted)
-    found = exact.mse(logits, labels, smoothing)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    targets = torch.eye(10, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 10
+    expected = functional.mse_loss(logits, targets)
+    result = exact.mse(logits, labels, smoothing)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits)
+        torch.autograd.grad(result, logits), torch.autograd.grad(expected, logits)
     )
 
 
-CONVOLUTIONS = [(1, 1, 8, 28), (5, 8, 16, 12), (6, 4, 2, 9)]  # images, channels before, after, size
+# n, in_channels, out_channels, size
+CONVOLUTIONS = [(1, 1, 8, 28), (5, 8, 16, 12), (6, 4, 2, 9)]
 
 
-@pytest.mark.parametrize(("n", "before", "after", "size"), CONVOLUTIONS)
+@pytest.mark.parametrize(("n", "in_channels", "out_channels", "size"), CONVOLUTIONS)
 @pytest.mark.parametrize("spread", [0, 10])
-def test_a_convolution_is_the_sum_of_integers(
-    n: int, before: int, after: int, size: int, spread: int
+def test_conv2d_is_an_integer_sum(
+    n: int, in_channels: int, out_channels: int, size: int, spread: int
 ) -> None:
-    x, weight = (
-        adversarial((n, before, size, size), 1, spread),
-        adversarial((after, before, 3, 3), 2, spread),
-    )
-    found = exact.conv2d(x, weight)
-    bits = (53 - (9 * before).bit_length()) // 2
-    i, j = steps(x, bits), steps(weight, bits)
-    step = scale(x, bits) * scale(weight, bits)
-    for image, channel, row, column in [(0, 0, 0, 0), (n - 1, after - 1, size - 3, size - 3)]:
+    x = wide_range((n, in_channels, size, size), 1, spread)
+    weight = wide_range((out_channels, in_channels, 3, 3), 2, spread)
+    result = exact.conv2d(x, weight)
+    bits = (53 - (9 * in_channels).bit_length()) // 2
+    i, j = grid_steps(x, bits), grid_steps(weight, bits)
+    step = step_size(x, bits) * step_size(weight, bits)
+    # The first and the last entry of the result.
+    for image, channel, row, column in [
+        (0, 0, 0, 0),
+        (n - 1, out_channels - 1, size - 3, size - 3),
+    ]:
         window = i[image, :, row : row + 3, column : column + 3]
-        assert (
-            Fraction(found[image, channel, row, column].item())
-            == (window * j[channel]).sum() * step
-        )
+        expected = (window * j[channel]).sum() * step
+        assert Fraction(result[image, channel, row, column].item()) == expected
 
 
-@pytest.mark.parametrize(("n", "before", "after", "size"), CONVOLUTIONS)
-def test_a_convolution_and_its_gradients_are_torchs(
-    n: int, before: int, after: int, size: int
+@pytest.mark.parametrize(("n", "in_channels", "out_channels", "size"), CONVOLUTIONS)
+def test_conv2d_and_its_gradients_equal_torch(
+    n: int, in_channels: int, out_channels: int, size: int
 ) -> None:
     torch.manual_seed(0)
-    x = torch.rand(n, before, size, size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(after, before, 3, 3, dtype=torch.float64, requires_grad=True)
-    found, expected = exact.conv2d(x, weight), torch.nn.functional.conv2d(x, weight)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    errors = torch.randn_like(expected)
-    for mine, torchs in zip(
-        torch.autograd.grad(found, [x, weight], errors),
-        torch.autograd.grad(expected, [x, weight], errors),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-4)
+    x = torch.rand(n, in_channels, size, size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(out_channels, in_channels, 3, 3, dtype=torch.float64, requires_grad=True)
+    result, expected = exact.conv2d(x, weight), functional.conv2d(x, weight)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+    grad_result = torch.randn_like(expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(result, [x, weight], grad_result),
+        torch.autograd.grad(expected, [x, weight], grad_result),
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
-def test_a_convolution_of_bytes_is_exact() -> None:
+def test_conv2d_of_uint8_is_an_integer_sum() -> None:
     images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
-    weight = adversarial((2, 1, 3, 3), 1, 10)
-    found = exact.conv2d(images, weight)
-    j = steps(weight, 53 - 8 - 4)
+    weight = wide_range((2, 1, 3, 3), 1, 10)
+    result = exact.conv2d(images, weight)
+    bits = 53 - 8 - 4  # 9 terms: 4 bits
     window = images[2, 0, 5:8, 7:10].numpy().astype(object)
-    assert found[2, 1, 5, 7].item() == float((window * j[1, 0]).sum() * scale(weight, 41)) / 255
+    expected = (window * grid_steps(weight, bits)[1, 0]).sum() * step_size(weight, bits)
+    assert result[2, 1, 5, 7].item() == float(expected) / 255
 
 
-@pytest.mark.parametrize("images", [1, 3, 4, 9])
-def test_how_many_images_are_convolved_at_once_does_not_matter(images: int) -> None:
-    x, weight = adversarial((images, 2, 7, 7), 1, 3), adversarial((3, 2, 3, 3), 2, 3)
-    one_by_one = torch.ones(images, 3, 5, 5, dtype=torch.float64)
+@pytest.mark.parametrize("n", [1, 3, 4, 9])
+def test_conv2d_gives_the_same_bits_for_any_chunk(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = wide_range((n, 2, 7, 7), 1, 3)
+    weight = wide_range((3, 2, 3, 3), 2, 3).requires_grad_()
+    grad_result = torch.ones(n, 3, 5, 5, dtype=torch.float64)
     results = []
-    for at_once in (1, 2, 100):
-        exact.CHUNK, usual = at_once, exact.CHUNK
-        try:
-            weight.requires_grad_()
-            found = exact.conv2d(x, weight)
-            results.append([found, *torch.autograd.grad(found, weight, one_by_one)])
-        finally:
-            exact.CHUNK = usual
+    for chunk in (1, 2, 100):
+        monkeypatch.setattr(exact, "CHUNK", chunk)
+        result = exact.conv2d(x, weight)
+        results.append([result, *torch.autograd.grad(result, weight, grad_result)])
     for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        torch.testing.assert_close(other, results[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_normalisation_is_torchs(training: bool) -> None:
+def test_batch_norm_and_its_gradients_equal_torch(training: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(6, 5, 4, 4, dtype=torch.float64, requires_grad=True)
     scale, shift = torch.rand(5, requires_grad=True), torch.rand(5, requires_grad=True)
     mean, var = torch.rand(5), torch.rand(5) + 0.5
-    torchs = mean.double(), var.double()
-    expected = torch.nn.functional.batch_norm(x, *torchs, scale.double(), shift.double(), training)
-    found = exact.batch_norm(x, mean, var, scale, shift, training)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close((mean.double(), var.double()), torchs, rtol=1e-6, atol=1e-7)
-    if training:
-        errors = torch.randn_like(expected)
-        inputs = [x, scale, shift]
-        for a, b in zip(
-            torch.autograd.grad(found, inputs, errors),
-            torch.autograd.grad(expected, inputs, errors),
-            strict=True,
-        ):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    expected_mean, expected_var = mean.double(), var.double()
+    expected = functional.batch_norm(
+        x, expected_mean, expected_var, scale.double(), shift.double(), training
+    )
+    result = exact.batch_norm(x, mean, var, scale, shift, training)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mean.double(), expected_mean, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(var.double(), expected_var, rtol=1e-6, atol=1e-7)
+    grad_result = torch.randn_like(expected)
+    inputs = [x, scale, shift]
+    torch.testing.assert_close(
+        torch.autograd.grad(result, inputs, grad_result),
+        torch.autograd.grad(expected, inputs, grad_result),
+        rtol=1e-5,
+        atol=1e-7,
+    )
 
 
-def test_batch_normalisation_is_the_same_in_any_order() -> None:
-    x = adversarial((6, 2, 4, 4), 1, 5)
+def test_batch_norm_gives_the_same_bits_in_any_order() -> None:
+    x = wide_range((6, 2, 4, 4), 1, 5)
     order = torch.from_numpy(np.random.default_rng(3).permutation(6))
 
-    def normal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def normalize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = torch.zeros(2), torch.ones(2)
         return exact.batch_norm(x, mean, var, torch.ones(2), torch.zeros(2), True), mean, var
 
-    found, shuffled = normal(x), normal(x[order])
-    assert torch.equal(found[0][order], shuffled[0])
-    assert torch.equal(found[1], shuffled[1])
-    assert torch.equal(found[2], shuffled[2])
+    (result, mean, var), (shuffled, shuffled_mean, shuffled_var) = normalize(x), normalize(x[order])
+    assert torch.equal(result[order], shuffled)
+    assert torch.equal(mean, shuffled_mean)
+    assert torch.equal(var, shuffled_var)
