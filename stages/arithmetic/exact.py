@@ -119,11 +119,18 @@ def im2col(x: Tensor, k: int) -> tuple[Tensor, int]:
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor
+        ctx: Any,
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        training: bool,
     ) -> Any:
         root = sqrt(var.double() + EPSILON)
         normal = (x - _per_channel(mean)) / _per_channel(root)
         ctx.save_for_backward(normal, root, scale)
+        ctx.training = training
         return normal * _per_channel(scale) + _per_channel(shift)
 
     @staticmethod
@@ -132,9 +139,11 @@ class _BatchNorm(torch.autograd.Function):
         normal, root, scale = ctx.saved_tensors
         grad_shift = _channel_sums(gradient)
         grad_scale = _channel_sums(gradient * normal)
-        n = normal.numel() // normal.shape[1]
-        centred = gradient - _per_channel(grad_shift / n) - normal * _per_channel(grad_scale / n)
-        return centred * _per_channel(scale / root), None, None, grad_scale, grad_shift
+        if ctx.training:  # mean and variance depend on x too
+            n = normal.numel() // normal.shape[1]
+            gradient = gradient - _per_channel(grad_shift / n)
+            gradient = gradient - normal * _per_channel(grad_scale / n)
+        return gradient * _per_channel(scale / root), None, None, grad_scale, grad_shift, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
@@ -240,7 +249,7 @@ def batch_norm(
             mean.mul_(1 - MOMENTUM).add_(batch_mean * MOMENTUM)
             var.mul_(1 - MOMENTUM).add_(batch_var * (MOMENTUM * n / max(n - 1, 1)))
         mean, var = batch_mean, batch_var
-    result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift)
+    result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift, training)
     return result
 
 
