@@ -135,7 +135,8 @@ def train_epoch(
     else:  # the history has a row of just this iteration
         final = state.history[-1].train_accuracy, state.history[-1].val_accuracy
     state.last = HistoryRow(iteration, epoch, mean_loss(losses), *final)
-    if epoch % -(-params.epochs // 100) == 0:  # print at most a hundred lines
+    # Print at most a hundred lines, the last epoch among them.
+    if epoch == params.epochs or epoch % -(-params.epochs // 100) == 0:
         print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 
 from stages.learning.optimizers import NUM_MOMENTS, learning_rate, optimizer_step
-from tests.stages.test_training import params
+from tests.helpers.training import train_params
 
 TORCHS: dict[str, Any] = {
     "sgd": torch.optim.SGD,
@@ -31,7 +31,7 @@ TORCHS: dict[str, Any] = {
 def test_steps_are_torchs(
     optimizer: str, more: dict[str, Any], weight_decay: float, schedule: str
 ) -> None:
-    settings = params(
+    settings = train_params(
         optimizer=optimizer, weight_decay=weight_decay, schedule=schedule, lr=0.05, **more
     )
     torch.manual_seed(0)
@@ -56,7 +56,7 @@ def test_steps_are_torchs(
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 10, 320])
 def test_a_cycle_rises_and_falls_over_any_number_of_steps(steps: int) -> None:
-    settings = params(schedule="one_cycle", lr=0.1)
+    settings = train_params(schedule="one_cycle", lr=0.1)
     rates = [learning_rate(number, steps, settings) for number in range(1, steps + 1)]
     assert all(0 < rate <= 0.1 for rate in rates)
     top = rates.index(max(rates))
@@ -65,4 +65,4 @@ def test_a_cycle_rises_and_falls_over_any_number_of_steps(steps: int) -> None:
 
 
 def test_a_constant_rate_stays() -> None:
-    assert {learning_rate(number, 9, params(lr=0.1)) for number in range(1, 10)} == {0.1}
+    assert {learning_rate(number, 9, train_params(lr=0.1)) for number in range(1, 10)} == {0.1}

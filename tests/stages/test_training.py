@@ -1,66 +1,28 @@
-"""Training, against the same mathematics written a second time in NumPy."""
+"""Training, compared with the same mathematics in NumPy."""
 
 import math
-import os
-import pty
-import re
-import subprocess
-import termios
 
 import numpy as np
 import pytest
 import torch
 
-from stages.datasets.mnist_5k import load_mnist_5k
 from stages.learning import training
-from stages.learning.checkpoints import read_checkpoint, read_replicas
-from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, build_model, predict
-from stages.learning.training import (
-    Split,
-    TrainingState,
-    batches,
-    initial_state,
-    seeded_generator,
-    train_epoch,
-)
+from stages.learning.models import MODEL_NAMES, PRECISIONS, build_model, predict
+from stages.learning.training import batches, initial_state, seeded_generator, train_epoch
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
-from tests.helpers.project import Project
-from tests.same_bits.trainings import USUAL
+from tests.helpers.training import TRAIN, VAL, WIDTHS, fit, train_params
 
 
-def params(**changes: object) -> Train:
-    rest = {"lr": 0.1, "batch_size": 64, "drop_last": False, "epochs": 2, "log_every": 10}
-    values = {**USUAL, **rest, "precision": "exact"}
-    return Train.model_validate(values | changes)
-
-
-def digits(start: int, stop: int) -> Split:
-    """Real digits of the training pool."""
-    pool = load_mnist_5k()["train"]
-    labels = torch.from_numpy(pool["labels"][start:stop].copy()).long()
-    return Split(torch.from_numpy(pool["images"][start:stop].copy()), labels)
-
-
-TRAIN, VAL = digits(0, 150), digits(150, 250)
-
-
-def fit(settings: Train) -> TrainingState:
-    state = initial_state(settings)
-    for _ in range(settings.epochs):
-        train_epoch(state, TRAIN, VAL, settings)
-    return state
-
-
-def by_hand(settings: Train) -> tuple[Array, Array, list[float]]:
-    """Softmax regression by stochastic gradient descent: weights, bias, each batch's loss."""
-    model = build_model("linear", 0, seeded_generator(settings.seed, "weights"))
+def numpy_training(params: Train) -> tuple[Array, Array, list[float]]:
+    """Return weights, bias and the loss of each batch of softmax regression, trained by SGD."""
+    model = build_model("linear", 0, seeded_generator(params.seed, "weights"))
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     losses = []
-    for epoch in range(1, settings.epochs + 1):
-        for batch in batches(len(TRAIN.labels), settings, epoch):
+    for epoch in range(1, params.epochs + 1):
+        for batch in batches(len(TRAIN.labels), params, epoch):
             x = TRAIN.images[batch].numpy().reshape(-1, 784) / 255
             y = np.eye(10)[TRAIN.labels[batch].numpy()]
             logits = x @ weights["weight"].T + weights["bias"]
@@ -68,9 +30,9 @@ def by_hand(settings: Train) -> tuple[Array, Array, list[float]]:
             losses.append(-(y * np.log(p)).sum() / len(x))
             error = (p - y) / len(x)
             for name, gradient in (("weight", error.T @ x), ("bias", error.sum(0))):
-                gradient += settings.weight_decay * weights[name]
-                velocity[name] = settings.momentum * velocity[name] + gradient
-                weights[name] -= settings.lr * velocity[name]
+                gradient += params.weight_decay * weights[name]
+                velocity[name] = params.momentum * velocity[name] + gradient
+                weights[name] -= params.lr * velocity[name]
     return weights["weight"], weights["bias"], losses
 
 
@@ -84,24 +46,25 @@ def by_hand(settings: Train) -> tuple[Array, Array, list[float]]:
         {"momentum": 0.5, "weight_decay": 0.01, "lr": 0.02},
         {"drop_last": True},
         {"batch_size": 1_000},
+        {"batch_size": "full"},
         {"seed": 5},
     ],
 )
-def test_training_is_what_the_formulas_say(precision: str, changes: dict[str, object]) -> None:
-    settings = params(log_every=1, precision=precision, **changes)
-    state = fit(settings)
-    weight, bias, losses = by_hand(settings)
+def test_training_equals_numpy(precision: str, changes: dict[str, object]) -> None:
+    params = train_params(log_every=1, precision=precision, **changes)
+    state = fit(params)
+    weight, bias, losses = numpy_training(params)
     np.testing.assert_allclose(state.model.get_parameter("weight").detach(), weight, atol=2e-6)
     np.testing.assert_allclose(state.model.get_parameter("bias").detach(), bias, atol=2e-6)
     np.testing.assert_allclose([row.train_loss for row in state.history], losses, rtol=1e-5)
-    for found, split in ((state.last.train_accuracy, TRAIN), (state.last.val_accuracy, VAL)):
+    for accuracy, split in ((state.last.train_accuracy, TRAIN), (state.last.val_accuracy, VAL)):
         logits = split.images.numpy().reshape(-1, 784) / 255 @ weight.T + bias
-        assert found == (logits.argmax(1) == split.labels.numpy()).mean()
+        assert accuracy == (logits.argmax(1) == split.labels.numpy()).mean()
 
 
-def test_a_row_is_the_mean_over_the_images_since_the_row_before() -> None:
-    _, _, losses = by_hand(params())  # of batches of 64, 64 and 22
-    [first, second] = fit(params(log_every=4)).history
+def test_a_history_row_has_the_mean_loss_since_the_row_before() -> None:
+    _, _, losses = numpy_training(train_params())  # of batches of 64, 64 and 22 images
+    [first, second] = fit(train_params(log_every=4)).history
     assert (first.iteration, first.epoch, second.iteration, second.epoch) == (4, 2, 6, 2)
     sizes = [64, 64, 22, 64, 64, 22]
     for row, part in ((first, slice(0, 4)), (second, slice(4, 6))):
@@ -109,128 +72,98 @@ def test_a_row_is_the_mean_over_the_images_since_the_row_before() -> None:
         assert row.train_loss == pytest.approx(mean, rel=1e-5)
 
 
-def test_every_epoch_takes_every_image_once_in_another_order() -> None:
-    orders = [torch.cat(list(batches(150, params(), epoch))).tolist() for epoch in (1, 2)]
+def test_each_epoch_has_every_image_once_in_its_own_order() -> None:
+    orders = [torch.cat(list(batches(150, train_params(), epoch))).tolist() for epoch in (1, 2)]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(150))
-    assert [len(batch) for batch in batches(150, params(), 1)] == [64, 64, 22]
-    assert [len(batch) for batch in batches(150, params(drop_last=True), 1)] == [64, 64]
+    assert [len(batch) for batch in batches(150, train_params(), 1)] == [64, 64, 22]
+    assert [len(batch) for batch in batches(150, train_params(drop_last=True), 1)] == [64, 64]
 
 
-WIDTHS = {"linear": 0, "mlp": 24, "cnn": 3}
+def test_the_full_batch_is_one_step_an_epoch_over_all_images() -> None:
+    state = fit(train_params(batch_size="full", log_every=1))
+    assert [row.iteration for row in state.history] == [1, 2]
+    [batch] = batches(150, train_params(batch_size="full"), 1)
+    assert sorted(batch.tolist()) == list(range(150))
+    # The same as the number of the training images, and as any larger number.
+    for batch_size in (150, 1_000):
+        other = fit(train_params(batch_size=batch_size, log_every=1))
+        torch.testing.assert_close(
+            other.model.state_dict(), state.model.state_dict(), rtol=0, atol=0
+        )
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_a_model_takes_images_and_gives_logits(name: str, precision: str) -> None:
-    model = build_model(name, WIDTHS[name], seeded_generator(0, "weights"), precision)
-    images = torch.randint(0, 256, (42, 1, 28, 28), dtype=torch.uint8)
-    logits = predict(model, images)
-    assert logits.shape == (42, 10)
-    # A convolution has few terms and small weights, which float32 rounds as much as the grid.
-    torch.testing.assert_close(predict(model, images / 255), logits, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", MODEL_NAMES)
-def test_the_precisions_agree(name: str) -> None:
+def test_exact_and_float32_training_agree(name: str) -> None:
     changes = {"model": name, "width": WIDTHS[name], "epochs": 1, "lr": 0.01}
-    exact, float32 = (fit(params(precision=precision, **changes)) for precision in PRECISIONS)
-    mine, torchs = exact.model.state_dict(), float32.model.state_dict()
-    assert mine.keys() == torchs.keys()
-    for key, tensor in mine.items():
-        torch.testing.assert_close(tensor, torchs[key], rtol=1e-3, atol=1e-3)
+    exact, float32 = (
+        fit(train_params(precision=precision, **changes)).model.state_dict()
+        for precision in PRECISIONS
+    )
+    torch.testing.assert_close(exact, float32, rtol=1e-3, atol=1e-3)
 
 
-def test_a_convolutional_model_is_torchs_layers() -> None:
-    model = build_model("cnn", 3, seeded_generator(0, "weights"), "float32")
-    mine = model.state_dict()
-    layers: list[torch.nn.Module] = []
-    before = 1
-    for number, after in enumerate((3, 3, 6, 6, 12)):
-        convolution = torch.nn.Conv2d(before, after, 3, bias=False)
-        norm = torch.nn.BatchNorm2d(after)
-        convolution.weight.data = mine[f"convolutions.{number}.weight"]
-        layers += [convolution, *([torch.nn.MaxPool2d(2)] if number in (1, 3) else []), norm]
-        layers.append(torch.nn.ReLU())
-        before = after
-    last = torch.nn.Linear(48, 10)
-    last.weight.data, last.bias.data = mine["weight"], mine["bias"]
-    whole = torch.nn.Sequential(*layers, torch.nn.Flatten(), last)
-    images = TRAIN.images[:20]
-    for training in (True, False):  # the second by the statistics that the first left
-        whole.train(training)
-        model.train(training)
-        torch.testing.assert_close(model(images), whole(images / 255), rtol=1e-3, atol=1e-4)
+def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.Tensor] = []
 
-
-@pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
-def test_initial_weights_have_the_spread_of_torchs_own_layer(name: str, fan_in: int) -> None:
-    filters = build_model(
-        name, 0 if name == "linear" else 500, seeded_generator(0, "weights")
-    ).filters
-    bound = 1 / math.sqrt(fan_in)
-    assert filters.abs().max() <= bound
-    assert filters.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
-
-
-def test_only_the_linear_model_has_no_width() -> None:
-    assert {"linear", *MODELS_WITH_WIDTH} == set(MODEL_NAMES) == set(WIDTHS)
-
-
-def test_every_epoch_distorts_every_image_in_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[torch.Tensor] = []
-
-    def affine(images: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        seen.append(numbers)
+    def record_transform_params(
+        images: torch.Tensor, transform_params: torch.Tensor
+    ) -> torch.Tensor:
+        calls.append(transform_params)
         return images
 
-    monkeypatch.setattr(training, "affine", affine)
-    fit(params(augment="affine", epochs=2))
-    numbers = torch.cat(seen)
-    assert numbers.shape == (300, 5)
-    assert len(numbers.unique(dim=0)) == 300
-    assert -1 <= numbers.min() < -0.9
-    assert 0.9 < numbers.max() <= 1
-    assert numbers.mean(0).abs().max() < 0.15
-    seen.clear()
-    fit(params(augment="affine", epochs=2, batch_size=7))
-    assert torch.equal(torch.cat(seen).unique(dim=0), numbers.unique(dim=0))
+    monkeypatch.setattr(training, "affine", record_transform_params)
+    fit(train_params(augment="affine", epochs=2))
+    transform_params = torch.cat(calls)
+    assert transform_params.shape == (300, 5)
+    assert len(transform_params.unique(dim=0)) == 300
+    assert -1 <= transform_params.min() < -0.9
+    assert 0.9 < transform_params.max() <= 1
+    assert transform_params.mean(0).abs().max() < 0.15
+    calls.clear()
+    fit(train_params(augment="affine", epochs=2, batch_size=7))
+    assert torch.equal(torch.cat(calls).unique(dim=0), transform_params.unique(dim=0))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("common", "change"),
     [
-        {"loss": "mse"},
-        {"label_smoothing": 0.1},
-        {"optimizer": "adam"},
-        {"optimizer": "adamw"},
-        {"schedule": "one_cycle"},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "nesterov": True},
-        {"augment": "affine"},
-        {"batch_size": "full"},
-        {"model": "mlp", "width": 24},
-        {"model": "mlp", "width": 25},
+        ({}, {"loss": "mse"}),
+        ({}, {"label_smoothing": 0.1}),
+        ({}, {"optimizer": "adam"}),
+        ({"optimizer": "adam", "weight_decay": 0.1}, {"optimizer": "adamw"}),
+        ({}, {"schedule": "one_cycle"}),
+        ({}, {"momentum": 0.9}),
+        ({"momentum": 0.9}, {"nesterov": True}),
+        ({}, {"augment": "affine"}),
     ],
 )
-def test_a_setting_changes_the_result_and_still_learns(change: dict[str, object]) -> None:
-    changed = fit(params(epochs=8, lr=0.05, **change))
-    usual = fit(params(epochs=8, lr=0.05))
-    assert changed.last != usual.last
+def test_a_parameter_changes_the_weights_and_the_model_still_learns(
+    common: dict[str, object], change: dict[str, object]
+) -> None:
+    params = {"epochs": 8, "lr": 0.05, **common}
+    changed, unchanged = fit(train_params(**params | change)), fit(train_params(**params))
+    # The initial weights and the batches are the same.
+    difference = changed.model.filters - unchanged.model.filters
+    assert difference.abs().max() > 1e-3
     assert changed.last.train_accuracy > 0.3
 
 
-def test_the_full_batch_is_one_step_an_epoch() -> None:
-    state = fit(params(batch_size="full", log_every=1))
-    assert [row.iteration for row in state.history] == [1, 2]
-    [batch] = batches(150, params(batch_size="full"), 1)
-    assert sorted(batch.tolist()) == list(range(150))
+@pytest.mark.parametrize(("name", "width"), [("linear", 0), ("mlp", 24), ("mlp", 25), ("cnn", 3)])
+def test_every_weight_of_a_model_is_trained_and_the_model_learns(name: str, width: int) -> None:
+    params = train_params(model=name, width=width, epochs=4, lr=0.05, batch_size=16)
+    state = fit(params)
+    initial = dict(initial_state(params).model.named_parameters())
+    for key, weight in state.model.named_parameters():
+        assert (weight != initial[key]).any(), key
+    assert state.last.train_accuracy > 0.3
 
 
-def test_the_state_of_other_random_numbers_does_not_matter() -> None:
-    first = fit(params())
+def test_the_global_random_state_does_not_matter() -> None:
+    first = fit(train_params())
     torch.rand(3)
-    assert torch.equal(predict(first.model, VAL.images), predict(fit(params()).model, VAL.images))
+    second = fit(train_params())
+    assert torch.equal(predict(first.model, VAL.images), predict(second.model, VAL.images))
 
 
 @pytest.mark.parametrize(
@@ -241,119 +174,71 @@ def test_the_state_of_other_random_numbers_does_not_matter() -> None:
         {"model": "cnn", "width": 2, "augment": "affine"},
     ],
 )
-def test_a_state_that_is_restored_goes_on_as_if_nothing_had_been(
-    changes: dict[str, object],
-) -> None:
-    settings = params(epochs=4, log_every=4, **changes)
-    whole = fit(settings)
-    half = initial_state(settings)
+def test_a_resumed_training_equals_an_uninterrupted_one(changes: dict[str, object]) -> None:
+    params = train_params(epochs=4, log_every=4, **changes)
+    uninterrupted = fit(params)
+    interrupted = initial_state(params)
     for _ in range(2):
-        train_epoch(half, TRAIN, VAL, settings)
-    resumed = initial_state(settings)
-    resumed.restore({name: tensor.copy() for name, tensor in half.tensors().items()})
+        train_epoch(interrupted, TRAIN, VAL, params)
+    resumed = initial_state(params)
+    resumed.restore({name: array.copy() for name, array in interrupted.tensors().items()})
     for _ in range(2):
-        train_epoch(resumed, TRAIN, VAL, settings)
-    assert resumed.history == whole.history
-    assert resumed.last == whole.last
-    for name, tensor in whole.tensors().items():
-        np.testing.assert_array_equal(resumed.tensors()[name], tensor)
+        train_epoch(resumed, TRAIN, VAL, params)
+    assert resumed.history == uninterrupted.history
+    assert resumed.last == uninterrupted.last
+    for name, array in uninterrupted.tensors().items():
+        np.testing.assert_array_equal(resumed.tensors()[name], array)
 
 
-def test_a_training_that_is_not_watched_gives_the_same_weights(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    settings = params(model="cnn", width=2, augment="affine")
-    watched, alone = fit(settings), initial_state(settings)
+def test_without_a_history_the_weights_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    params = train_params(model="cnn", width=2, augment="affine")
+    with_history, without_history = fit(params), initial_state(params)
     capsys.readouterr()
-    for _ in range(settings.epochs):
-        train_epoch(alone, TRAIN, VAL, settings, record_history=False)
+    for _ in range(params.epochs):
+        train_epoch(without_history, TRAIN, VAL, params, record_history=False)
     assert capsys.readouterr().out == ""
-    assert alone.history == []
-    assert alone.last.train_loss == watched.last.train_loss
-    for key, tensor in watched.model.state_dict().items():
-        assert torch.equal(tensor, alone.model.state_dict()[key])
+    assert without_history.history == []
+    assert without_history.last.train_loss == with_history.last.train_loss
+    for key, tensor in with_history.model.state_dict().items():
+        assert torch.equal(tensor, without_history.model.state_dict()[key])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_model_is_the_same_for_any_number_of_replicas(project: Project, precision: str) -> None:
-    files = "data/checkpoints/model.safetensors", "metrics/history.csv", "metrics/train.json"
-    project.edit("params.yaml", "precision: exact ", f"precision: {precision} ")
-    found = []
-    others: list[list[Array]] = []
-    for replicas, seed in ((5, 0), (3, 0), (1, 0), (1, 2)):
-        text = (project.path / "params.yaml").read_text()
-        text = re.sub(r"replicas: \d", f"replicas: {replicas}", text)
-        start, section, rest = text.partition("train:\n")
-        rest = re.sub(r"seed: \d", f"seed: {seed}", rest, count=1)
-        (project.path / "params.yaml").write_text(start + section + rest)
-        project.run("python", "-m", "stages.train")
-        found.append([(project.path / file).read_bytes() for file in files])
-        models = read_replicas(project.path / "data/checkpoints/replicas.safetensors")
-        others.append([model.filters.detach().numpy() for model in models])
-        assert len(models) == replicas - 1
-    assert found[0] == found[1] == found[2] != found[3]
-    np.testing.assert_array_equal(others[0][:2], others[1])
-    # The second replica is the model of seed + 2.
-    model = read_checkpoint(project.path / "data/checkpoints/model.safetensors")
-    np.testing.assert_array_equal(others[0][1], model.filters.detach())
+def test_a_loss_that_is_not_finite_stops_the_training_with_advice() -> None:
+    message = r"train.lr: with 1e\+38 the loss became \S+ at iteration 2, in epoch 1; lower it"
+    with pytest.raises(InputError, match=message):
+        fit(train_params(lr=1e38, weight_decay=1e38))
 
 
-def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
-    said = r"train.lr: with 1e\+38 the loss became \S+ at iteration 2, in epoch 1; lower it"
-    with pytest.raises(InputError, match=said):
-        fit(params(lr=1e38, weight_decay=1e38))
-
-
-def test_weights_that_are_not_finite_after_the_last_step_are_noticed() -> None:
+def test_weights_that_are_not_finite_after_the_last_step_are_refused() -> None:
     with pytest.raises(InputError, match=r"train.lr: with 1e\+38 the weights"):
-        fit(params(lr=1e38, weight_decay=1e38, epochs=1, batch_size=150))
+        fit(train_params(lr=1e38, weight_decay=1e38, epochs=1, batch_size=150))
 
 
-def test_rare_rows_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = params(epochs=40, log_every=100)
-    fit(settings)
+def test_history_rows_are_printed_if_they_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(train_params(epochs=40, log_every=100))
     lines = [line for line in capsys.readouterr().out.splitlines() if "iteration" in line]
     assert [line.split(":")[0] for line in lines] == ["iteration 100", "iteration 120"]
-    fit(params(log_every=99))
+    fit(train_params(epochs=40, log_every=99))
     assert "iteration" not in capsys.readouterr().out
 
 
-def test_at_most_a_hundred_epochs_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(params(epochs=250, batch_size="full", log_every=99))
+@pytest.mark.parametrize(
+    ("epochs", "printed"),
+    [
+        (3, [1, 2, 3]),
+        (100, list(range(1, 101))),
+        (101, [*range(2, 101, 2), 101]),
+        (250, [*range(3, 250, 3), 250]),
+    ],
+)
+def test_at_most_a_hundred_epochs_are_printed_and_the_last_is_one_of_them(
+    epochs: int, printed: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(train_params(epochs=epochs, batch_size="full", log_every=99))
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 83
-    assert lines[0].startswith("epoch 3/250: ")
+    assert [line.split(":")[0] for line in lines] == [f"epoch {n}/{epochs}" for n in printed]
 
 
-def test_no_batch_left_is_an_error() -> None:
+def test_a_batch_size_that_leaves_no_batch_is_refused() -> None:
     with pytest.raises(InputError, match=r"train.batch_size: 151 is more than the 150"):
-        fit(params(batch_size=151, drop_last=True))
-
-
-def test_an_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Project) -> None:
-    done = project.run("python", "-m", "stages.train")
-    lines = done.stdout.splitlines()
-    assert len(lines) == 14
-    for number, line in enumerate(lines[10:], 2):
-        assert re.fullmatch(rf"replica {number}/5: accuracy val 0\.\d+", line)
-    for number, line in enumerate(lines[:10], 1):
-        wanted = rf"epoch {number}/10: loss \d\.?\d*, accuracy train 0\.\d+, val 0\.\d+"
-        assert re.fullmatch(wanted, line)
-    assert done.stderr == ""
-    assert project.status() == ""
-
-
-def test_on_a_terminal_there_is_a_bar(project: Project) -> None:
-    terminal, ours = pty.openpty()
-    termios.tcsetwinsize(ours, (24, 80))
-    command = ["python", "-m", "stages.train"]
-    done = subprocess.run(
-        command, cwd=project.path, env=project.env, stdout=subprocess.PIPE, stderr=ours, check=True
-    )
-    os.write(ours, b"the end")  # so that there is something to read in any case
-    shown = os.read(terminal, 100_000).decode()
-    os.close(ours)
-    os.close(terminal)
-    assert "epoch 1/10:   0%|" in shown
-    assert "/32 [" in shown
-    assert len(done.stdout.splitlines()) == 14
+        fit(train_params(batch_size=151, drop_last=True))

@@ -1,0 +1,80 @@
+"""The models, compared with torch's layers and with the schema of params.yaml."""
+
+import math
+from collections.abc import Collection
+from typing import get_args
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stages.learning.checkpoints import MAX_WIDTH
+from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, build_model, predict
+from stages.learning.optimizers import NUM_MOMENTS
+from stages.learning.training import seeded_generator
+from stages.params.train import Train
+from tests.helpers.training import TRAIN, WIDTHS, train_params
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str) -> None:
+    model = build_model(name, WIDTHS[name], seeded_generator(0, "weights"), precision)
+    images = torch.randint(0, 256, (42, 1, 28, 28), dtype=torch.uint8)
+    logits = predict(model, images)
+    assert logits.shape == (42, 10)
+    # A convolution has few terms and small weights, which float32 rounds as much as the grid.
+    torch.testing.assert_close(predict(model, images / 255), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_convolutional_model_equals_torchs_layers() -> None:
+    model = build_model("cnn", 3, seeded_generator(0, "weights"), "float32")
+    weights = model.state_dict()
+    layers: list[torch.nn.Module] = []
+    in_channels = 1
+    for number, out_channels in enumerate((3, 3, 6, 6, 12)):
+        convolution = torch.nn.Conv2d(in_channels, out_channels, 3, bias=False)
+        convolution.weight.data = weights[f"convolutions.{number}.weight"]
+        pooling = [torch.nn.MaxPool2d(2)] if number in (1, 3) else []
+        layers += [convolution, *pooling, torch.nn.BatchNorm2d(out_channels), torch.nn.ReLU()]
+        in_channels = out_channels
+    last = torch.nn.Linear(48, 10)
+    last.weight.data, last.bias.data = weights["weight"], weights["bias"]
+    expected = torch.nn.Sequential(*layers, torch.nn.Flatten(), last)
+    images = TRAIN.images[:20]
+    for training in (True, False):  # evaluation uses the statistics that training has updated
+        expected.train(training)
+        model.train(training)
+        torch.testing.assert_close(model(images), expected(images / 255), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
+def test_initial_weights_have_the_distribution_of_torchs_layers(name: str, fan_in: int) -> None:
+    width = 500 if name in MODELS_WITH_WIDTH else 0
+    filters = build_model(name, width, seeded_generator(0, "weights")).filters
+    bound = 1 / math.sqrt(fan_in)
+    assert filters.abs().max() <= bound
+    assert filters.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "names"),
+    [("model", MODEL_NAMES), ("precision", PRECISIONS), ("optimizer", NUM_MOMENTS)],
+)
+def test_the_schema_has_the_names_of_the_code(parameter: str, names: Collection[str]) -> None:
+    assert get_args(Train.model_fields[parameter].annotation) == tuple(names)
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_the_schema_has_the_widths_of_the_models(name: str) -> None:
+    """`width` is the number of filters of the first layer; the linear model takes 0 alone."""
+    valid, invalid = [0], [-1, 1, MAX_WIDTH + 1]
+    if name in MODELS_WITH_WIDTH:
+        valid, invalid = [1, 7, MAX_WIDTH], [-1, 0, MAX_WIDTH + 1]
+    for width in valid:
+        params = train_params(model=name, width=width)
+        filters = build_model(name, params.width, torch.Generator()).filters
+        assert len(filters) == (width if name in MODELS_WITH_WIDTH else 10)
+    for width in invalid:
+        with pytest.raises(ValidationError, match="width"):
+            train_params(model=name, width=width)

@@ -1,0 +1,79 @@
+"""The stage `train`: what it prints, and that replicas do not affect one another."""
+
+import os
+import pty
+import re
+import subprocess
+import termios
+
+import numpy as np
+import pytest
+
+from stages import train
+from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
+from stages.learning.models import PRECISIONS
+from stages.storage.tensors import Array
+from tests.helpers.project import Project
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_model_is_the_same_for_any_number_of_replicas(
+    project: Project, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.path)
+    project.edit("params.yaml", "precision: exact ", f"precision: {precision} ")
+    project.edit("params.yaml", "epochs: 10 ", "epochs: 2 ")
+    files = CHECKPOINT, "metrics/history.csv", "metrics/train.json"
+    contents: list[list[bytes]] = []
+    replicas: list[list[Array]] = []
+    for count, seed in ((5, 0), (3, 0), (1, 0), (1, 2)):
+        text = (project.path / "params.yaml").read_text()
+        text = re.sub(r"replicas: \d", f"replicas: {count}", text)
+        start, section, rest = text.partition("train:\n")
+        rest = re.sub(r"seed: \d", f"seed: {seed}", rest, count=1)
+        (project.path / "params.yaml").write_text(start + section + rest)
+        train.main()
+        contents.append([(project.path / file).read_bytes() for file in files])
+        models = read_replicas(REPLICAS)
+        replicas.append([model.filters.detach().numpy() for model in models])
+        assert len(models) == count - 1
+    assert contents[0] == contents[1] == contents[2] != contents[3]
+    np.testing.assert_array_equal(replicas[0][:2], replicas[1])
+    # With seed 0, the third replica is the model of seed 2.
+    np.testing.assert_array_equal(replicas[0][1], read_checkpoint(CHECKPOINT).filters.detach())
+
+
+def test_each_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Project) -> None:
+    process = project.run("python", "-m", "stages.train")
+    lines = process.stdout.splitlines()
+    assert len(lines) == 14
+    for number, line in enumerate(lines[:10], 1):
+        expected = rf"epoch {number}/10: loss \d\.?\d*, accuracy train 0\.\d+, val 0\.\d+"
+        assert re.fullmatch(expected, line)
+    for number, line in enumerate(lines[10:], 2):
+        assert re.fullmatch(rf"replica {number}/5: accuracy val 0\.\d+", line)
+    assert process.stderr == ""
+    assert project.status() == ""
+
+
+def test_a_terminal_shows_a_progress_bar(project: Project) -> None:
+    project.edit("params.yaml", "epochs: 10 ", "epochs: 2 ")
+    project.edit("params.yaml", "replicas: 5 ", "replicas: 2 ")
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = ["python", "-m", "stages.train"]
+    process = subprocess.run(
+        command,
+        cwd=project.path,
+        env=project.env,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+    )
+    os.write(theirs, b"the end")  # without any output `os.read` would wait for ever
+    output = os.read(ours, 100_000).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert "epoch 1/2:   0%|" in output
+    assert "/32 [" in output
+    assert len(process.stdout.splitlines()) == 3
