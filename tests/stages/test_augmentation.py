@@ -1,4 +1,4 @@
-"""The distorted digits, against torch's own sampling of a grid."""
+"""The affine transformations of images, compared with torch's own sampling of a grid."""
 
 import math
 
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from stages.datasets.mnist_5k import load_mnist_5k
 from stages.learning.augmentation import (
     MAX_ROTATION,
     MAX_SCALE,
@@ -17,57 +16,63 @@ from stages.learning.augmentation import (
     affine,
     sin_cos,
 )
+from tests.helpers.training import digits
 
-IMAGES = torch.from_numpy(load_mnist_5k()["train"]["images"][:200].copy())
-
-
-def numbers(seed: int = 0) -> Tensor:
-    source = torch.Generator().manual_seed(seed)
-    return torch.rand((len(IMAGES), NUM_TRANSFORM_PARAMS), generator=source) * 2 - 1
+IMAGES = digits(0, 200).images
 
 
-def by_torch(images: Tensor, numbers: Tensor) -> Tensor:
-    """The same transformation, sampled by torch, in float64."""
-    turn, grow, slant, right, down = numbers.double().T
-    angle, factor = turn * MAX_ROTATION, 1 + grow * MAX_SCALE
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1)
-    shear = torch.eye(2, dtype=torch.float64).repeat(len(images), 1, 1)
-    shear[:, 0, 1] = slant * MAX_SHEAR
-    matrix = rotation.view(-1, 2, 2) @ shear / factor[:, None, None]
-    shift = torch.stack([right, down], 1)[:, :, None] * MAX_SHIFT / 14  # of half an image
-    grid = affine_grid(torch.cat([matrix, -shift], 2), [len(images), 1, 28, 28], False)
+def random_transform_params(seed: int) -> Tensor:
+    """Return a set of parameters for each of IMAGES, uniform in [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((len(IMAGES), NUM_TRANSFORM_PARAMS), generator=generator) * 2 - 1
+
+
+def torch_affine(images: Tensor, transform_params: Tensor) -> Tensor:
+    """Return what `affine` has to return, sampled by torch in float64 and not rounded."""
+    rotation, scale, shear, right, down = transform_params.double().T
+    angle, factor = rotation * MAX_ROTATION, 1 + scale * MAX_SCALE
+    rotations = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1)
+    shears = torch.eye(2, dtype=torch.float64).repeat(len(images), 1, 1)
+    shears[:, 0, 1] = shear * MAX_SHEAR
+    matrices = rotations.view(-1, 2, 2) @ shears / factor[:, None, None]
+    # torch counts a shift in halves of an image.
+    shifts = torch.stack([right, down], 1)[:, :, None] * MAX_SHIFT / 14
+    grid = affine_grid(torch.cat([matrices, -shifts], 2), [len(images), 1, 28, 28], False)
     return grid_sample(images.double(), grid, padding_mode="zeros", align_corners=False)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_what_torch_samples(seed: int) -> None:
-    found, expected = affine(IMAGES, numbers(seed)), by_torch(IMAGES, numbers(seed))
-    assert found.dtype == torch.uint8
-    assert found.shape == IMAGES.shape
-    # Rounded to bytes, from float32 here and float64 there.
-    assert (found - expected).abs().max() < 0.51
-    assert (found != IMAGES).flatten(1).any(1).all()
+def test_affine_equals_torch(seed: int) -> None:
+    transform_params = random_transform_params(seed)
+    result, expected = affine(IMAGES, transform_params), torch_affine(IMAGES, transform_params)
+    assert result.dtype == torch.uint8
+    assert result.shape == IMAGES.shape
+    # Half a grey level is the rounding to uint8, and the rest the difference of the precisions.
+    assert (result - expected).abs().max() < 0.51
+    assert (result != IMAGES).flatten(1).any(1).all()
 
 
-def test_zeros_change_nothing() -> None:
-    assert torch.equal(affine(IMAGES, torch.zeros(len(IMAGES), NUM_TRANSFORM_PARAMS)), IMAGES)
+def test_parameters_of_zero_leave_the_images_as_they_are() -> None:
+    transform_params = torch.zeros(len(IMAGES), NUM_TRANSFORM_PARAMS)
+    assert torch.equal(affine(IMAGES, transform_params), IMAGES)
 
 
 @pytest.mark.parametrize(
-    ("place", "direction"), [(3, (0, 2)), (4, (2, 0))], ids=["to the right", "down"]
+    ("position", "right", "down"), [(3, 2, 0), (4, 0, 2)], ids=["to the right", "down"]
 )
-def test_a_shift_is_in_pixels(place: int, direction: tuple[int, int]) -> None:
-    only = torch.zeros(len(IMAGES), NUM_TRANSFORM_PARAMS)
-    only[:, place] = 1
-    down, right = direction
+def test_the_largest_shift_is_two_pixels(position: int, right: int, down: int) -> None:
+    transform_params = torch.zeros(len(IMAGES), NUM_TRANSFORM_PARAMS)
+    transform_params[:, position] = 1
     expected = torch.zeros_like(IMAGES)
     expected[:, :, down:, right:] = IMAGES[:, :, : 28 - down, : 28 - right]
-    assert torch.equal(affine(IMAGES, only), expected)
+    assert torch.equal(affine(IMAGES, transform_params), expected)
 
 
-def test_an_image_depends_on_its_own_numbers_alone() -> None:
+def test_an_image_depends_on_its_own_parameters_alone() -> None:
+    transform_params = random_transform_params(0)
     order = torch.randperm(len(IMAGES))
-    assert torch.equal(affine(IMAGES, numbers())[order], affine(IMAGES[order], numbers()[order]))
+    shuffled = affine(IMAGES[order], transform_params[order])
+    assert torch.equal(affine(IMAGES, transform_params)[order], shuffled)
 
 
 def test_sine_and_cosine_are_accurate() -> None:

@@ -1,82 +1,87 @@
 """Training on another device than the CPU."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stages.learning.models import MODEL_NAMES, PRECISIONS
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params.train import Train
 from stages.storage.tensors import digest
 from stages.train import prepare_cuda
 from tests.helpers.project import Project
-from tests.same_bits.trainings import USUAL
+from tests.helpers.training import train_params
 
-MODELS = {"linear": 0, "mlp": 8, "cnn": 2}
+WIDTHS = {"linear": 0, "mlp": 8, "cnn": 2}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
-def settings(model: str, precision: str, **others: object) -> Train:
-    rest = {"lr": 0.01, "drop_last": False, "epochs": 2, "log_every": 3, "precision": precision}
-    values = {**USUAL, **rest, "model": model, "width": MODELS[model], **others}
-    return Train.model_validate(values)
+def model_params(model: str, precision: str, **changes: object) -> Train:
+    values = {"width": WIDTHS[model], "lr": 0.01, "batch_size": 48, "log_every": 3, **changes}
+    return train_params(model=model, precision=precision, **values)
 
 
-def split(device: str) -> Split:
+def random_split(n: int, device: str) -> Split:
     generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (96, 1, 28, 28), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (96,), generator=generator)
+    images = torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (n,), generator=generator)
     return Split(images.to(device), labels.to(device))
 
 
-def trained(params: Train) -> str:
-    data = split(params.device)
+def digest_of_training(params: Train) -> str:
+    """Return the digest of the state after all epochs of a training."""
+    split = random_split(96, params.device)
     state = initial_state(params)
     for _ in range(params.epochs):
-        train_epoch(state, data, data, params)
+        train_epoch(state, split, split, params)
     return digest(state.tensors())
 
 
-@pytest.mark.parametrize("precision", ["exact", "float32"])
-@pytest.mark.parametrize("model", MODELS)
-def test_all_that_meets_is_on_one_device(
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_all_tensors_of_an_operation_are_on_the_same_device(
     model: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where there is no GPU: torch's own stand-in, without values, tells where a tensor is."""
-    others = {"optimizer": "adamw", "augment": "affine", "label_smoothing": 0.1}
-    params = settings(model, precision, **others).model_copy(update={"device": "meta"})
-    state = initial_state(
-        params
-    )  # outside of the mode, which does not move the weights of a module
+    """No GPU is needed: the tensors of FakeTensorMode have no values, but a device.
+
+    An operation on tensors of two devices raises an error there as on a GPU.
+    """
+    changes = {"optimizer": "adamw", "augment": "affine", "label_smoothing": 0.1}
+    params = model_params(model, precision, batch_size=16, **changes)
+    params = params.model_copy(update={"device": "meta"})
+    # Before the mode begins, because in it the weights of a module would stay where they are.
+    state = initial_state(params)
     monkeypatch.setattr(Tensor, "item", lambda _: 0.5)
-    monkeypatch.setattr(Tensor, "tolist", lambda of: [0.5] * of.numel())
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: [0.5] * tensor.numel())
     for name, value in (("__float__", 0.5), ("__int__", 1), ("__bool__", True)):
         monkeypatch.setattr(Tensor, name, lambda _, value=value: value)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        data = split("meta")
-        train_epoch(state, data, data, params)
+        split = random_split(40, "meta")  # `predict` computes 32 at a time with a CNN
+        train_epoch(state, split, split, params)
     assert {weight.device.type for weight in state.model.state_dict().values()} == {"meta"}
 
 
 @needs_cuda
-@pytest.mark.parametrize("model", MODELS)
-def test_the_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
     prepare_cuda()
-    others = {"optimizer": "adam", "augment": "affine"}
-    assert trained(settings(model, "exact", device="cuda", **others)) == trained(
-        settings(model, "exact", **others)
-    )
+    changes = {"optimizer": "adam", "augment": "affine"}
+    on_gpu = digest_of_training(model_params(model, "exact", device="cuda", **changes))
+    assert on_gpu == digest_of_training(model_params(model, "exact", **changes))
 
 
 @needs_cuda
-@pytest.mark.parametrize("model", MODELS)
-def test_the_gpu_repeats_its_bits_in_float32(model: str) -> None:
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
     prepare_cuda()
-    params = settings(model, "float32", device="cuda")
-    assert trained(params) == trained(params)
+    params = model_params(model, "float32", device="cuda")
+    assert digest_of_training(params) == digest_of_training(params)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU")
-def test_without_a_gpu_the_refusal_says_so(project: Project) -> None:
+def test_cuda_without_a_gpu_is_refused(project: Project, refusal: Callable[[str], str]) -> None:
     project.edit("params.yaml", "device: cpu ", "device: cuda ")
-    assert project.refused("train").startswith("params.yaml: train.device: cuda needs a GPU")
+    assert refusal("train").startswith("params.yaml: train.device: cuda needs a GPU")
