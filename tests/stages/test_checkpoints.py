@@ -1,0 +1,59 @@
+"""Checkpoints: the models that are read are those that were written, or the file is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.learning.checkpoints import (
+    CHECKPOINT,
+    read_checkpoint,
+    read_replicas,
+    write_checkpoint,
+    write_replicas,
+)
+from stages.learning.models import MODEL_NAMES, build_model, predict
+from stages.learning.training import seeded_generator
+from stages.storage.errors import InputError
+from stages.storage.tensors import write_tensors
+from tests.helpers.project import Project
+from tests.helpers.training import VAL, WIDTHS
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_models_that_are_read_give_the_logits_of_those_written(name: str, tmp_path: Path) -> None:
+    width = WIDTHS[name]
+    models = [build_model(name, width, seeded_generator(seed, "weights")) for seed in range(3)]
+    write_checkpoint(tmp_path / "model", models[0], name, width)
+    write_replicas(tmp_path / "replicas", models, name, width)
+    read_models = [read_checkpoint(tmp_path / "model"), *read_replicas(tmp_path / "replicas")]
+    for model, read_model in zip(models, read_models, strict=True):
+        logits = predict(model, VAL.images[:20])
+        assert torch.equal(predict(read_model, VAL.images[:20]), logits)
+
+
+def test_replicas_of_different_numbers_are_refused(tmp_path: Path) -> None:
+    weights = {"weight": np.zeros((3, 10, 784), np.float32), "bias": np.zeros((2, 10), np.float32)}
+    write_tensors(tmp_path / "replicas", weights, model="linear", width="0")
+    with pytest.raises(InputError, match=r"replicas: its tensors differ in the number of replicas"):
+        read_replicas(tmp_path / "replicas")
+
+
+def test_evaluate_refuses_the_checkpoint_of_another_model(
+    project: Project, refusal: Callable[[str], str]
+) -> None:
+    path = project.path / CHECKPOINT
+    weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
+    path.unlink()  # it may be a link into DVC's cache
+    write_tensors(path, weights, model="forest")
+    assert "holds no model of linear, mlp, cnn but 'forest'" in refusal("evaluate")
+    for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
+        write_tensors(path, weights, model="cnn", width=width)
+        assert f"{width[:9]!r} is no width of cnn" in refusal("evaluate")
+    write_tensors(path, {**weights, "bias": np.zeros(9, np.float32)}, model="linear", width="0")
+    assert "bias is F32 [9] instead of F32 [10]" in refusal("evaluate")
+    not_finite = np.full(10, np.nan, np.float32)
+    write_tensors(path, {**weights, "bias": not_finite}, model="linear", width="0")
+    assert "logits that are not finite" in refusal("evaluate")
