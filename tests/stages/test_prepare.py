@@ -1,4 +1,6 @@
-"""Which images are taken, against what the words mean."""
+"""The choice of training and validation images."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,71 +14,76 @@ from tests.helpers.project import Project
 POOL = load_mnist_5k()["train"]["labels"]
 
 
-def params(**changes: object) -> Prepare:
+def prepare_params(**changes: object) -> Prepare:
     values = {"sampling": "stratified", "train_size": 2_000, "val_size": 500, "seed": 0}
     return Prepare.model_validate(values | changes)
 
 
-def unequal() -> Array:
-    """Labels of classes from 5 to 1,000 images, as real data have them, in mixed order."""
+def unbalanced_labels() -> Array:
+    """Return labels uint8 (2835,) of classes of 5 to 1,000 images, in random order."""
     sizes = [5, 10, 20, 40, 80, 160, 320, 500, 700, 1_000]
     return np.random.default_rng(0).permutation(np.repeat(np.arange(10, dtype=np.uint8), sizes))
 
 
 @pytest.mark.parametrize("sampling", ["first", "random", "stratified"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_image_is_taken_twice(sampling: str, seed: int) -> None:
-    train, val = split_pool(POOL, params(sampling=sampling, seed=seed))
+def test_train_and_val_have_no_image_in_common(sampling: str, seed: int) -> None:
+    train, val = split_pool(POOL, prepare_params(sampling=sampling, seed=seed))
     assert len(train) == 2_000
     assert len(val) == 500
     assert sorted([*train, *val]) == list(range(2_500))
 
 
-def test_first_is_the_first() -> None:
-    train, val = split_pool(POOL, params(sampling="first", train_size=100, val_size=50, seed=7))
+def test_first_takes_the_first_images() -> None:
+    train, val = split_pool(
+        POOL, prepare_params(sampling="first", train_size=100, val_size=50, seed=7)
+    )
     assert train.tolist() == list(range(100))
     assert val.tolist() == list(range(100, 150))
 
 
 @pytest.mark.parametrize("sampling", ["random", "stratified"])
-def test_validation_stays_and_training_grows(sampling: str) -> None:
-    small, val_of_small = split_pool(POOL, params(sampling=sampling, train_size=700))
-    large, val_of_large = split_pool(POOL, params(sampling=sampling, train_size=2_000))
+def test_another_train_size_leaves_the_validation_images(sampling: str) -> None:
+    small, val_of_small = split_pool(POOL, prepare_params(sampling=sampling, train_size=700))
+    large, val_of_large = split_pool(POOL, prepare_params(sampling=sampling, train_size=2_000))
     assert val_of_small.tolist() == val_of_large.tolist()
     assert small.tolist() == large[:700].tolist()
 
 
 @pytest.mark.parametrize("sampling", ["random", "stratified"])
-def test_the_seed_decides(sampling: str) -> None:
+def test_the_seed_decides_which_images_are_taken(sampling: str) -> None:
     first, again, other = (
-        split_pool(POOL, params(sampling=sampling, seed=seed))[0].tolist() for seed in (0, 0, 1)
+        split_pool(POOL, prepare_params(sampling=sampling, seed=seed))[0].tolist()
+        for seed in (0, 0, 1)
     )
     assert first == again != other
 
 
-def test_stratified_is_exact_where_the_sizes_allow_it() -> None:
-    train, val = split_pool(POOL, params())
+def test_stratified_is_exact_if_the_sizes_allow_it() -> None:
+    train, val = split_pool(POOL, prepare_params())
     assert np.bincount(POOL[train]).tolist() == [200] * 10
     assert np.bincount(POOL[val]).tolist() == [50] * 10
 
 
 @pytest.mark.parametrize("train_size", [1, 13, 500, 2_000])
 @pytest.mark.parametrize("seed", range(5))
-def test_stratified_is_within_two_images_of_the_shares(train_size: int, seed: int) -> None:
-    labels = unequal()
-    train, val = split_pool(labels, params(train_size=train_size, val_size=333, seed=seed))
-    shares = np.bincount(labels) / len(labels)
-    for chosen in (train, val):
-        counts = np.bincount(labels[chosen], minlength=10)
-        assert np.abs(counts - shares * len(chosen)).max() <= 2
+def test_stratified_is_within_two_images_of_the_proportions(train_size: int, seed: int) -> None:
+    labels = unbalanced_labels()
+    train, val = split_pool(labels, prepare_params(train_size=train_size, val_size=333, seed=seed))
+    proportions = np.bincount(labels) / len(labels)
+    for index in (train, val):
+        counts = np.bincount(labels[index], minlength=10)
+        assert np.abs(counts - proportions * len(index)).max() <= 2
 
 
-def test_more_than_the_pool_is_refused() -> None:
-    params(train_size=2_000).check_pool(2_500)
+def test_a_pool_that_is_too_small_is_refused() -> None:
+    prepare_params(train_size=2_000).check_pool(2_500)
     with pytest.raises(ValueError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
-        params(train_size=2_001).check_pool(2_500)
+        prepare_params(train_size=2_001).check_pool(2_500)
 
 
-def test_prepare_alone_refuses_more_than_the_pool(project: Project) -> None:
+def test_the_stage_refuses_a_pool_that_is_too_small(
+    project: Project, refusal: Callable[[str], str]
+) -> None:
     project.edit("params.yaml", "train_size: 2000 ", "train_size: 2001 ")
-    assert project.refused("prepare").startswith("params.yaml: prepare: train_size 2001 + val_size")
+    assert refusal("prepare").startswith("params.yaml: prepare: train_size 2001 + val_size")
