@@ -30,7 +30,7 @@ from stages.learning.training import (
     train_epoch,
 )
 from stages.params import load_params
-from stages.params.train import Train
+from stages.params.train import Train, replica_seeds
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_csv, write_json
 from stages.storage.tensors import PREPARED_LAYOUT, read_metadata, read_split, write_tensors
@@ -125,9 +125,9 @@ def main() -> None:
     states: list[TrainingState] = []
     with contextlib.ExitStack() as stack:
         paths = []
-        for number in range(params.replicas):
+        for number, seed in enumerate(replica_seeds(params.seed, params.replicas)):
             # How many replicas there are does not affect any one of them.
-            own = params.model_copy(update={"seed": params.seed + number, "replicas": 1})
+            own = params.model_copy(update={"seed": seed, "replicas": 1})
             is_model = number == 0
             key = resume.fingerprint(params=own.model_dump(), record_history=is_model, **inputs)
             paths.append(stack.enter_context(resume.exclusive_state(key)))

@@ -1,5 +1,6 @@
-"""The section `train` of `params.yaml`."""
+"""The section `train` of `params.yaml`, and the seeds of the replicas."""
 
+import hashlib
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -7,6 +8,20 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.params import Section, Size, short_repr
 
 MAX_FLOAT32 = 1e38  # about: the weights are float32
+
+
+def replica_seeds(seed: int, replicas: int) -> list[int]:
+    """Return the seeds of so many replicas: `seed` itself, then hashes of it and of their numbers.
+
+    So the replicas of two seeds do not overlap, as they would with seed + 1, seed + 2, ...
+    """
+    return [
+        seed,
+        *(
+            int.from_bytes(hashlib.sha256(f"{seed} replica {number}".encode()).digest()[:4], "big")
+            for number in range(1, replicas)
+        ),
+    ]
 
 
 class Train(Section):

@@ -24,25 +24,58 @@ def revision(name: str, correct: Array, **changes: Any) -> Revision:
     return Revision(**{**values, **changes})
 
 
-def test_other_images_and_a_single_seed_are_remarked() -> None:
+def test_one_seed_says_nothing_of_others() -> None:
     a = revision("a", replicas([0.8]))
-    [one] = compare(a, [revision("b", replicas([0.9], 400), data_md5="y")])
-    assert one.remarks == [
-        "unpaired: the images or labels differ (500 and 400 images)",
-        "one seed: the variation between seeds is unknown and not part of the interval",
-    ]
+    [more] = compare(a, [revision("b", replicas([0.9]))])
+    assert more.outcome == "undecided"
+    assert (more.low, more.high, more.p) == (None, None, None)
+    assert more.verdict.startswith(
+        "b: its model classifies more of these images correctly (McNemar p = "
+    )
+    assert "one seed says nothing about another; set train.replicas to 5" in more.verdict
+    [same] = compare(a, [revision("b", replicas([0.8]))])
+    assert same.verdict.startswith("b: no difference shown between the two models (McNemar p = 1)")
+    [hundred] = compare(a, [revision("b", np.repeat(replicas([0.9]), 100, 0))])
+    assert hundred.value == pytest.approx(0.1)
+    assert hundred.p is None
+
+
+def test_other_images_are_remarked() -> None:
+    a = revision("a", replicas([0.8, 0.81]))
+    [one] = compare(a, [revision("b", replicas([0.9, 0.91], 400), data_md5="y")])
+    assert one.remarks == ["unpaired: the images or labels differ (500 and 400 images)"]
     assert one.mcnemar_p is None
+    assert one.pairs == 0
+    [alone] = compare(a, [revision("b", replicas([0.9], 400), data_md5="y")])
+    assert alone.verdict.startswith("b: one seed and other images say nothing")
     moved = np.add(a.images, [[0, 1]])
-    [other_labels] = compare(a, [revision("b", replicas([0.9]), images=moved)])
+    [other_labels] = compare(a, [revision("b", replicas([0.9, 0.91]), images=moved)])
     assert "unpaired" in other_labels.remarks[0]
 
 
-def test_several_are_corrected() -> None:
+def test_replicas_of_the_same_seed_are_pairs() -> None:
+    shares = [0.70, 0.75, 0.80, 0.85, 0.90]
+    a = revision("a", replicas(shares), params={"train.seed": 3})
+    better = replicas([share + 0.01 for share in shares])
+    [pairs] = compare(a, [revision("b", better, params={"train.seed": 3})])
+    [strangers] = compare(a, [revision("b", better, params={"train.seed": 4})])
+    [fewer] = compare(a, [revision("b", better[:3], params={"train.seed": 3})])
+    assert (pairs.pairs, pairs.won, pairs.outcome) == (5, 5, "better")
+    assert (strangers.pairs, strangers.won, strangers.outcome) == (0, 0, "undecided")
+    assert (fewer.pairs, fewer.won) == (3, 3)
+
+
+def test_several_are_corrected_with_their_intervals() -> None:
     a = revision("a", replicas([0.80, 0.805, 0.795]))
     near = [revision(f"b{i}", replicas([0.815, 0.82, 0.81])) for i in range(3)]
     [single] = compare(a, near[:1])
     several = compare(a, near)
-    assert several[0].p == pytest.approx(min(1, 3 * single.p))
+    [chosen] = compare(a, near[:1], best_of=3)
+    assert single.p is not None
+    for one in (*several, chosen):
+        assert one.p == pytest.approx(min(1, 3 * single.p))
+        assert one.low < single.low and one.high > single.high  # type: ignore[operator]
+        assert one.remarks == ["p and the interval are corrected for 3 comparisons"]
 
 
 @pytest.mark.parametrize(

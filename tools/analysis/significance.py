@@ -1,112 +1,168 @@
-"""Whether B is better than A, judged by which images their replicas get right.
+"""Whether B is better than A, judged by which images their replicas classify correctly.
 
-An accuracy varies with the images that happen to be in the split and with the seed that the
-model was trained with. Arrays are bool (R, N): whether each of R replicas gets each of N images
-right. A and B are compared on the same images where possible; their replicas are pairs if they
-were trained with the same seeds.
+Two things make a difference of accuracies uncertain: the images that happen to be in the split,
+and the seeds that happen to have been trained with. Arrays are bool (R, N): whether each of R
+replicas classifies each of N images correctly. The model is that of a two-way table with random
+effects: what a replica does on an image is the mean, plus an effect of the image on all replicas,
+plus an effect of the replica on all images, plus a residual.
+
+Everything is a closed form. A bootstrap was measured first: its draws are nearly normal, so that
+its small p-values came out far too small when there were few seeds.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
 Array = np.ndarray[Any, Any]
+Pairs = list[tuple[int, int]]  # positions, in A and in B, of replicas of the same seed
 
-BOOTSTRAP_DRAWS = 10_000
-Z_975 = float(stats.norm.ppf(0.975))  # of a two-sided interval of 95 %
-Z_80 = float(stats.norm.ppf(0.8))  # of a power of 80 %
+LEVEL = 0.05  # of significance
+POWER = 0.8  # with which advice promises to show a difference
+MAX_ADVICE = 10_000  # seeds beyond which advice gives none
+
+
+class Variance(NamedTuple):
+    """An estimate of a variance, and the degrees of freedom that it has."""
+
+    value: float
+    df: float
 
 
 class Difference(NamedTuple):
-    """The accuracy of B minus that of A, as a share of the images, and its uncertainty."""
+    """The accuracy of B minus that of A, as shares of the images, and its uncertainty."""
 
     value: float
-    low: float  # of the 95 % confidence interval
-    high: float
-    p: float  # two-sided p-value of the null hypothesis that there is no difference
-    prob_better: float  # the share of the pairs of seeds in which B is better; a tie counts half
-    se_images: float  # the standard error due to the images
-    se_seeds: float  # the standard error due to the seeds; NaN if it is unknown
+    images: Variance  # of the value, caused by the images
+    seeds: Variance | None  # caused by the seeds; None if a side has one replica
+    residual: float  # the part of `seeds` that is there even if all seeds were equally good
+    n: int  # images, of the smaller split
+
+    @property
+    def p(self) -> float:
+        """How often chance alone makes a difference as large, if there is none (two-sided)."""
+        if self.n < 2:
+            return 1.0
+        statistics = [(self._floor, self.images.df), self._total]
+        p_values = [
+            2 * stats.t.sf(abs(self.value) / math.sqrt(variance), df)
+            for variance, df in statistics
+            if variance > 0
+        ]
+        return float(max(p_values))
+
+    def interval(self, comparisons: int = 1) -> tuple[float, float]:
+        """Return the interval that excludes 0 just where `comparisons` times p is below 0.05.
+
+        It has a confidence of 95 % for all of so many comparisons together (Bonferroni).
+        """
+        if self.n < 2:
+            return -1.0, 1.0
+        quantile = 1 - LEVEL / comparisons / 2
+        half_width = max(
+            stats.t.ppf(quantile, df) * math.sqrt(variance)
+            for variance, df in ((self._floor, self.images.df), self._total)
+            if variance > 0
+        )
+        return max(-1.0, self.value - float(half_width)), min(1.0, self.value + float(half_width))
+
+    @property
+    def _total(self) -> tuple[float, float]:
+        """Return the variance of the value, and its degrees of freedom."""
+        return welch_satterthwaite([(1.0, v) for v in (self.images, self.seeds) if v])
+
+    @property
+    def _floor(self) -> float:
+        """Return the least variance that the value can have.
+
+        A few seeds can agree by chance, and then show a spread that is far too small. But the
+        residual is known from all images, and it alone makes replicas differ. Neither is the
+        accuracy known more finely than to an image.
+        """
+        return max(self.images.value + self.residual, 1 / self.n**2)
 
 
-def difference(a: Array, b: Array, same_images: bool, same_seeds: bool) -> Difference:
-    """Return the difference of the mean accuracies, by a bootstrap over images and replicas.
+def difference(a: Array, b: Array, same_images: bool, pairs: Pairs) -> Difference:
+    """Return the difference of the mean accuracies of two revisions.
 
-    The bootstrap draws images by their mean effect on all replicas, and adds the mean of drawn
-    replicas. It draws R - 1 replicas instead of R: the variance of R values about their own
-    mean is too small by the factor (R - 1) / R, and the mean of R - 1 makes up for it. The effect
-    of an image on one replica alone is part of the variance of the replicas, and is therefore
-    removed from that of the images. With few replicas the variance is itself uncertain: the
-    interval is widened by the ratio of Student's t to the normal distribution, for the degrees
-    of freedom of Welch and Satterthwaite (1946, doi:10.2307/3002019).
+    pairs: replicas of the same seed, which are compared with each other; with other images on
+    the two sides there are none.
+
+    The variance of the mean of R replicas on N images is that of a crossed design (Searle,
+    Casella and McCulloch 1992, Variance Components, section 4.3), the degrees of freedom are those
+    of Welch and Satterthwaite (1946, doi:10.2307/3002019).
     """
-    random = np.random.default_rng(0)  # the same result for the same two revisions
+    value = float(b.mean() - a.mean())
+    ra, rb, n_pairs = len(a), len(b), len(pairs) if same_images else 0
+    if n_pairs < 2:  # the spread of one pair is unknown
+        n_pairs = 0
+    # The mean of all of B less that of all of A, as a sum of pairs and of what has no partner.
+    tables = [((rb - n_pairs) / (ra * rb), 1.0 * a), ((ra - n_pairs) / (ra * rb), 1.0 * b)]
+    if n_pairs:
+        in_a, in_b = (list(positions) for positions in zip(*pairs, strict=True))
+        tables.append((n_pairs / (ra * rb), b[in_b] - 1.0 * a[in_a]))
+    tables = [(weight, table) for weight, table in tables if weight]
+
+    seeds, residual = None, 0.0
+    if min(ra, rb) > 1:
+        terms = [
+            (weight, Variance(table.mean(1).var(ddof=1), len(table) - 1))
+            for weight, table in tables
+        ]
+        seeds = Variance(*welch_satterthwaite(terms))
+        residual = sum(weight * residual_variance(table) for weight, table in tables)
     if same_images:
-        per_image = [image_effects(b - 1.0 * a)]
+        per_image = [(b.mean(0) - a.mean(0), residual)]
     else:
-        per_image = [image_effects(1.0 * b), -image_effects(1.0 * a)]
-    per_seed = [b.mean(1) - a.mean(1)] if same_seeds else [b.mean(1), -a.mean(1)]
-    value = b.mean() - a.mean()
-    draws = np.zeros(BOOTSTRAP_DRAWS)
-    variances, degrees_of_freedom = [], []
-    for x in per_image:
-        # Few values occur: a draw of images is a draw of how often each of these occurs.
-        values, counts = np.unique(x, return_counts=True)
-        drawn_counts = random.multinomial(len(x), counts / len(x), BOOTSTRAP_DRAWS)
-        draws += drawn_counts @ values / len(x)
-        variances.append(x.var() / len(x))
-        degrees_of_freedom.append(len(x) - 1)
-    se_images = math.sqrt(sum(variances))
-    se_seeds = math.nan
-    if all(len(x) > 1 for x in per_seed):
-        for x in per_seed:
-            drawn_replicas = random.integers(0, len(x), (BOOTSTRAP_DRAWS, len(x) - 1))
-            draws += (x - x.mean())[drawn_replicas].mean(1)
-            variances.append(x.var(ddof=1) / len(x))
-            degrees_of_freedom.append(len(x) - 1)
-        se_seeds = math.sqrt(sum(variances[len(per_image) :]))
-    draws = value + t_to_z_ratio(variances, degrees_of_freedom) * (draws - value)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    # Twice the share of the draws beyond zero, and never 0, because the draws are finite.
-    beyond_zero = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (beyond_zero + 1) / (BOOTSTRAP_DRAWS + 1))
-    pairs = per_seed[0] if same_seeds else np.add.outer(*per_seed)
-    prob_better = float((pairs > 0).mean() + (pairs == 0).mean() / 2)
-    return Difference(float(value), float(low), float(high), p, prob_better, se_images, se_seeds)
+        per_image = [
+            (x.mean(0), residual_variance(1.0 * x) / len(x) if len(x) > 1 else 0.0) for x in (a, b)
+        ]
+    # What an image does to one replica alone is part of the seeds' variance already.
+    images = [
+        (1.0, Variance(max(0.0, mean_variance(means) - counted), len(means) - 1))
+        for means, counted in per_image
+    ]
+    n = min(a.shape[1], b.shape[1])
+    return Difference(value, Variance(*welch_satterthwaite(images)), seeds, residual, n)
 
 
-def image_effects(x: Array) -> Array:
-    """Return the effect of each image on all replicas, float64 (N,), of x (R, N).
+def welch_satterthwaite(terms: list[tuple[float, Variance]]) -> tuple[float, float]:
+    """Return the weighted sum of variances, and its degrees of freedom."""
+    parts = [(weight * variance.value, variance.df) for weight, variance in terms]
+    total = sum(value for value, _ in parts)
+    if total == 0:
+        return 0.0, min(df for _, df in parts)
+    # As shares of the total, because the square of a small variance may be 0.
+    return total, 1 / sum((value / total) ** 2 / df for value, df in parts if value)
 
-    It is the mean over the replicas, shrunk towards the mean of all images such that its
-    variance is that of the image effects in a two-way table without repetition.
+
+def mean_variance(values: Array) -> float:
+    """Return the variance of the mean of independent values (N,)."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def residual_variance(table: Array) -> float:
+    """Return the residual mean square of a table (R, N), R > 1, divided by N.
+
+    That is the variance of a replica's mean which the residuals cause.
     """
-    replicas, images = x.shape
-    mean: Array = x.mean(0)
-    if replicas == 1 or not mean.var():
-        return mean
-    residuals = x - x.mean(1, keepdims=True) - mean + x.mean()
-    residual_variance = (residuals**2).sum() / ((replicas - 1) * (images - 1)) / replicas
-    shrinkage = math.sqrt(max(0.0, 1 - residual_variance / mean.var()))
-    effects: Array = mean.mean() + shrinkage * (mean - mean.mean())
-    return effects
-
-
-def t_to_z_ratio(variances: list[float], degrees_of_freedom: list[int]) -> float:
-    """Return the ratio of the 97.5 % quantiles of Student's t and the normal distribution."""
-    terms = [(v, d) for v, d in zip(variances, degrees_of_freedom, strict=True) if v > 0 and d > 0]
-    if not terms:
-        return 1.0
-    total = sum(v for v, _ in terms) ** 2 / sum(v * v / d for v, d in terms)
-    return float(stats.t.ppf(0.975, total)) / Z_975
+    replicas, n = table.shape
+    if n < 2:
+        return 0.0
+    residuals = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    total = float((residuals**2).sum())
+    mean_square = total / ((replicas - 1) * (n - 1))
+    return float(mean_square / n)
 
 
 def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
-    """Return how many images only A and only B gets right, and the exact p-value; bool (N,) each.
+    """Return how many images only A and only B classify correctly, and the exact p-value.
 
-    McNemar 1947, doi:10.1007/BF02295996: under the null hypothesis both are equally likely.
+    a, b: bool (N,), of one model each. McNemar 1947, doi:10.1007/BF02295996: if the models are
+    equally good, either is as likely to be the only correct one.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if only_a + only_b == 0:
@@ -114,35 +170,51 @@ def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
     return only_a, only_b, float(stats.binomtest(only_b, only_a + only_b).pvalue)
 
 
-def required_sample_size(
-    difference: Difference, images: int, replicas: int
-) -> tuple[int | None, int | None]:
-    """Return how many images, or how many replicas, would show such a difference.
+def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, int | None]:
+    """Return how many images or how many seeds would show a difference of just `diff.value`.
 
-    They show it with a power of 80 %. The result has images if more of them are enough, else
-    replicas if more of these are enough, else both; what is not required is None, and both are
-    if there is no difference.
+    Seeds if more of them are enough; else images, if more of them are; else as many times more of
+    both. None stands for what is not needed, and both are None where nothing is known.
+
+    With a probability of 80 % so many have a power of 80 %: the variance that a few seeds show is
+    itself uncertain, so its upper limit is taken. Two seeds show too little for any advice.
     """
-    if difference.value == 0:
+    if diff.value == 0 or diff.seeds is None or diff.seeds.df < 2:
         return None, None
-    target = (difference.value / (Z_975 + Z_80)) ** 2  # the variance to be reached
-    variance_images = difference.se_images**2
-    variance_seeds = 0.0 if math.isnan(difference.se_seeds) else difference.se_seeds**2
-    if variance_seeds < target:
-        return math.ceil(images * variance_images / (target - variance_seeds)), None
-    if variance_images < target:
-        return None, math.ceil(replicas * variance_seeds / (target - variance_images))
-    return (
-        math.ceil(2 * images * variance_images / target),
-        math.ceil(2 * replicas * variance_seeds / target),
+    seeds = max(diff.seeds.value, diff.residual)
+    seeds *= diff.seeds.df / stats.chi2.ppf(1 - POWER, diff.seeds.df)
+    df_of_one = diff.seeds.df / (replicas - 1)  # for each seed more
+
+    def power(images: float, replica_count: int) -> float:
+        """Return the power with so many times the images, and so many replicas."""
+        seeds_variance = Variance(
+            seeds * replicas / replica_count, max(1.0, df_of_one * (replica_count - 1))
+        )
+        images_variance = Variance(diff.images.value / images, diff.images.df * images)
+        variance, df = welch_satterthwaite([(1.0, seeds_variance), (1.0, images_variance)])
+        if variance == 0:
+            return 1.0
+        # The noncentral t is replaced by a shifted one, which is close at these powers.
+        return float(
+            stats.t.sf(stats.t.ppf(1 - LEVEL / 2, df) - abs(diff.value) / math.sqrt(variance), df)
+        )
+
+    if power(1.0, MAX_ADVICE) >= POWER:
+        return None, _smallest(lambda count: power(1.0, count) >= POWER, 2, MAX_ADVICE)
+    if power(1e9, replicas) >= POWER:
+        factor = _smallest(lambda percent: power(percent / 100, replicas) >= POWER, 100, 10**11)
+        return math.ceil(diff.n * factor / 100), None
+    factor = _smallest(
+        lambda percent: power(percent / 100, math.ceil(replicas * percent / 100)) >= POWER,
+        100,
+        10**11,
     )
+    return math.ceil(diff.n * factor / 100), math.ceil(replicas * factor / 100)
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Return p-values corrected for multiple comparisons (Holm 1979, jstor.org/stable/4615733)."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return []
-    corrected: list[float] = multipletests(p_values, method="holm")[1].tolist()
-    return corrected
+def _smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
+    """Return the smallest number from low to high for which a monotonous condition holds."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
+    return low

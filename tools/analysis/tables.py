@@ -49,23 +49,22 @@ def accuracy_table(revisions: list[Revision]) -> pd.DataFrame:
 
 
 def difference_table(first: Revision, comparisons: list[Comparison]) -> pd.DataFrame:
-    """Return the differences from the first revision, a row a comparison."""
-    rows = []
-    for comparison in comparisons:
-        diff, mcnemar_p = comparison.difference, comparison.mcnemar_p
-        counts = f"{comparison.only_b}, {comparison.only_a}"
-        rows.append(
-            {
-                f"against {first.name}": comparison.name,
-                "points": f"{100 * diff.value:+.2f}",
-                "95 % CI": f"{100 * diff.low:+.2f} to {100 * diff.high:+.2f}",
-                "p": f"{comparison.p:.2g}",
-                "P(better)": f"{diff.prob_better:.0%}",
-                "only B, only A": "" if mcnemar_p is None else counts,
-                "McNemar": "" if mcnemar_p is None else f"{mcnemar_p:.2g}",
-            }
-        )
-    return pd.DataFrame(rows)
+    """Return the differences from the first revision, one row per comparison."""
+    return pd.DataFrame([_difference_cells(first.name, one) for one in comparisons])
+
+
+def _difference_cells(first: str, comparison: Comparison) -> dict[str, str]:
+    name, value, low, high, p = comparison[:5]
+    is_paired = comparison.mcnemar_p is not None
+    return {
+        f"against {first}": name,
+        "points": f"{100 * value:+.2f}",
+        "95 % CI": "" if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}",
+        "p": "" if p is None else f"{p:.2g}",
+        "seeds won": f"{comparison.won:g} of {comparison.pairs}" if comparison.pairs else "",
+        "only B, only A": f"{comparison.only_b}, {comparison.only_a}" if is_paired else "",
+        "McNemar": f"{comparison.mcnemar_p:.2g}" if is_paired else "",
+    }
 
 
 def metrics_table(names: list[str]) -> pd.DataFrame:
