@@ -1,9 +1,10 @@
-"""Downloads: the official files from a folder or a real server, or a refusal."""
+"""Downloads from a real server or a folder: the official files, or a refusal."""
 
+import contextlib
 import functools
 import gzip
 import hashlib
-import shutil
+import json
 import struct
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from stages import fetch
 from stages.datasets import download
 from stages.datasets.download import (
     DECOMPRESSED_MD5,
@@ -33,11 +35,11 @@ LABELS = "t10k-labels-idx1-ubyte.gz"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder, except that the answers in `faults` come first, one a request."""
+    """Serve a folder, but answer the first requests with `faults`, one for each request."""
 
     faults: ClassVar[list[str]] = []
     requests: ClassVar[list[str]] = []
-    goes_on = threading.Event()  # ends a stalled answer
+    stop_stalling = threading.Event()  # ends a stalled answer
 
     def do_GET(self) -> None:
         self.requests.append(self.path)
@@ -52,8 +54,8 @@ class Handler(SimpleHTTPRequestHandler):
             case "stalled":
                 self.answer(content[: len(content) // 2], len(content))
                 self.wfile.flush()
-                self.goes_on.wait(30)
-            case "another content":
+                self.stop_stalling.wait(30)
+            case "other content":
                 self.answer(gzip.compress(b"something else"))
             case "no gzip":
                 self.answer(b"<html>Please log in</html>")
@@ -63,27 +65,32 @@ class Handler(SimpleHTTPRequestHandler):
                 self.answer(content)
 
     def answer(self, content: bytes, length: int | None = None) -> None:
+        """Send a body, with a header that gives its length as `length`."""
         self.send_response(200)
         self.send_header("Content-Length", str(length or len(content)))
         self.end_headers()
         self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
+@contextlib.contextmanager
 def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder, and yield its URL."""
     handler = functools.partial(Handler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        poll_interval = 0.01  # seconds until the server notices `shutdown`
+        thread = threading.Thread(target=server.serve_forever, args=[poll_interval], daemon=True)
+        thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
-        Handler.goes_on.set()
+        Handler.stop_stalling.set()
         server.shutdown()
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Resource:
-    """A small file, to be served from `tmp_path`."""
+def small_file(tmp_path: Path) -> Resource:
+    """A small file, which lies in `tmp_path`."""
     content = b"digits" * 1_000
     (tmp_path / "small.gz").write_bytes(gzip.compress(content, mtime=0))
     return Resource("small.gz", (), hashlib.md5(content).hexdigest(), True)
@@ -91,82 +98,97 @@ def small(tmp_path: Path) -> Resource:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server of `tmp_path`, which is the mirror; nobody waits long for it."""
+    """The URL of a server of `tmp_path`, which is the mirror."""
     monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "MAX_BYTES", 100_000)
     monkeypatch.setattr(Handler, "faults", [])
     monkeypatch.setattr(Handler, "requests", [])
-    Handler.goes_on.clear()
-    for url in serve(tmp_path):
+    Handler.stop_stalling.clear()
+    with serve(tmp_path) as url:
         monkeypatch.setenv("MNIST_MIRROR", f"{url}/")
         yield url
 
 
-@pytest.mark.parametrize("fault", ["503", "cut short", "stalled", "no gzip", "too long"])
-def test_what_may_pass_is_tried_again(
-    server: str, small: Resource, fault: str, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The parameter of the test; one that is "stalled" is given up after a second."""
+    if request.param == "stalled":
+        monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    "fault", ["503", "cut short", "stalled", "no gzip", "too long"], indirect=True
+)
+def test_a_fault_that_may_be_temporary_is_tried_again(
+    server: str, small_file: Resource, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Handler.faults += [fault, fault]
-    assert download_file("mnist", small) == b"digits" * 1_000
+    assert download_file("mnist", small_file) == b"digits" * 1_000
     assert Handler.requests == ["/small.gz"] * 3
-    said = capsys.readouterr().err.splitlines()
-    assert len([line for line in said if line.endswith("; trying again")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if line.endswith("; trying again")]) == 2
 
 
 @pytest.mark.parametrize(
     ("fault", "requests", "reason"),
     [
         ("404", 1, "the server answers 404"),
-        ("another content", 1, "another content than the official one (its MD5 differs)"),
+        ("other content", 1, "another content than the official one (its MD5 differs)"),
         ("503", 3, "HTTP Error 503"),
         ("cut short", 3, "cut short after "),
         ("stalled", 3, "timed out"),
         ("no gzip", 3, "not a gzip file"),
         ("too long", 3, "too long"),
     ],
+    indirect=["fault"],
 )
-def test_what_does_not_pass_is_refused(
-    server: str, small: Resource, fault: str, requests: int, reason: str
+def test_a_fault_that_persists_is_an_error(
+    server: str, small_file: Resource, fault: str, requests: int, reason: str
 ) -> None:
     Handler.faults += [fault] * 3
     with pytest.raises(InputError) as caught:
-        download_file("mnist", small)
-    said = str(caught.value)
-    assert said.startswith(f"mnist: {server}/small.gz: ")
-    assert reason in said
-    assert "unset MNIST_MIRROR to download, or set MNIST_MIRROR to a folder or URL" in said
-    assert "\n" not in said
+        download_file("mnist", small_file)
+    message = str(caught.value)
+    assert message.startswith(f"mnist: {server}/small.gz: ")
+    assert reason in message
+    assert "unset MNIST_MIRROR to download, or set MNIST_MIRROR to a folder or URL" in message
+    assert "\n" not in message
     assert len(Handler.requests) == requests
 
 
-def test_the_next_place_is_asked_when_the_first_has_not_got_it(
-    server: str, small: Resource, monkeypatch: pytest.MonkeyPatch
+def test_the_second_url_is_used_if_the_first_lacks_the_file(
+    server: str, small_file: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNIST_MIRROR")
     Handler.faults += ["404"]
-    two = small._replace(urls=(f"{server}/first/../small.gz", f"{server}/small.gz"))
-    assert download_file("mnist", two) == b"digits" * 1_000
+    urls = f"{server}/first/../small.gz", f"{server}/small.gz"
+    assert download_file("mnist", small_file._replace(urls=urls)) == b"digits" * 1_000
+    assert Handler.requests == ["/first/../small.gz", "/small.gz"]
 
 
-def test_without_network_and_mirror_both_ways_out_are_named(
-    small: Resource, monkeypatch: pytest.MonkeyPatch
+def test_without_network_and_mirror_the_error_names_both_remedies(
+    small_file: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNIST_MIRROR", raising=False)
     monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
-    nobody = small._replace(urls=("http://127.0.0.1:9/small.gz",))
+    unreachable = small_file._replace(urls=("http://127.0.0.1:9/small.gz",))
     with pytest.raises(InputError) as caught:
-        download_file("mnist", nobody)
+        download_file("mnist", unreachable)
     assert "Connection refused" in str(caught.value)
     assert "connect to the network, or set MNIST_MIRROR to a folder" in str(caught.value)
 
 
-def test_torchvision_names_four_files_of_each() -> None:
-    for dataset in download.TORCHVISION_CLASSES:
-        found = resources(dataset)
-        assert len({resource.name for resource in found}) == 4
-        assert all(url.endswith(resource.name) for resource in found for url in resource.urls)
-        assert all(len(resource.md5) == 32 for resource in found)
-    assert tuple(resource.md5 for resource in resources("mnist")) == DECOMPRESSED_MD5["mnist"]
+@pytest.mark.parametrize("dataset", download.TORCHVISION_CLASSES)
+def test_torchvision_lists_four_files_of_each_data_set(dataset: str) -> None:
+    files = resources(dataset)
+    assert len({file.name for file in files}) == 4
+    for file in files:
+        assert file.urls
+        assert all(url.endswith(file.name) for url in file.urls)
+        assert len(file.md5) == 32
+    if dataset in DECOMPRESSED_MD5:
+        assert tuple(file.md5 for file in files) == DECOMPRESSED_MD5[dataset]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +205,7 @@ def test_torchvision_names_four_files_of_each() -> None:
         ),
     ],
 )
-def test_the_real_files_are_those_of_torchvision(
+def test_the_official_files_give_the_arrays_of_torchvision(
     dataset: str,
     folder: Path,
     first_labels: list[int],
@@ -193,64 +215,55 @@ def test_the_real_files_are_those_of_torchvision(
     from torchvision import datasets
 
     monkeypatch.setenv("MNIST_MIRROR", str(folder))
-    found = download_dataset(dataset)
-    kind = getattr(datasets, download.TORCHVISION_CLASSES[dataset])
-    raw = tmp_path / kind.__name__ / "raw"
+    splits = download_dataset(dataset)
+    torchvision_class = getattr(datasets, download.TORCHVISION_CLASSES[dataset])
+    raw = tmp_path / torchvision_class.__name__ / "raw"
     raw.mkdir(parents=True)
     for file in folder.glob("*.gz"):
         (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     for name in ("train", "test"):
-        theirs = kind(tmp_path, train=name == "train")
-        np.testing.assert_array_equal(found[name]["images"][:, 0], theirs.data.numpy())
-        np.testing.assert_array_equal(found[name]["labels"], theirs.targets.numpy())
-    assert found["train"]["labels"][:8].tolist() == first_labels
+        expected = torchvision_class(tmp_path, train=name == "train")
+        np.testing.assert_array_equal(splits[name]["images"][:, 0], expected.data.numpy())
+        np.testing.assert_array_equal(splits[name]["labels"], expected.targets.numpy())
+    assert splits["train"]["labels"][:8].tolist() == first_labels
 
 
-def test_the_labels_of_qmnist_are_the_first_of_eight_numbers(
+def test_the_labels_of_qmnist_are_the_first_of_eight_integers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With files made of other digits in QMNIST's format, since the real ones are not to be had."""
+    """The files hold other digits in QMNIST's format, because no mirror here has the real ones."""
     digits = load_mnist_5k()
-    listed = []
-    for resource, part in zip(resources("qmnist"), ["train"] * 2 + ["test"] * 2, strict=True):
-        split = digits[part]
+    files = []
+    for resource, name in zip(resources("qmnist"), ["train"] * 2 + ["test"] * 2, strict=True):
+        split = digits[name]
         if "images" in resource.name:
             content = struct.pack(">4i", 2051, 2_500, 28, 28) + split["images"].tobytes()
         else:
             table = np.arange(8 * 2_500, dtype=">i4").reshape(-1, 8)
             table[:, 0] = split["labels"]
             content = struct.pack(">3i", 3074, *table.shape) + table.tobytes()
-        packed = gzip.compress(content)
-        (tmp_path / resource.name).write_bytes(packed)
-        listed.append(resource._replace(md5=hashlib.md5(packed).hexdigest()))
-    monkeypatch.setattr(download, "resources", lambda dataset: listed)
+        compressed = gzip.compress(content, compresslevel=1)
+        (tmp_path / resource.name).write_bytes(compressed)
+        files.append(resource._replace(md5=hashlib.md5(compressed).hexdigest()))
+    monkeypatch.setattr(download, "resources", lambda dataset: files)
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
-    found = download_dataset("qmnist")
-    for part in ("train", "test"):
-        for name in ("images", "labels"):
-            np.testing.assert_array_equal(found[part][name], digits[part][name])
+    splits = download_dataset("qmnist")
+    for name in ("train", "test"):
+        for key in ("images", "labels"):
+            np.testing.assert_array_equal(splits[name][key], digits[name][key])
 
 
-def experiment(project: Project, mirror: str, ok: bool = True) -> str:
-    """Run an experiment on MNIST from a mirror; return what is said on stderr."""
-    project.env["MNIST_MIRROR"] = mirror
-    changes = ("fetch.dataset=mnist", "prepare.sampling=first", "train.epochs=1")
-    command = [part for change in changes for part in ("-S", change)]
-    return project.run("dvc", "exp", "run", *command, ok=ok).stderr
-
-
-@needs_mnist
-@pytest.mark.parametrize("how", ["folder", "server"])
-def test_an_experiment_on_mnist_from_a_mirror(project: Project, how: str) -> None:
-    for url in serve(MNIST):
-        said = experiment(project, str(MNIST) if how == "folder" else url)
-    assert "%|" not in said  # a progress bar is for terminals
-    for name, n in (("train", 60_000), ("test", 10_000)):
-        split = read_split(project.path / f"data/raw/{name}.safetensors", RAW_LAYOUT)
-        assert len(split["labels"]) == n
-    train = read_split(project.path / "data/raw/train.safetensors", RAW_LAYOUT)
-    content = gzip.decompress((MNIST / IMAGES).read_bytes())
-    assert train["images"].tobytes() == content[16:]
+def damaged_mirror(folder: Path, file: str, damage: str) -> Path:
+    """Make a folder with the files of MNIST, of which one is damaged."""
+    folder.mkdir()
+    for path in MNIST.iterdir():
+        if path.name != file:
+            (folder / path.name).symlink_to(path)
+    if damage == "cut":
+        (folder / file).write_bytes((MNIST / file).read_bytes()[:-100])
+    elif damage == "other content":
+        (folder / file).write_bytes(gzip.compress(bytes(10_008)))
+    return folder
 
 
 @needs_mnist
@@ -259,23 +272,69 @@ def test_an_experiment_on_mnist_from_a_mirror(project: Project, how: str) -> Non
     [
         (IMAGES, "missing", "No such file or directory"),
         (IMAGES, "cut", "cut short after "),
-        (LABELS, "another", "another content than the official one (its MD5 differs)"),
+        (LABELS, "other content", "another content than the official one (its MD5 differs)"),
     ],
 )
-def test_an_experiment_on_damaged_files_is_refused_and_nothing_is_lost(
-    project: Project, tmp_path: Path, file: str, damage: str, reason: str
+def test_a_folder_with_a_damaged_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: str, reason: str
 ) -> None:
-    mirror = tmp_path / "mirror"
-    shutil.copytree(MNIST, mirror)
-    mirror.chmod(0o755)
-    whole = (mirror / file).read_bytes()
-    (mirror / file).unlink()
-    if damage != "missing":
-        other = gzip.compress(bytes(10_008)) if damage == "another" else whole[:-100]
-        (mirror / file).write_bytes(other)
-    said = experiment(project, str(mirror), ok=False)
-    assert f"mnist: {mirror}/{file}: {reason}" in said
-    assert "Traceback" not in said
+    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
+    mirror = damaged_mirror(tmp_path / "mirror", file, damage)
+    monkeypatch.setenv("MNIST_MIRROR", str(mirror))
+    with pytest.raises(InputError) as caught:
+        download_dataset("mnist")
+    assert str(caught.value).startswith(f"mnist: {mirror}/{file}: {reason}")
+
+
+def assert_raw_splits_are_mnist(project: Project) -> None:
+    splits = {
+        name: read_split(project.path / f"data/raw/{name}.safetensors", RAW_LAYOUT)
+        for name in ("train", "test")
+    }
+    assert len(splits["train"]["labels"]) == 60_000
+    assert len(splits["test"]["labels"]) == 10_000
+    content = gzip.decompress((MNIST / IMAGES).read_bytes())
+    assert splits["train"]["images"].tobytes() == content[16:]
+
+
+@needs_mnist
+def test_fetch_writes_mnist_from_a_folder(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.edit("params.yaml", "dataset: mnist-5k ", "dataset: mnist ")
+    monkeypatch.chdir(project.path)
+    monkeypatch.setenv("MNIST_MIRROR", str(MNIST))
+    fetch.main()
+    assert capsys.readouterr() == ("train: 60,000 images\ntest: 10,000 images\n", "")
+    assert_raw_splits_are_mnist(project)
+
+
+def run_experiment(project: Project, mirror: str, ok: bool = True) -> str:
+    """Run an experiment on MNIST from a mirror, and return its stderr."""
+    project.env["MNIST_MIRROR"] = mirror
+    changes = "fetch.dataset=mnist", "prepare.sampling=first", "train.epochs=1", "train.replicas=1"
+    options = [option for change in changes for option in ("-S", change)]
+    return project.run("dvc", "exp", "run", *options, ok=ok).stderr
+
+
+@needs_mnist
+def test_an_experiment_on_mnist_from_a_server(project: Project) -> None:
+    with serve(MNIST) as url:
+        stderr = run_experiment(project, url)
+    assert "%|" not in stderr  # progress bars are for terminals
+    assert_raw_splits_are_mnist(project)
+    metrics = json.loads((project.path / "metrics/evaluate.json").read_text())
+    assert metrics["test"]["n"] == 10_000
+
+
+@needs_mnist
+def test_an_experiment_on_a_damaged_mirror_is_refused_and_nothing_is_lost(
+    project: Project, tmp_path: Path
+) -> None:
+    mirror = damaged_mirror(tmp_path / "mirror", IMAGES, "cut")
+    stderr = run_experiment(project, str(mirror), ok=False)
+    assert f"mnist: {mirror}/{IMAGES}: cut short after " in stderr
+    assert "Traceback" not in stderr
     project.run("git", "checkout", "HEAD", ".")
     project.run("dvc", "checkout")
     assert project.ran("repro") == []
