@@ -1,4 +1,4 @@
-"""How long we take beside others: prints the tables, and writes them into both READMEs.
+"""Measure our times beside others', print the tables, and write them into benchmarks/README.md.
 
 Everything runs in clones of the last commit, all commands of a table in turn, one warm-up and
 then five rounds. The figures are CPU seconds, user and system, of whole processes and of what
@@ -184,7 +184,7 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
         ]
         for name, of in runs.items()
     ]
-    header = ["who", "process, CPU s", "loop, CPU s", "of our float32 loop", "peak memory, MB"]
+    header = ["program", "process, CPU s", "loop, CPU s", "loop / our float32", "peak memory, MB"]
     ours = loop(runs[float32])
     tutorial, examples, dvc, lightning = (loop(runs[name]) for name in WITH_CONVOLUTIONS)
     floor = loop(runs["NumPy by hand: the floor"])
@@ -281,7 +281,7 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
     memory = {name: [each.memory - imported for each in runs[name]] for name in speed}
     rows = [[name, middle(speed[name], 0), middle(memory[name], 0)] for name in speed]
     best = max((speed[name] for name in WITH_CONVOLUTIONS), key=statistics.median)
-    header = ["who", "images a CPU second", "peak memory above `import torch`, MB"]
+    header = ["program", "images per CPU second", "peak memory above `import torch`, MB"]
     return markdown(header, rows), [
         Target(
             "4. CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True
@@ -318,7 +318,7 @@ def growth(folder: Path) -> tuple[str, list[Target]]:
             each_image = middle(found[size, precision])
             rows.append([f"{size:,}", precision, each_image, f"{in_file:.0f}", above])
             memory = [(each.memory - imported) / in_file for each in of]
-    header = ["images", "precision", "µs an image", "files, MB", "memory above the imports, MB"]
+    header = ["images", "precision", "µs per image", "files, MB", "memory above the imports, MB"]
     return markdown(header, rows), [
         *(
             Target(
@@ -379,7 +379,6 @@ def main() -> None:
     if chosen == list(parts):  # never a page of figures from different days
         for name, table in tables.items():
             replace(ROOT / "benchmarks/README.md", name, f"{table}\n\n{machine()}.")
-        replace(ROOT / "README.md", "linear", f"{tables['linear']}\n\n{machine()}.")
 
 
 if __name__ == "__main__":
