@@ -1,4 +1,4 @@
-"""The commands of the README and of the pages in docs/, in their own order, in a clone."""
+"""The commands of the README and of the other pages, in their own order, in a clone."""
 
 import json
 import re
@@ -10,7 +10,11 @@ from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project
 
 README = (ROOT / "README.md").read_text()
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *sorted(path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md")),
+    Path("benchmarks/README.md"),
+    Path("data/README.md"),
+]
 MADE_UP = (
     "stages/NAME.py",
     "stages/params/NAME.py",
@@ -33,7 +37,10 @@ def run(project: Project, command: str, storage: Path) -> None:
         return
     command = command.replace("/path/to/mnist", str(MNIST))
     command = command.replace("/path/to/a/shared/folder", str(storage))
-    assert "ERROR" not in project.run("bash", "-euc", command).stderr
+    result = project.run("bash", "-euc", command)
+    assert "ERROR" not in result.stderr
+    if command == "git status --porcelain":
+        assert result.stdout == ""
 
 
 def test_the_commands_of_the_readme_work(small_project: Project, tmp_path: Path) -> None:
@@ -53,21 +60,37 @@ def test_the_commands_of_the_readme_work(small_project: Project, tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_the_comparison_in_the_readme_is_what_its_commands_print(project: Project) -> None:
+    experiment, comparison = commands(README)[:2]
+    project.run("bash", "-euc", experiment)
+    out = project.run("bash", "-euc", comparison).stdout
+    assert [line.rstrip() for line in out.splitlines()] == printed(README)
+
+
+def printed(text: str) -> list[str]:
+    """Return the lines of the only block of output of a page."""
+    [block] = re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [line.rstrip() for line in block.splitlines()]
+
+
+@pytest.mark.slow
 def test_the_commands_in_the_table_of_the_readme_work(small_project: Project) -> None:
-    table = README.partition("## I want to")[2].partition("| it says |")[0]
+    table = README.partition("## What to type")[2].partition("## Where to read on")[0]
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
     cells = [code for _, cell in rows for code in re.findall(r"`([^`]+)`", cell)]
     commands = [command for command in cells if command.startswith(("dvc ", "python "))]
     assert len(commands) >= 9
-    # `slower` is an experiment, and `HEAD~1 HEAD` are two commits with results of the same images.
-    small_project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
-    small_project.commit("A lower learning rate")
+    # As after the first experiment of the README: `higher-lr` is an experiment, and `HEAD~1 HEAD`
+    # are two commits with results of the same images.
+    small_project.run("dvc", "exp", "run", "-n", "higher-lr", "-S", "train.lr=0.1")
+    small_project.commit("A higher learning rate")
     for command in commands:
         small_project.run("bash", "-euc", command)
 
 
-def test_the_python_of_the_readme_works(small_reproduced: Project) -> None:
-    [script] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_python_of_the_recipes_works(small_reproduced: Project) -> None:
+    text = (ROOT / "docs/recipes.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(re.findall(r"\d", small_reproduced.run("python", "-c", script).stdout)) == 42
 
 
@@ -87,21 +110,42 @@ SLOW_PAGES = ("comparing", "data", "sweeps")
         pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW_PAGES else [])
         for page in PAGES
     ],
-    ids=lambda page: page.stem,
+    ids=str,
 )
 def test_the_commands_of_a_page_work(page: Path, small_project: Project, tmp_path: Path) -> None:
     (tmp_path / "storage").mkdir()
-    for command in commands(page.read_text()):
+    for command in commands((ROOT / page).read_text()):
         run(small_project, command, tmp_path / "storage")
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
-def test_the_files_that_a_page_names_exist(page: Path) -> None:
-    text = page.read_text()
-    for name in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
-        assert (page.parent / name).exists(), name
-    for name in re.findall(r"`((?:stages|tests|tools|docs|metrics)/[\w/.]+\.\w+)`", text):
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "why"], ids=str)
+def test_a_page_has_a_command_before_its_first_section(page: Path) -> None:
+    assert "```sh\n" in (ROOT / page).read_text().partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("page", [Path("README.md"), Path("CHANGELOG.md"), *PAGES], ids=str)
+def test_what_a_page_points_at_exists(page: Path) -> None:
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text)
+    for name, section in links:
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.exists(), name
+        assert not section or section in sections(target), f"{name}#{section}"
+    for name in re.findall(
+        r"`((?:stages|tests|tools|docs|metrics|benchmarks)/[\w/.]+\.\w+)`", text
+    ):
         assert name in MADE_UP or (ROOT / name).exists(), name
+
+
+def sections(page: Path) -> list[str]:
+    """Return the names by which links call the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    for page in PAGES:
+        assert page == Path("data/README.md") or f"]({page}" in README, page
 
 
 def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
