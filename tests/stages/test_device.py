@@ -83,5 +83,5 @@ def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU")
 def test_cuda_without_a_gpu_is_refused(project: Project, refusal: Callable[[str], str]) -> None:
-    project.edit("params.yaml", "device: cpu ", "device: cuda ")
+    project.set_params("train.device=cuda")
     assert refusal("train").startswith("params.yaml: train.device: cuda needs a GPU")

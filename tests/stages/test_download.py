@@ -301,7 +301,7 @@ def assert_raw_splits_are_mnist(project: Project) -> None:
 def test_fetch_writes_mnist_from_a_folder(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.edit("params.yaml", "dataset: mnist-5k ", "dataset: mnist ")
+    project.set_params("fetch.dataset=mnist")
     monkeypatch.chdir(project.path)
     monkeypatch.setenv("MNIST_MIRROR", str(MNIST))
     fetch.main()

@@ -27,11 +27,13 @@ def peak_memory(project: Project, stage: str, how: str) -> int:
 
 def test_sixty_thousand_images_take_at_most_three_times_their_bytes(project: Project) -> None:
     project.env["OMP_NUM_THREADS"] = "1"  # as in a stage that Python runs with -m
-    project.edit("params.yaml", "dataset: mnist-5k ", "dataset: mnist ")
-    project.edit("params.yaml", "train_size: 2000 ", "train_size: 59500 ")
-    project.edit("params.yaml", "epochs: 10 ", "epochs: 1 ")
-    project.edit("params.yaml", "replicas: 5 ", "replicas: 2 ")
-    project.edit("params.yaml", "log_every: 10 ", "log_every: 1000 ")
+    project.set_params(
+        "fetch.dataset=mnist",
+        "prepare.train_size=59500",
+        "train.epochs=1",
+        "train.replicas=2",
+        "train.log_every=1000",
+    )
     # As many images as MNIST has: these digits again and again.
     for name, repeats in (("train", 24), ("test", 4)):
         split = load_mnist_5k()[name]

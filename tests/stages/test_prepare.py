@@ -85,5 +85,5 @@ def test_a_pool_that_is_too_small_is_refused() -> None:
 def test_the_stage_refuses_a_pool_that_is_too_small(
     project: Project, refusal: Callable[[str], str]
 ) -> None:
-    project.edit("params.yaml", "train_size: 2000 ", "train_size: 2001 ")
+    project.set_params("prepare.train_size=2001")
     assert refusal("prepare").startswith("params.yaml: prepare: train_size 2001 + val_size")

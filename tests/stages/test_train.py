@@ -12,6 +12,7 @@ import pytest
 from stages import train
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
 from stages.learning.models import PRECISIONS
+from stages.params.train import replica_seeds
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 
@@ -21,17 +22,13 @@ def test_the_model_is_the_same_for_any_number_of_replicas(
     project: Project, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.path)
-    project.edit("params.yaml", "precision: exact ", f"precision: {precision} ")
-    project.edit("params.yaml", "epochs: 10 ", "epochs: 2 ")
+    project.set_params(f"train.precision={precision}", "train.epochs=2")
+    third_seed = replica_seeds(0, 3)[2]
     files = CHECKPOINT, "metrics/history.csv", "metrics/train.json"
     contents: list[list[bytes]] = []
     replicas: list[list[Array]] = []
-    for count, seed in ((5, 0), (3, 0), (1, 0), (1, 2)):
-        text = (project.path / "params.yaml").read_text()
-        text = re.sub(r"replicas: \d", f"replicas: {count}", text)
-        start, section, rest = text.partition("train:\n")
-        rest = re.sub(r"seed: \d", f"seed: {seed}", rest, count=1)
-        (project.path / "params.yaml").write_text(start + section + rest)
+    for count, seed in ((5, 0), (3, 0), (1, 0), (1, third_seed)):
+        project.set_params(f"train.replicas={count}", f"train.seed={seed}")
         train.main()
         contents.append([(project.path / file).read_bytes() for file in files])
         models = read_replicas(REPLICAS)
@@ -39,8 +36,14 @@ def test_the_model_is_the_same_for_any_number_of_replicas(
         assert len(models) == count - 1
     assert contents[0] == contents[1] == contents[2] != contents[3]
     np.testing.assert_array_equal(replicas[0][:2], replicas[1])
-    # With seed 0, the third replica is the model of seed 2.
+    # The third replica is the model of its seed.
     np.testing.assert_array_equal(replicas[0][1], read_checkpoint(CHECKPOINT).filters.detach())
+
+
+def test_replicas_of_different_seeds_do_not_overlap() -> None:
+    seeds = [seed for first in range(100) for seed in replica_seeds(first, 10)]
+    assert len(set(seeds)) == 1_000
+    assert all(0 <= seed < 2**32 for seed in seeds)  # as params.yaml allows
 
 
 def test_each_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Project) -> None:
@@ -57,23 +60,22 @@ def test_each_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Pr
 
 
 def test_a_terminal_shows_a_progress_bar(project: Project) -> None:
-    project.edit("params.yaml", "epochs: 10 ", "epochs: 2 ")
-    project.edit("params.yaml", "replicas: 5 ", "replicas: 2 ")
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    project.set_params("train.epochs=2", "train.replicas=2")
+    terminal, of_process = pty.openpty()
+    termios.tcsetwinsize(of_process, (24, 80))
     command = ["python", "-m", "stages.train"]
     process = subprocess.run(
         command,
         cwd=project.path,
         env=project.env,
         stdout=subprocess.PIPE,
-        stderr=theirs,
+        stderr=of_process,
         check=True,
     )
-    os.write(theirs, b"the end")  # without any output `os.read` would wait for ever
-    output = os.read(ours, 100_000).decode()
-    os.close(theirs)
-    os.close(ours)
+    os.write(of_process, b"the end")  # without any output `os.read` would wait for ever
+    output = os.read(terminal, 100_000).decode()
+    os.close(of_process)
+    os.close(terminal)
     assert "epoch 1/2:   0%|" in output
     assert "/32 [" in output
     assert len(process.stdout.splitlines()) == 3
