@@ -24,7 +24,15 @@ from tools.search.chart import draw_chart
 from tools.search.execution import run_points
 from tools.search.grid import grid
 from tools.search.promotion import promote
-from tools.search.rows import METRIC, exclusive_lock, full_table, load_rows, sort_key, top_table
+from tools.search.rows import (
+    METRIC,
+    exclusive_lock,
+    full_table,
+    load_rows,
+    record_chosen,
+    sort_key,
+    top_table,
+)
 
 # Each local worker imports this module, too: what takes long is imported where it is used.
 
@@ -105,7 +113,11 @@ def main() -> None:
         write_bytes(CHART, draw_chart(table, list(best[0].settings), args.metric))
         files_line = f"{TABLE} and {CHART} have all points of this sweep"
         print_tables([top_table(best, rows, args.metric)], [files_line])
-    for point in best[: None if args.experiments else args.promote]:
+    promoted = best[: None if args.experiments else args.promote]
+    if promoted:
+        # Noted before they are made, so that no experiment is without its note.
+        record_chosen([point.name for point in promoted], len(best))
+    for point in promoted:
         promote(point, rows[point.key])
         print(f"{point.name} is an experiment of the same bits: dvc exp apply {point.name}")
     if failed:

@@ -1,8 +1,11 @@
 """The command `python -m tools.compare`, on real revisions."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +75,31 @@ def test_markdown_has_the_tables_and_the_verdict(compared: Project) -> None:
     assert "- HEAD is better (" in out
 
 
+def test_latex_has_the_tables_and_the_verdict(compared: Project) -> None:
+    out = output(compared, "HEAD~1", "HEAD", "--latex")
+    assert out.count(r"\toprule") == 3
+    assert "HEAD is better (" in out
+
+
+def test_the_best_of_many_is_corrected(compared: Project) -> None:
+    def p(*arguments: str) -> float:
+        [other] = json.loads(output(compared, "HEAD~1", "slower", "--json", *arguments))["others"]
+        value: float = other["p"]
+        return value
+
+    assert p("--best-of", "1") == p()
+    assert p("--best-of", "20") == pytest.approx(min(1, 20 * p()))
+    (compared.path / "sweeps").mkdir()
+    (compared.path / "sweeps/chosen.json").write_text('{"slower": 7}')
+    try:
+        assert p() == pytest.approx(min(1, 7 * p("--best-of", "1")))
+        (compared.path / "sweeps/chosen.json").write_text('{"slower": "many"}')
+        message = output(compared, "HEAD~1", "slower", ok=False)
+        assert message.startswith("sweeps/chosen.json: not as a sweep writes it (")
+    finally:
+        shutil.rmtree(compared.path / "sweeps")
+
+
 def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
     worse = compared.run(
         "python", "-m", "tools.compare", "HEAD", "HEAD~1", "--fail-if-worse", ok=False
@@ -117,6 +145,39 @@ def test_what_cannot_be_compared_is_refused(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_results_of_other_code_are_refused_as_stale(small_project: Project) -> None:
+    small_project.edit("stages/prepare.py", "import numpy as np\n", "import numpy as np  # twice\n")
+    message = output(small_project, "HEAD", "workspace", ok=False)
+    assert message == (
+        "workspace: stages/prepare.py has changed since its results were made; "
+        "`dvc repro` makes them again\n"
+    )
+
+
+def test_a_running_training_is_named(small_project: Project) -> None:
+    small_project.set_params("train.epochs=100000")
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=small_project.path,
+        env=small_project.env,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any(line.startswith("epoch ") for line in process.stdout)
+        message = output(small_project, "HEAD", "workspace", ok=False)
+        assert re.fullmatch(
+            r"workspace: DVC is running a stage here \(process \d+\); wait for its end\n", message
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_predictions_may_be_in_the_cache_and_are_asked_for_where_they_are_not(

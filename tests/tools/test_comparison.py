@@ -70,12 +70,14 @@ def test_several_are_corrected_with_their_intervals() -> None:
     near = [revision(f"b{i}", replicas([0.815, 0.82, 0.81])) for i in range(3)]
     [single] = compare(a, near[:1])
     several = compare(a, near)
-    [chosen] = compare(a, near[:1], best_of=3)
+    [chosen] = compare(a, near[:1], best_of=[3])
     assert single.p is not None
     for one in (*several, chosen):
         assert one.p == pytest.approx(min(1, 3 * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
-        assert one.remarks == ["p and the interval are corrected for 3 comparisons"]
+    remark = "p and the interval are corrected for 3 comparisons"
+    assert several[0].remarks == [remark]
+    assert chosen.remarks == [f"{remark}, since it was chosen as the best of 3"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,10 @@ def test_six_points_are_killed_and_continued(
     output = sweep(project, *SIX, "--promote=2").stdout
     assert output.startswith(f"6 points, of which {len(before)} are done\n")
     assert output.count("is an experiment of the same bits") == 2
+    # A comparison takes from here that they are the best of six.
+    chosen = json.loads((project.path / "sweeps/chosen.json").read_text())
+    assert sorted(chosen) == sorted(re.findall(r"^(sweep-\w+) is an experiment", output, re.M))
+    assert set(chosen.values()) == {6}
     after = rows(project)
     assert after[: len(before)] == before
     assert len(after) == len({row["key"] for row in after}) == 6

@@ -1,9 +1,14 @@
-"""How tables are printed."""
+"""How tables are made and printed."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from tools.analysis.tables import print_tables, to_markdown
+from tests.helpers.replicas import replicas
+from tools.analysis.results import Revision
+from tools.analysis.tables import changed_params_table, print_tables, to_latex, to_markdown
 
 
 def test_a_table_on_a_terminal_is_aligned_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +36,34 @@ def test_markdown_has_tables_and_a_list() -> None:
         "- one",
         "- two",
     ]
+
+
+def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:
+    frame = pd.DataFrame({"revision": ["a_b"], "accuracy %": ["80.0"]})
+    text = to_latex([frame, pd.DataFrame()], ["50 % & more"])
+    assert text.splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"revision & accuracy \% \\",
+        r"\midrule",
+        r"a\_b & 80.0 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\begin{tabular}{l}",
+        r"50 \% \& more \\",
+        r"\end{tabular}",
+    ]
+
+
+def test_equal_numbers_are_no_changed_parameter() -> None:
+    values: list[dict[str, Any]] = [
+        {"a": 0.0, "b": 1, "c": False, "d": 1e5},
+        {"a": 0, "b": 2, "c": 0, "d": 100_000},
+    ]
+    images = np.zeros((500, 2), int)
+    revisions = [
+        Revision(str(number), images, replicas([0.8]), params, "x")
+        for number, params in enumerate(values)
+    ]
+    assert changed_params_table(revisions)["parameter"].tolist() == ["b", "c"]

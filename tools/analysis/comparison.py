@@ -44,20 +44,30 @@ class Comparison(NamedTuple):
     verdict: str
 
 
-def compare(first: Revision, others: list[Revision], best_of: int = 1) -> list[Comparison]:
+def compare(
+    first: Revision, others: list[Revision], best_of: list[int] | None = None
+) -> list[Comparison]:
     """Return the comparison of each of the others with the first.
 
-    best_of: of how many settings each of the others was chosen as the best, on the same images.
+    best_of: of how many settings each of the others was chosen as the best, on the same images;
+    of one each unless given.
     """
-    return [compare_two(first, other, len(others) * best_of) for other in others]
+    best_of = best_of or [1] * len(others)
+    return [
+        compare_two(first, other, len(others), settings)
+        for other, settings in zip(others, best_of, strict=True)
+    ]
 
 
-def compare_two(first: Revision, other: Revision, comparisons: int) -> Comparison:
-    """Return the comparison of B with A, corrected for so many comparisons (Bonferroni).
+def compare_two(first: Revision, other: Revision, revisions: int, settings: int) -> Comparison:
+    """Return the comparison of B with A, corrected for the number of comparisons (Bonferroni).
+
+    revisions: how many revisions are compared with A; settings: of how many B was the best.
 
     Holm's correction would be a little more powerful, but has no simultaneous intervals that
     always agree with it.
     """
+    comparisons = revisions * settings
     same_images = has_same_images(first, other)
     remarks = []
     only_a, only_b, mcnemar_p = 0, 0, None
@@ -84,7 +94,8 @@ def compare_two(first: Revision, other: Revision, comparisons: int) -> Compariso
         if p < LEVEL:
             outcome = "better" if diff.value > 0 else "worse"
     if comparisons > 1 and p is not None:
-        remarks.append(f"p and the interval are corrected for {comparisons} comparisons")
+        choice = f", since it was chosen as the best of {settings:,}" if settings > 1 else ""
+        remarks.append(f"p and the interval are corrected for {comparisons:,} comparisons{choice}")
     if diff.seeds is None:
         verdict = describe_models(other.name, only_a, only_b, mcnemar_p)
     elif outcome == "undecided":

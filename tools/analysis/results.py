@@ -1,6 +1,9 @@
 """Read the results of a revision from its files."""
 
+import hashlib
 import io
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +44,8 @@ def load_results(name: str, split: str) -> Revision:
     Raises `InputError` if a file is missing or broken, or if the results were made with other
     parameters than those of the revision.
     """
+    if name == "workspace":
+        _refuse_running()
     predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
     table = parse_predictions(predictions, name)
     table = table[table["split"] == split].sort_values("index")
@@ -57,6 +62,8 @@ def load_results(name: str, split: str) -> Revision:
         outs = lock["stages"]["prepare"]["outs"]
         [data_md5] = [out["md5"] for out in outs if out["path"] == path]
         used = _used_params(lock)
+        if name == "workspace":
+            _refuse_stale(lock)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(
             f"{name}: dvc.lock does not say which {path} its results are of; "
@@ -71,6 +78,36 @@ def load_results(name: str, split: str) -> Revision:
     replicas = [column for column in table if column.startswith("replica_")]
     correct = table["label"].to_numpy() == table[["predicted", *replicas]].to_numpy().T
     return Revision(name, table[["index", "label"]].to_numpy(), correct, values, data_md5)
+
+
+def _refuse_stale(lock: dict[str, Any]) -> None:
+    """Raise `InputError` if the code in the folder is not the one that made the results."""
+    for stage in lock["stages"].values():
+        for dep in stage.get("deps", []):
+            path = Path(dep["path"])
+            # params.yaml is compared value by value, since a comment changes no result.
+            if path.suffix != ".py":
+                continue
+            content = path.read_bytes() if path.is_file() else b""
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != dep["md5"]:
+                raise InputError(
+                    f"workspace: {path} has changed since its results were made; "
+                    "`dvc repro` makes them again"
+                )
+
+
+def _refuse_running() -> None:
+    """Raise `InputError` if DVC runs a stage in this folder, whose results are half old."""
+    try:
+        locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))["write"]
+        pids = sorted({int(lock["pid"]) for lock in locks.values()})
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return  # DVC has not locked anything
+    for pid in pids:
+        if Path(f"/proc/{pid}").exists():
+            raise InputError(
+                f"workspace: DVC is running a stage here (process {pid}); wait for its end"
+            )
 
 
 def load_predictions(name: str) -> pd.DataFrame:

@@ -30,7 +30,18 @@ def params_table(revisions: list[Revision]) -> pd.DataFrame:
 def changed_params_table(revisions: list[Revision]) -> pd.DataFrame:
     """Return the parameters that are not the same in all revisions, as `params_table` does."""
     table = params_table(revisions)
-    return table[table.iloc[:, 1:].nunique(axis=1) > 1]
+    is_changed = [
+        len({_comparable(revision.params.get(key)) for revision in revisions}) > 1
+        for key in table["parameter"]
+    ]
+    return table[is_changed]
+
+
+def _comparable(value: Any) -> tuple[str, str]:
+    """Return what is equal for equal values: 0 and 0.0 are the same number, but not false."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number", repr(float(value)) if abs(value) < 2**53 else repr(value)
+    return type(value).__name__, repr(value)
 
 
 def accuracy_table(revisions: list[Revision]) -> pd.DataFrame:
@@ -164,3 +175,18 @@ def to_markdown(tables: list[pd.DataFrame], lines: list[str]) -> str:
         frame.to_markdown(index=False, disable_numparse=True) for frame in tables if not frame.empty
     ]
     return "\n\n".join([*texts, "\n".join(f"- {line}" for line in lines)])
+
+
+def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
+    """Return tables, without those that are empty, and lines as LaTeX, for the package booktabs."""
+    texts = [
+        frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+        for frame in tables
+        if not frame.empty
+    ]
+    rendered = [
+        text.to_latex(hrules=True, column_format="l" + "r" * (len(text.columns) - 1))
+        for text in texts
+    ]
+    escaped = pd.DataFrame({"line": lines}).style.hide(axis="index").hide(axis="columns")
+    return "\n".join([*rendered, escaped.format(escape="latex").to_latex(column_format="l")])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from stages.storage.errors import InputError
+from stages.storage.files import write_json
 from tools.analysis.revisions import flatten
 from tools.search.grid import Point
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POINTS = Path("sweeps/points.jsonl")
+CHOSEN = Path("sweeps/chosen.json")  # of how many points each promoted one was the best
 METRIC = "evaluate.val.replicas.mean"  # what the best point is chosen by, unless told otherwise
 LOWER_IS_BETTER = ("loss", "cross_entropy", "calibration_error")  # the ends of metrics' names
 TOP = 20  # points in the table on the terminal
@@ -53,6 +55,28 @@ def load_rows() -> Rows:
         raise InputError(
             f"{POINTS}: not as a sweep writes it ({error}); move it away to start again"
         ) from None
+
+
+def record_chosen(names: list[str], points: int) -> None:
+    """Note that the points of these names were chosen as the best of so many."""
+    write_json(CHOSEN, {**load_chosen(), **dict.fromkeys(names, points)})
+
+
+def load_chosen() -> dict[str, int]:
+    """Return of how many points each experiment of a sweep was chosen as the best, by its name."""
+    try:
+        chosen = json.loads(CHOSEN.read_text(encoding="utf-8"))
+        if not all(type(points) is int and points > 0 for points in chosen.values()):
+            raise ValueError("a number of points is not a whole number above 0")
+    except FileNotFoundError:
+        return {}
+    except (AttributeError, OSError, ValueError) as error:
+        raise InputError(
+            f"{CHOSEN}: not as a sweep writes it ({error}); remove it, and name the number of "
+            "points by --best-of"
+        ) from None
+    result: dict[str, int] = chosen
+    return result
 
 
 def append_row(file: TextIO, row: Row) -> None:

@@ -18,6 +18,7 @@ from tools.analysis.tables import (
     params_table,
     provenance_table,
 )
+from tools.search.rows import load_chosen
 from tools.web.plots import Split, calibration, dvc_plots, precision_and_recall
 from tools.web.vega import vega_bundle
 
@@ -35,7 +36,8 @@ def render_report(names: list[str]) -> str:
     or lacks results.
     """
     first, *others = revisions = [load_results(name, "val") for name in names]
-    comparisons = compare(first, others)
+    chosen = load_chosen()
+    comparisons = compare(first, others, [chosen.get(other.name, 1) for other in others])
     metrics, provenance = metrics_table(names), provenance_table(revisions)
     with tempfile.TemporaryDirectory() as folder:
         plots, pictures, missing = dvc_plots(names, Path(folder))
