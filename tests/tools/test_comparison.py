@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.replicas import replicas
-from tools.analysis.comparison import compare, round_up
+from tools.analysis.comparison import compare, round_up, summary_lines
 from tools.analysis.results import Revision
 from tools.analysis.significance import Array
 
@@ -75,9 +75,13 @@ def test_several_are_corrected_with_their_intervals() -> None:
     for one in (*several, chosen):
         assert one.p == pytest.approx(min(1, 3 * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
-    remark = "p and the interval are corrected for 3 comparisons"
-    assert several[0].remarks == [remark]
-    assert chosen.remarks == [f"{remark}, since it was chosen as the best of 3"]
+    lines = summary_lines(several, "val")
+    assert lines[0] == "p and the intervals are corrected for 3 comparisons"
+    assert lines[1:] == [one.verdict for one in several]
+    assert chosen.remarks == [
+        "p and the interval are corrected for its having been chosen as the best of 3 on the same "
+        "images"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,11 @@ def compare_two(first: Revision, other: Revision, revisions: int, settings: int)
         p = min(1.0, comparisons * diff.p)
         if p < LEVEL:
             outcome = "better" if diff.value > 0 else "worse"
-    if comparisons > 1 and p is not None:
-        choice = f", since it was chosen as the best of {settings:,}" if settings > 1 else ""
-        remarks.append(f"p and the interval are corrected for {comparisons:,} comparisons{choice}")
+    if settings > 1 and p is not None:
+        remarks.append(
+            "p and the interval are corrected for its having been chosen as the best of "
+            f"{settings:,} on the same images"
+        )
     if diff.seeds is None:
         verdict = describe_models(other.name, only_a, only_b, mcnemar_p)
     elif outcome == "undecided":
@@ -197,20 +199,25 @@ def round_up(number: int) -> str:
 
 
 def summary_lines(comparisons: list[Comparison], split: str) -> list[str]:
-    """Return the remarks and the verdicts, a line each."""
-    lines = list(
-        dict.fromkeys(
-            f"{comparison.name}: {remark}"
-            for comparison in comparisons
-            for remark in comparison.remarks
-        )
-    )
-    lines += [comparison.verdict for comparison in comparisons]
+    """Return the remarks and the verdicts, one per line."""
+    lines = [*remark_lines(comparisons), *(comparison.verdict for comparison in comparisons)]
     if split == "test":
         lines.append(
             "choose by val: once you have chosen by test, its accuracy is no longer an unbiased "
             "estimate"
         )
+    return lines
+
+
+def remark_lines(comparisons: list[Comparison]) -> list[str]:
+    """Return what has to be known of the comparisons, one remark per line."""
+    lines = [
+        f"{comparison.name}: {remark}"
+        for comparison in comparisons
+        for remark in comparison.remarks
+    ]
+    if len(comparisons) > 1:
+        lines.append(f"p and the intervals are corrected for {len(comparisons):,} comparisons")
     return lines
 
 

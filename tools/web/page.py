@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from stages.storage.errors import InputError
-from tools.analysis.comparison import compare
+from tools.analysis.comparison import compare, remark_lines
 from tools.analysis.results import Revision, load_predictions, load_results
 from tools.analysis.revisions import read_files
 from tools.analysis.tables import (
@@ -48,18 +48,13 @@ def render_report(names: list[str]) -> str:
         for split, predictions in load_predictions(name).groupby("split", sort=False)
     ]
     plots += [precision_and_recall(splits), calibration(splits)]
-    remarks = [
-        f"{comparison.name}: {remark}"
-        for comparison in comparisons
-        for remark in comparison.remarks
-    ]
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
     return template.render(
         names=names,
         comparisons=comparisons,
-        remarks=remarks + missing,
+        remarks=remark_lines(comparisons) + missing,
         differences=difference_table(first, comparisons),
         changed=changed_params_table(revisions),
         metrics=metrics,
