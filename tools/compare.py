@@ -4,14 +4,17 @@ A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, a
 
     python -m tools.compare HEAD~1 HEAD
     python -m tools.compare main workspace slower --md
+    python -m tools.compare HEAD slower --until-known
 """
 
 import argparse
 import sys
 
 from stages.storage.errors import run
+from tools.analysis import more_replicas
 from tools.analysis.comparison import compare, summary_lines, to_json
 from tools.analysis.results import load_results
+from tools.analysis.sequential import MIN_DECISIVE
 from tools.analysis.tables import (
     accuracy_table,
     changed_params_table,
@@ -21,6 +24,8 @@ from tools.analysis.tables import (
     to_markdown,
 )
 from tools.search.rows import load_chosen
+
+MAX_REPLICAS = 100  # of each revision, unless the user says otherwise
 
 
 def main() -> None:
@@ -46,30 +51,58 @@ def main() -> None:
         action="store_true",
         help="exit with 1 if one of them is significantly worse",
     )
+    parser.add_argument(
+        "--until-known",
+        action="store_true",
+        help="train more replicas of A and B until it is known which of them is better",
+    )
+    parser.add_argument(
+        "--max-replicas",
+        type=int,
+        metavar="N",
+        help=f"of each with --until-known (default: {MAX_REPLICAS})",
+    )
     args = parser.parse_args()
     if args.best_of is not None and args.best_of < 1:
         parser.error("--best-of has to be 1 or more")
+    max_replicas = MAX_REPLICAS if args.max_replicas is None else args.max_replicas
+    if args.max_replicas is not None and not args.until_known:
+        parser.error("--max-replicas belongs to --until-known: add that")
+    if args.until_known:
+        if args.best_of is not None:
+            parser.error("--until-known does not correct for a choice: omit --best-of")
+        if len(args.others) > 1:
+            parser.error("--until-known compares two revisions: give one B")
+        if args.split == "test":
+            parser.error("--until-known chooses, and to choose is what val is for: omit --split")
+        if max_replicas < MIN_DECISIVE:
+            parser.error(f"--max-replicas has to be {MIN_DECISIVE} or more: fewer decide nothing")
     first, *others = revisions = [
         load_results(name, args.split) for name in (args.first, *args.others)
     ]
-    chosen = load_chosen()
-    best_of = [args.best_of or chosen.get(other.name, 1) for other in others]
-    comparisons = compare(first, others, best_of)
-    tables = [
-        changed_params_table(revisions),
-        accuracy_table(revisions),
-        difference_table(first, comparisons),
-    ]
-    lines = summary_lines(comparisons, args.split)
+    tables = [changed_params_table(revisions)]
+    if args.until_known:
+        look = more_replicas.train_until_known(first, others[0], max_replicas)
+        outcomes = [look.outcome]
+        lines = [more_replicas.describe(others[0].name, look)]
+        text = more_replicas.to_json(first.name, others[0].name, look)
+    else:
+        chosen = load_chosen()
+        best_of = [args.best_of or chosen.get(other.name, 1) for other in others]
+        comparisons = compare(first, others, best_of)
+        outcomes = [comparison.outcome for comparison in comparisons]
+        tables += [accuracy_table(revisions), difference_table(first, comparisons)]
+        lines = summary_lines(comparisons, args.split)
+        text = to_json(first, args.split, comparisons)
     if args.json:
-        print(to_json(first, args.split, comparisons))
+        print(text)
     elif args.md:
         print(to_markdown(tables, lines))
     elif args.latex:
         print(to_latex(tables, lines))
     else:
         print_tables(tables, lines)
-    if args.fail_if_worse and any(comparison.outcome == "worse" for comparison in comparisons):
+    if args.fail_if_worse and "worse" in outcomes:
         sys.exit(1)
 
 
