@@ -1,6 +1,6 @@
 """How often a comparison is right, on real trainings whose truth is known.
 
-Replicas of a few settings are trained on the first 2,000 images of MNIST, and score 67,500 other
+Replicas of a few settings are trained on the first 2,000 images of MNIST, and score 32,500 other
 ones. A trial takes some of the replicas and some of the images, compares, and looks whether the
 interval has the difference that all replicas have on all images. A null compares replicas of one
 setting with others of it. The bootstrap that was used before is measured beside today's closed
@@ -54,20 +54,20 @@ SETTINGS = [
     Setting("linear, lr 0.012", 400, {"lr": 0.012}),
     Setting("mlp, lr 0.001", 400, {**MLP, "lr": 0.001}),
     Setting("mlp, lr 0.0012", 400, {**MLP, "lr": 0.0012}),
-    Setting("cnn, lr 0.01", 200, {**CNN, "lr": 0.01}),
-    Setting("cnn, lr 0.012", 200, {**CNN, "lr": 0.012}),
+    Setting("cnn, lr 0.01", 100, {**CNN, "lr": 0.01}),
+    Setting("cnn, lr 0.012", 100, {**CNN, "lr": 0.012}),
 ]
 
 
 def train_replicas(setting: Setting, first: int, count: int) -> Array:
-    """Return which of 67,500 images the replicas classify correctly, bool (count, 67500)."""
+    """Return which of 32,500 images the replicas classify correctly, bool (count, 32500)."""
     splits = download_dataset("mnist")
     images, labels = (torch.from_numpy(splits["train"][x].copy()) for x in ("images", "labels"))
     train = Split(images[:2_000], labels[:2_000].long())
     val = Split(images[2_000:2_500], labels[2_000:2_500].long())
     test = torch.from_numpy(splits["test"]["images"].copy())
-    scored = torch.cat([images[2_500:], test])
-    truth = np.concatenate([splits["train"]["labels"][2_500:], splits["test"]["labels"]])
+    scored = torch.cat([images[2_500:25_000], test])
+    truth = np.concatenate([splits["train"]["labels"][2_500:25_000], splits["test"]["labels"]])
     base = load_params(Train, "train").model_copy(update={"precision": "float32"})
     rows = []
     for seed in range(first, first + count):

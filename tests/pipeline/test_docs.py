@@ -69,7 +69,8 @@ def test_the_comparison_in_the_readme_is_what_its_commands_print(project: Projec
 
 def printed(text: str) -> list[str]:
     """Return the lines of the only block of output of a page."""
-    [block] = re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    [block] = [content for language, content in blocks if not language]
     return [line.rstrip() for line in block.splitlines()]
 
 

@@ -59,7 +59,7 @@ def test_the_difference_is_that_of_the_metrics(compared: Project) -> None:
     for name in ("HEAD~1", "HEAD"):
         text = compared.run("git", "show", f"{name}:metrics/evaluate.json").stdout
         means.append(json.loads(text)["test"]["replicas"]["mean"])
-    gap = result["others"][0]["difference"]
+    gap = result["others"][0]
     assert gap["value"] == pytest.approx(means[1] - means[0], abs=2e-6)
     assert gap["low"] < gap["value"] < gap["high"]
 

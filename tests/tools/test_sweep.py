@@ -48,7 +48,7 @@ def let_pass(project: Project, tmp_path: Path) -> Iterator[Callable[[int], None]
     """
     path = tmp_path / "gate"
     os.mkfifo(path)
-    start = "def main() -> None:\n    params = load(Train"
+    start = "def main() -> None:\n    params = load_params(Train"
     wait = f'    with open("{path}", "rb", buffering=0) as gate:\n        gate.read(1)\n'
     project.edit("stages/train.py", start, start.replace("\n", f"\n{wait}", 1))
     project.commit("Trainings wait at a gate")
@@ -211,7 +211,7 @@ def test_a_point_is_tried_three_times_and_its_last_lines_are_shown(
         print("It will", "not do")
         assert len(file.read()) > 3, "too early"
 '''
-    start = "def main() -> None:\n    params = load(Train"
+    start = "def main() -> None:\n    params = load_params(Train"
     project.edit("stages/train.py", start, start.replace("\n", failing, 1))
     project.commit("Works the fourth time")
     output = sweep(project, "-S", "train.lr=0.02", "--promote=0", ok=False).stderr
