@@ -26,40 +26,47 @@ def test_a_fresh_clone_gives_the_committed_bytes(project: Project) -> None:
     assert project.ran("repro") == []
 
 
+# Parameters, the stages that DVC runs when they change, and the iterations of the training then:
+# ten epochs of five batches, unless the change is of their number. DVC compares a section as a
+# whole. `make test` runs these rows, and the tests in tests/stages show what each parameter does.
+CHANGES = [
+    ("evaluate.calibration_bins=100", ["check", "evaluate"], 50),
+    ("train.lr=0.005", FROM_TRAIN, 50),
+    ("train.model=mlp train.width=32", FROM_TRAIN, 50),
+    ("train.batch_size=full", FROM_TRAIN, 10),
+    ("train.replicas=1", FROM_TRAIN, 50),
+    ("train.log_every=5", ["check", "train"], 50),  # more rows of history, the same weights
+    ("prepare.train_size=200", FROM_PREPARE, 40),
+]
+MORE_CHANGES = [
+    ("evaluate.mistakes=6", ["check", "evaluate"], 50),
+    ("train.momentum=0.9", FROM_TRAIN, 50),
+    ("train.weight_decay=0.01", FROM_TRAIN, 50),
+    ("train.batch_size=32", FROM_TRAIN, 100),
+    ("train.drop_last=true", FROM_TRAIN, 40),
+    ("train.epochs=2", FROM_TRAIN, 10),
+    ("train.seed=1", FROM_TRAIN, 50),
+    ("train.model=cnn train.width=2", FROM_TRAIN, 50),
+    ("train.precision=float32", FROM_TRAIN, 50),
+    ("train.augment=affine", FROM_TRAIN, 50),
+    ("train.loss=mse", FROM_TRAIN, 50),
+    ("train.label_smoothing=0.1", FROM_TRAIN, 50),
+    ("train.optimizer=adam", FROM_TRAIN, 50),
+    ("train.schedule=one_cycle", FROM_TRAIN, 50),
+    ("train.momentum=0.9 train.nesterov=true", FROM_TRAIN, 50),
+    ("prepare.val_size=50", FROM_PREPARE, 50),
+    ("prepare.sampling=first", FROM_PREPARE, 50),
+    ("prepare.seed=1", FROM_PREPARE, 50),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "stages", "iterations"),
-    [
-        ("evaluate.calibration_bins=100", ["check", "evaluate"], 50),
-        ("evaluate.mistakes=6", ["check", "evaluate"], 50),
-        ("train.lr=0.005", FROM_TRAIN, 50),
-        ("train.momentum=0.9", FROM_TRAIN, 50),
-        ("train.weight_decay=0.01", FROM_TRAIN, 50),
-        ("train.batch_size=32", FROM_TRAIN, 100),
-        ("train.drop_last=true", FROM_TRAIN, 40),
-        ("train.epochs=2", FROM_TRAIN, 10),
-        ("train.seed=1", FROM_TRAIN, 50),
-        ("train.model=mlp train.width=32", FROM_TRAIN, 50),
-        ("train.model=cnn train.width=2", FROM_TRAIN, 50),
-        ("train.precision=float32", FROM_TRAIN, 50),
-        ("train.augment=affine", FROM_TRAIN, 50),
-        ("train.loss=mse", FROM_TRAIN, 50),
-        ("train.label_smoothing=0.1", FROM_TRAIN, 50),
-        ("train.optimizer=adam", FROM_TRAIN, 50),
-        ("train.schedule=one_cycle", FROM_TRAIN, 50),
-        ("train.momentum=0.9 train.nesterov=true", FROM_TRAIN, 50),
-        ("train.batch_size=full", FROM_TRAIN, 10),
-        ("train.replicas=1", FROM_TRAIN, 50),
-        ("train.log_every=5", ["check", "train"], 50),  # more rows of history, the same weights
-        ("prepare.train_size=200", FROM_PREPARE, 40),
-        ("prepare.val_size=50", FROM_PREPARE, 50),
-        ("prepare.sampling=first", FROM_PREPARE, 50),
-        ("prepare.seed=1", FROM_PREPARE, 50),
-    ],
+    [*CHANGES, *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE_CHANGES)],
 )
 def test_a_parameter_runs_what_it_affects_and_changes_its_result(
     small_project: Project, change: str, stages: list[str], iterations: int
 ) -> None:
-    """Without the change, ten epochs of five batches are 50 iterations."""
     small_project.set_params(*change.split())
     assert small_project.ran("repro") == stages
     changed = small_project.run("git", "diff", "--name-only").stdout
@@ -98,7 +105,9 @@ def test_bad_parameters_are_refused_before_an_output_is_removed(small_project: P
     assert small_project.status() == ""
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize(
+    "attempt", [1, *(pytest.param(number, marks=pytest.mark.slow) for number in (2, 3))]
+)
 def test_a_refused_experiment_can_be_taken_back(small_project: Project, attempt: int) -> None:
     """Whose change of params.yaml git may miss: same second, same size."""
     small_project.run("dvc", "exp", "run", "-S", "train.epochs=11", "-S", "train.lr=abcd", ok=False)

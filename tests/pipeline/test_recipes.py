@@ -84,11 +84,10 @@ def published(name: str) -> tuple[float, float]:
 def test_a_recipe_reaches_its_published_accuracy(small_project: Project, name: str) -> None:
     """On all of MNIST, within four standard errors of the published mean over five seeds.
 
-    Both means are over five seeds, so that the standard error of their difference is
-    sd * sqrt(1/5 + 1/5). The sampling of the images adds nothing to it: the images to train on
-    are the first of the training pool, and those of the test all 10,000, in both. What the bound
-    allows for is a change that draws other random numbers from the same seeds; without one the
-    arithmetic is exact, and the difference zero but for the two decimals that are published.
+    The published seeds are 0 to 4, those of the replicas others. So both means are over five
+    seeds, and the standard error of their difference is sd * sqrt(1/5 + 1/5). The sampling of the
+    images adds nothing to it: both train on the first images of the training pool, and are tested
+    on all 10,000 test images. The arithmetic is exact, so the result is the same on every CPU.
     """
     assert settings(name)["train.precision"] == "exact"
     small_project.env["MNIST_MIRROR"] = str(MNIST)

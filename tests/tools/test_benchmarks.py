@@ -18,7 +18,10 @@ def with_idx(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     return project
 
 
-@pytest.mark.parametrize("script", [*PEERS.values(), "ours"])
+# The peers change when we change them; our own loop with every change.
+@pytest.mark.parametrize(
+    "script", [*(pytest.param(peer, marks=pytest.mark.slow) for peer in PEERS.values()), "ours"]
+)
 def test_all_peers_come_to_the_same_accuracy(with_idx: Project, script: str) -> None:
     if script == "lightning_trainer" and not find_spec("lightning"):
         pytest.skip("lightning is not installed; `make bench` does it")

@@ -180,6 +180,7 @@ def test_a_running_training_is_named(small_project: Project) -> None:
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_predictions_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
     project: Project,
 ) -> None:

@@ -14,6 +14,7 @@ from tests.helpers.project import Project
 RANDOM = np.random.default_rng(0)
 
 
+@pytest.mark.slow
 def test_a_cnn_is_right_about_pictures_of_test_digits(
     project: Project, digits: tuple[Array, Array], tmp_path: Path
 ) -> None:

@@ -288,7 +288,12 @@ def test_a_drawn_digit_is_classified(
 
 
 @pytest.mark.parametrize(
-    "settings", ["", "model=mlp width=32", "model=cnn width=4 precision=float32"]
+    "settings",
+    [
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("model=mlp width=32", marks=pytest.mark.slow),
+        "model=cnn width=4 precision=float32",  # whose last layer is that of the linear model
+    ],
 )
 def test_the_page_computes_the_logits_of_torch(
     project: Project, show_page: Callable[..., Page], settings: str
@@ -308,6 +313,7 @@ def test_the_page_computes_the_logits_of_torch(
     assert np.abs(np.array(result) - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_page_without_a_model_says_why(project: Project, show_page: Callable[..., Page]) -> None:
     def message() -> str:
         project.run("python", "-m", "tools.report", "workspace")
@@ -377,6 +383,7 @@ def test_what_cannot_be_shown_is_refused(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_revision_that_lacks_a_plot_is_named(
     project: Project, show_page: Callable[..., Page]
 ) -> None:

@@ -73,6 +73,7 @@ def start_sweep(project: Project, *arguments: str, **options: Any) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_six_points_are_killed_and_continued(
     project: Project, let_pass: Callable[[int], None]
 ) -> None:
@@ -143,6 +144,7 @@ def test_ctrl_c_tells_how_many_points_are_done(
 
 
 @needs_mnist
+@pytest.mark.slow
 def test_one_of_two_remote_workers_dies(
     project: Project, let_pass: Callable[[int], None], tmp_path: Path
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
     assert len(rows(project)) == 2
 
 
+@pytest.mark.slow
 def test_a_point_is_tried_three_times_and_its_last_lines_are_shown(
     project: Project, tmp_path: Path
 ) -> None:
@@ -289,6 +292,7 @@ INVERT_STAGE = """
 """
 
 
+@pytest.mark.slow
 def test_a_stage_between_prepare_and_train_is_computed(project: Project) -> None:
     """Its command is one of the shell, and it depends on parameters by way of its inputs alone."""
     shorten_training(project)
