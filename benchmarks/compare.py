@@ -4,9 +4,9 @@ Replicas of a few settings are trained on the first 2,000 images of MNIST, and s
 ones. A trial takes some of the replicas and some of the images, compares, and looks whether the
 interval has the difference that all replicas have on all images. A null compares replicas of one
 setting with others of it. The bootstrap that was used before is measured beside today's closed
-forms. Half an hour on two cores, with MNIST's files in a folder:
+forms. With all models it takes half an hour on two idle cores; MNIST's files have to be in a folder.
 
-    MNIST_MIRROR=/path/to/mnist python benchmarks/compare.py
+    MNIST_MIRROR=/path/to/mnist python benchmarks/compare.py [linear] [mlp] [cnn]
 """
 
 import contextlib
@@ -89,8 +89,8 @@ class Cell(NamedTuple):
     is_paired: bool
 
 
-def cells(scored: dict[str, Array]) -> Iterator[Cell]:
-    for model in ("linear", "mlp", "cnn"):
+def cells(scored: dict[str, Array], models: list[str]) -> Iterator[Cell]:
+    for model in models:
         first, second = (of for name, of in scored.items() if name.startswith(model))
         half = len(second) // 2
         yield Cell(f"{model}: true difference, paired", first[: len(second)], second, True)
@@ -158,6 +158,10 @@ def percent(share: float) -> str:
 
 
 def main() -> None:
+    models = sys.argv[1:] or ["linear", "mlp", "cnn"]
+    if unknown := set(models) - {"linear", "mlp", "cnn"}:
+        print(f"no model {', '.join(unknown)}: name linear, mlp or cnn", file=sys.stderr)
+        sys.exit(2)
     with ProcessPoolExecutor() as pool:
         jobs = {
             setting.name: [
@@ -165,19 +169,20 @@ def main() -> None:
                 for start in range(0, setting.replicas, 50)
             ]
             for setting in SETTINGS
+            if setting.name.startswith(tuple(models))
         }
         scored = {
             name: np.concatenate([job.result() for job in of_setting])
             for name, of_setting in jobs.items()
         }
         families = [
-            pool.submit(family, scored["linear, lr 0.01"], seeds, images)
+            pool.submit(family, next(iter(scored.values())), seeds, images)
             for images in IMAGES[:2]
             for seeds in (2, 5)
         ]
         rows = [
             pool.submit(measure, cell, seeds, images)
-            for cell in cells(scored)
+            for cell in cells(scored, models)
             for images in IMAGES
             for seeds in SEEDS
         ]
