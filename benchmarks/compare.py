@@ -4,7 +4,8 @@ Replicas of a few settings are trained on the first 2,000 images of MNIST, and s
 ones. A trial takes some of the replicas and some of the images, compares, and looks whether the
 interval has the difference that all replicas have on all images. A null compares replicas of one
 setting with others of it. The bootstrap that was used before is measured beside today's closed
-forms. With all models it takes half an hour on two idle cores; MNIST's files have to be in a folder.
+forms. With all models it takes half an hour on two idle cores. The files of MNIST have to be in a
+folder.
 
     MNIST_MIRROR=/path/to/mnist python benchmarks/compare.py [linear] [mlp] [cnn]
 """

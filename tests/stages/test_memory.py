@@ -1,6 +1,7 @@
 """The stages need little more memory than the bytes of their images."""
 
 import numpy as np
+import pytest
 
 from stages.datasets.mnist_5k import load_mnist_5k
 from stages.storage.tensors import write_tensors
@@ -25,6 +26,7 @@ def peak_memory(project: Project, stage: str, how: str) -> int:
     return 1_024 * int(output.split()[-1])
 
 
+@pytest.mark.slow
 def test_sixty_thousand_images_take_at_most_three_times_their_bytes(project: Project) -> None:
     project.env["OMP_NUM_THREADS"] = "1"  # as in a stage that Python runs with -m
     project.set_params(

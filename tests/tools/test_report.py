@@ -334,19 +334,21 @@ def test_a_page_without_a_model_says_why(project: Project, show_page: Callable[.
     assert "3,000,000 bytes, too many" in message()
 
 
-def test_by_default_it_shows_what_differs(project: Project) -> None:
-    assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD\n"
-    project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")
-    project.run("git", "commit", "-qm", "Nothing")
-    assert project.run("python", "-m", "tools.report").stdout == "report.html: workspace\n"
-    project.run("git", "reset", "-q", "HEAD~1")
-    project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
-    assert project.run("python", "-m", "tools.report").stdout == "report.html: HEAD, workspace\n"
+def test_by_default_it_shows_what_differs(small_project: Project) -> None:
+    assert small_project.run("python", "-m", "tools.report").stdout == "report.html: HEAD\n"
+    small_project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")
+    small_project.run("git", "commit", "-qm", "Nothing")
+    assert small_project.run("python", "-m", "tools.report").stdout == "report.html: workspace\n"
+    small_project.run("git", "reset", "-q", "HEAD~1")
+    small_project.run("dvc", "exp", "run", "-S", "train.lr=0.02")
     assert (
-        project.run("make", "-s", "-o", ".venv/installed", "report", "REVS=HEAD").stdout
+        small_project.run("python", "-m", "tools.report").stdout == "report.html: HEAD, workspace\n"
+    )
+    assert (
+        small_project.run("make", "-s", "-o", ".venv/installed", "report", "REVS=HEAD").stdout
         == "report.html: HEAD\n"
     )
-    assert "report.html" not in project.status()
+    assert "report.html" not in small_project.status()
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,7 @@ def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) ->
     assert rows(project) == []
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_does_not_stop_the_rest(project: Project) -> None:
     shorten_training(project)
     arguments = ("-S", "train.lr=0.01,1e38", "-S", "train.weight_decay=0,1e38", "--promote=0")
@@ -245,6 +246,7 @@ def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project)
     assert "its checkpoints are not those of the table" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_stage_after_evaluate_is_computed(project: Project) -> None:
     shorten_training(project)
     add_documented_stage(project)
@@ -315,6 +317,7 @@ def test_a_stage_between_prepare_and_train_is_computed(project: Project) -> None
     assert one["md5"]["model"] != two["md5"]["model"]
 
 
+@pytest.mark.slow
 def test_other_code_is_another_point(project: Project) -> None:
     shorten_training(project)
     sweep(project, "-S", "train.lr=0.01", "--promote=0")
