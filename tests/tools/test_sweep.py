@@ -165,8 +165,12 @@ def test_one_of_two_remote_workers_dies(
         assert process.wait() == 0
         assert workers[1].poll() is None
         # The other worker runs the code of another commit, though it has imported the first one's.
-        weights = 'generator(params.seed, "weights")'
-        project.edit("stages/train.py", weights, weights.replace("weights", "other weights"))
+        weights = 'seeded_generator(params.seed, "weights")'
+        project.edit(
+            "stages/learning/training.py",
+            weights,
+            weights.replace("weights", "other weights"),
+        )
         project.commit("Other weights")
         project.run("git", "push", "origin", "HEAD:main")
         sweep(project, "-S", "train.lr=0.01", "--scheduler", address, "--promote=0")
