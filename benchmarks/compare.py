@@ -12,6 +12,7 @@ folder.
 
 import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -33,13 +34,23 @@ from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
 from stages.params.train import Train
-from tools.analysis.significance import LEVEL, Array, difference
+from tools.analysis.sequential import looks
+from tools.analysis.significance import (
+    LEVEL,
+    POWER,
+    Array,
+    Difference,
+    difference,
+    required_sample_size,
+)
 
 TRIALS = 400
 FIRST_SEED = 5_000
 SEEDS = (2, 3, 5, 10)
 IMAGES = (500, 2_500, 10_000)
 FAMILY = 20  # settings that are compared with one
+LOOKS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20)  # replicas of each, after which somebody looks
+MAX_REPLICAS = 50  # of `--until-known`
 
 
 class Setting(NamedTuple):
@@ -99,18 +110,28 @@ def cells(scored: dict[str, Array], models: list[str]) -> Iterator[Cell]:
         yield Cell(f"{model}: null, unpaired", first[:half], first[half : 2 * half], False)
 
 
-def measure(cell: Cell, seeds: int, images: int) -> dict[str, Any]:
+def sample(cell: Cell, seeds: int, images: int, random: np.random.Generator) -> tuple[Array, Array]:
+    """Return what so many replicas of each side do on so many images, drawn at random."""
+    rows = random.choice(len(cell.a), seeds, replace=False)
+    others = rows if cell.is_paired else random.choice(len(cell.b), seeds, replace=False)
+    columns = random.choice(cell.a.shape[1], images, replace=False)
+    return cell.a[np.ix_(rows, columns)], cell.b[np.ix_(others, columns)]
+
+
+def compare(cell: Cell, a: Array, b: Array) -> Difference:
+    """Return the comparison of a sample of the cell."""
+    return difference(a, b, True, [(i, i) for i in range(len(a))] if cell.is_paired else [])
+
+
+def measure(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
     """Return a row of the table: what the closed forms and the bootstrap came to."""
     random = np.random.default_rng(seeds * images)
     truth = cell.b.mean() - cell.a.mean()
     is_null = "null" in cell.name
     results = []
     for _ in range(TRIALS):
-        rows = random.choice(len(cell.a), seeds, replace=False)
-        others = rows if cell.is_paired else random.choice(len(cell.b), seeds, replace=False)
-        columns = random.choice(cell.a.shape[1], images, replace=False)
-        a, b = cell.a[np.ix_(rows, columns)], cell.b[np.ix_(others, columns)]
-        diff = difference(a, b, True, [(i, i) for i in range(seeds)] if cell.is_paired else [])
+        a, b = sample(cell, seeds, images, random)
+        diff = compare(cell, a, b)
         low, high = diff.interval()
         old_low, old_high, old_p = bootstrap(a, b, cell.is_paired)
         results.append(
@@ -120,41 +141,139 @@ def measure(cell: Cell, seeds: int, images: int) -> dict[str, Any]:
             ]
         )
     covered, called, small, *old = np.mean(results, 0)
-    return {
-        "comparison": cell.name,
-        "images": f"{images:,}",
-        "seeds": seeds,
-        "coverage %": percent(covered),
-        "before": f"{100 * old[0]:.1f}",
-        "called different %": f"{100 * called:.1f}",
-        "before ": f"{100 * old[1]:.1f}",
-        "p < 0.0025 %": f"{100 * small:.1f}" if is_null else "",
-        "before  ": f"{100 * old[2]:.1f}" if is_null else "",
-    }
+    return [
+        {
+            "comparison": cell.name,
+            "images": f"{images:,}",
+            "seeds": seeds,
+            "coverage %": percent(covered),
+            "before": f"{100 * old[0]:.1f}",
+            "called different %": f"{100 * called:.1f}",
+            "before ": f"{100 * old[1]:.1f}",
+            "p < 0.0025 %": f"{100 * small:.1f}" if is_null else "",
+            "before  ": f"{100 * old[2]:.1f}" if is_null else "",
+        }
+    ]
 
 
-def family(scored: Array, seeds: int, images: int) -> dict[str, Any]:
-    """Return how often any of twenty settings that differ in seeds alone is called different."""
+def count_wrong(scored: Array, images: int, seeds: int) -> list[dict[str, Any]]:
+    """Return how often equal settings, which differ in their seeds alone, are called different.
+
+    Each row is another way to look at them more than once, or with too little.
+    """
     random = np.random.default_rng(seeds)
-    wrong, old_wrong = 0, 0
+    wrong = np.zeros((4, 2))
     for _ in range(TRIALS):
-        rows = random.choice(len(scored), (FAMILY + 1) * seeds, replace=False)
+        rows = random.choice(len(scored), max((FAMILY + 1) * seeds, 2 * LOOKS[-1]), replace=False)
         columns = random.choice(scored.shape[1], images, replace=False)
-        first, *others = np.split(scored[np.ix_(rows, columns)], FAMILY + 1)
+        table = scored[np.ix_(rows, columns)]
+        first, *others = np.split(table[: (FAMILY + 1) * seeds], FAMILY + 1)
         p_values = [difference(first, other, True, []).p for other in others]
-        wrong += min(p_values) * FAMILY < LEVEL
-        old = min(bootstrap(first, other, False)[2] for other in others)
-        old_wrong += old * FAMILY < LEVEL  # Holm's first step
-    return {
-        "twenty nulls": f"{images:,} images",
-        "seeds": seeds,
-        "any called different %": percent(wrong / TRIALS),
-        "before": percent(old_wrong / TRIALS),
-    }
+        old = [bootstrap(first, other, False)[2] for other in others]
+        wrong[0] += min(p_values) * FAMILY < LEVEL, min(old) * FAMILY < LEVEL  # Holm's first step
+        best = int(np.argmax([other.mean() for other in others]))
+        is_better = others[best].mean() > first.mean()
+        wrong[1] += (
+            is_better and p_values[best] * FAMILY < LEVEL,
+            is_better and old[best] < LEVEL,
+        )
+        a, b = table[: LOOKS[-1]], table[LOOKS[-1] : 2 * LOOKS[-1]]
+        wrong[2] += (
+            any(look.outcome != "undecided" for look in looks(a, b)),
+            any(bootstrap(a[:count], b[:count], False)[2] < LEVEL for count in LOOKS),
+        )
+        wrong[3] += 0, bootstrap(a[:1], b[:1], False)[2] < LEVEL
+    names = (
+        (f"{FAMILY} settings against one, any called different", f"{seeds}"),
+        (f"the best of {FAMILY}, called better by `--best-of {FAMILY}`", f"{seeds}"),
+        (f"`--until-known`; before: {len(LOOKS)} looks while seeds are added", "2 to 20"),
+        ("one seed on each side", "1"),
+    )
+    return [
+        {
+            "equal settings": name,
+            "images": f"{images:,}",
+            "seeds": count,
+            "wrong %": percent(new) if count != "1" else "no verdict",
+            "before": percent(old),
+        }
+        for (name, count), (new, old) in zip(names, wrong / TRIALS, strict=True)
+    ]
 
 
-def percent(share: float) -> str:
-    interval = stats.binomtest(round(share * TRIALS), TRIALS).proportion_ci(0.95, "wilson")
+def power(cell: Cell, seeds: int, images: int) -> float:
+    """Return how often a true difference is shown."""
+    random = np.random.default_rng(seeds + images)
+    trials = [compare(cell, *sample(cell, seeds, images, random)) for _ in range(TRIALS)]
+    return float(np.mean([diff.p < LEVEL for diff in trials]))
+
+
+def follow_advice(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
+    """Return how often the number of seeds or images that a comparison names has a power of 80 %.
+
+    The true difference is given to it, since its advice is for a difference of a given size.
+    """
+    random = np.random.default_rng(seeds + images)
+    truth = float(cell.b.mean() - cell.a.mean())
+    advice = [
+        required_sample_size(
+            compare(cell, *sample(cell, seeds, images, random))._replace(value=truth), seeds
+        )
+        for _ in range(TRIALS)
+    ]
+    by_seeds = [count for needed, count in advice if count is not None and needed is None]
+    by_images = [needed for needed, count in advice if needed is not None and count is None]
+    most = min(len(cell.a), len(cell.b), 100)
+    enough_seeds = next((n for n in range(2, most) if power(cell, n, images) >= POWER), math.inf)
+    grid = range(images, cell.a.shape[1], images // 10)
+    enough_images = next((n for n in grid if power(cell, seeds, n) >= POWER), math.inf)
+    is_right = [n >= enough_seeds for n in by_seeds] + [n >= enough_images for n in by_images]
+    typical = f"{np.median(by_seeds):.0f} seeds" if by_seeds else ""
+    if len(by_images) > len(by_seeds):
+        typical = f"{np.median(by_images):,.0f} images"
+    return [
+        {
+            "advice for": cell.name.replace("true difference", f"{100 * truth:+.2f} points"),
+            "images": f"{images:,}",
+            "seeds": seeds,
+            "advice, median": typical,
+            "enough": f"{enough_seeds} seeds"
+            if typical.endswith("seeds")
+            else f"{enough_images:,}",
+            "power is 80 % or more, %": percent(float(np.mean(is_right)), len(is_right))
+            if is_right
+            else "",
+        }
+    ]
+
+
+def until_known(cell: Cell, images: int) -> list[dict[str, Any]]:
+    """Return after how many replicas `--until-known` decides, and how many a fixed design needs."""
+    random = np.random.default_rng(images)
+    truth = cell.b.mean() - cell.a.mean()
+    decided, wrong = [], 0
+    for _ in range(TRIALS):
+        rows = random.choice(min(len(cell.a), len(cell.b)), MAX_REPLICAS, replace=False)
+        columns = random.choice(cell.a.shape[1], images, replace=False)
+        known = looks(cell.a[np.ix_(rows, columns)], cell.b[np.ix_(rows, columns)])
+        last = next((look for look in known if look.outcome != "undecided"), known[-1])
+        decided.append(last.replicas)
+        wrong += last.outcome == ("worse" if truth > 0 else "better")
+    fixed = next((n for n in range(2, 100) if power(cell, n, images) >= POWER), 100)
+    return [
+        {
+            "until it is known": cell.name.replace("true difference", f"{100 * truth:+.2f} points"),
+            "images": f"{images:,}",
+            "replicas of each, median": f"{np.median(decided):.0f}",
+            "a fixed design with a power of 80 %": fixed,
+            "wrong %": percent(wrong / TRIALS),
+        }
+    ]
+
+
+def percent(share: float, n: int = TRIALS) -> str:
+    """Return a share of n trials in percent, with its 95 % Wilson interval."""
+    interval = stats.binomtest(round(share * n), n).proportion_ci(0.95, "wilson")
     return f"{100 * share:.1f} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]"
 
 
@@ -176,19 +295,31 @@ def main() -> None:
             name: np.concatenate([job.result() for job in of_setting])
             for name, of_setting in jobs.items()
         }
-        families = [
-            pool.submit(family, next(iter(scored.values())), seeds, images)
-            for images in IMAGES[:2]
-            for seeds in (2, 5)
+        all_cells = list(cells(scored, models))
+        different = [cell for cell in all_cells if "null" not in cell.name]
+        paired = [cell for cell in different if cell.is_paired]
+        tables = [
+            [
+                pool.submit(measure, cell, seeds, images)
+                for cell in all_cells
+                for images in IMAGES
+                for seeds in SEEDS
+            ],
+            [
+                pool.submit(count_wrong, next(iter(scored.values())), images, seeds)
+                for images, seeds in ((500, 2), (500, 5), (2_500, 5), (10_000, 5))
+            ],
+            [
+                pool.submit(follow_advice, cell, seeds, images)
+                for cell in different
+                for images, seeds in ((200, 10), (500, 3), (500, 5), (2_500, 5))
+            ],
+            [pool.submit(until_known, cell, images) for cell in paired for images in IMAGES],
         ]
-        rows = [
-            pool.submit(measure, cell, seeds, images)
-            for cell in cells(scored, models)
-            for images in IMAGES
-            for seeds in SEEDS
-        ]
-        for table in (rows, families):
-            frame = pd.DataFrame([job.result() for job in table])
+        for table in tables:
+            results = [job.result() for job in table]
+            rows = [row for result in results for row in result]
+            frame = pd.DataFrame(rows)
             print(frame.to_markdown(index=False, disable_numparse=True), end="\n\n", flush=True)
 
 

@@ -5,7 +5,7 @@ compares the workspace with HEAD, or shows HEAD alone if the two are equal. The 
 what is drawn with the model of the last revision.
 
     python -m tools.report
-    python -m tools.report HEAD~1 HEAD --output report.html
+    python -m tools.report HEAD~1 HEAD --output report.html --figures figures
 """
 
 import argparse
@@ -15,6 +15,7 @@ from stages.storage.errors import run
 from stages.storage.files import write_bytes
 from tools.analysis.results import default_revisions
 from tools.web.page import render_report
+from tools.web.paper import write_figures
 
 
 def main() -> None:
@@ -29,9 +30,18 @@ def main() -> None:
         "first",
     )
     parser.add_argument("--output", type=Path, default=Path("report.html"))
+    parser.add_argument(
+        "--figures",
+        metavar="FOLDER",
+        type=Path,
+        help="write the plots there too, as SVG and PDF for a paper",
+    )
     args = parser.parse_args()
     names = list(dict.fromkeys(args.revisions)) or default_revisions()
-    write_bytes(args.output, render_report(names).encode())
+    page, figures = render_report(names)
+    if args.figures:
+        write_figures(figures, args.figures)
+    write_bytes(args.output, page.encode())
     print(f"{args.output}: {', '.join(names)}")
 
 

@@ -110,8 +110,9 @@ def main() -> None:
 
         table = full_table(best, rows, args.metric)
         write_bytes(TABLE, table.to_csv(index=False).encode())
-        write_bytes(CHART, draw_chart(table, list(best[0].settings), args.metric))
-        files_line = f"{TABLE} and {CHART} have all points of this sweep"
+        for suffix, content in draw_chart(table, list(best[0].settings), args.metric).items():
+            write_bytes(CHART.with_suffix(f".{suffix}"), content)
+        files_line = f"{TABLE} and {CHART} (.svg, .pdf) have all points of this sweep"
         print_tables([top_table(best, rows, args.metric)], [files_line])
     promoted = best[: None if args.experiments else args.promote]
     if promoted:

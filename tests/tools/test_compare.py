@@ -119,6 +119,8 @@ def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
         (["HEAD", "empty"], "empty: metrics/predictions.csv is not there; `dvc pull`"),
         (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
         (["HEAD", "text"], "text: metrics/predictions.csv has another value than a whole number"),
+        (["HEAD", "twice"], "twice: metrics/predictions.csv has image "),
+        (["HEAD", "sweep-0123abcd"], "sweep-0123abcd: no commit, branch, tag or experiment has"),
         (["HEAD", "broken"], "broken: metrics/predictions.csv cannot be read ("),
         (["HEAD", "yaml"], "yaml: params.yaml: line "),
         (["HEAD", "testless"], "testless: metrics/predictions.csv has no image of val"),
@@ -133,6 +135,7 @@ def test_what_cannot_be_compared_is_refused(
             ("empty", "git rm -q metrics/predictions.csv"),
             ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
             ("text", "sed -i '2s/,[0-9]*$/,three/' metrics/predictions.csv"),
+            ("twice", "sed -i 2p metrics/predictions.csv"),
             ("broken", ": > metrics/predictions.csv"),
             ("yaml", "echo 'a: [' > params.yaml"),
             ("testless", "sed -i /^val/d metrics/predictions.csv"),
@@ -145,6 +148,7 @@ def test_what_cannot_be_compared_is_refused(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
+    assert ("`--promote N`" in done.stderr) == arguments[1].startswith("sweep-")
 
 
 def test_results_of_other_code_are_refused_as_stale(small_project: Project) -> None:

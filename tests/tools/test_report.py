@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_everything_is_there(reported: Project, show_page: Callable[..., Page]) 
     for title in ("Accuracy", "Training loss", "Confusion matrix", "Precision and recall"):
         assert title in titles
     plots = page.locator(".plot svg.marks")
-    assert plots.count() == 5
+    assert plots.count() == 6
     for plot in plots.all():
         marks = plot.locator(".mark-symbol path, .mark-rect path, .mark-rule line, .mark-line path")
         assert marks.count() >= 4
@@ -170,6 +171,45 @@ def test_the_verdict_is_that_of_compare(reported: Project, show_page: Callable[.
     output = reported.run("python", "-m", "tools.compare", "HEAD", "workspace").stdout
     verdict = show_page(reported.path / "report.html").locator(".verdict.worse")
     assert verdict.text_content() == output.splitlines()[-1]
+
+
+def test_a_paper_gets_vector_pictures_and_latex(
+    reported: Project, show_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    page = show_page(reported.path / "report.html")
+    links = page.locator("#paper a").all()
+    titles = page.locator("#plots h2").all_text_contents()
+    assert [link.text_content() for link in links] == titles
+    arguments = ("--output", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures"))
+    reported.run("python", "-m", "tools.report", "HEAD", "workspace", *arguments)
+    for link in links:
+        with page.expect_download() as download:
+            link.click()
+        name = Path(download.value.suggested_filename)
+        download.value.save_as(tmp_path / name)
+        assert len(ElementTree.parse(tmp_path / name).findall(".//{*}path")) > 4
+        figure = tmp_path / "figures" / name
+        assert figure.read_bytes() == (tmp_path / name).read_bytes()
+        assert figure.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
+    output = reported.run("python", "-m", "tools.compare", "HEAD", "workspace", "--latex").stdout
+    latex = page.locator("#paper pre").text_content() or ""
+    [row] = [line for line in output.splitlines() if line.startswith("workspace & -")]
+    assert row in latex.splitlines()
+
+
+def test_the_plotted_difference_is_that_of_compare(
+    reported: Project, show_page: Callable[..., Page]
+) -> None:
+    output = reported.run("python", "-m", "tools.compare", "HEAD", "workspace", "--json").stdout
+    [other] = json.loads(output)["others"]
+    rows = show_page(reported.path / "report.html").evaluate(
+        "specs.flatMap(spec => spec.data.values).filter(row => row.points !== undefined)"
+    )
+    keys = {"revision": "name", "points": "value", "low": "low", "high": "high"}
+    assert rows == [
+        {"revision": "HEAD", "points": 0, "low": 0, "high": 0},
+        {key: other[name] for key, name in keys.items()},
+    ]
 
 
 def test_the_confusion_matrix_has_the_counts(

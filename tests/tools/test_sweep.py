@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_six_points_are_killed_and_continued(
         assert picture.width > 600
         colours = set(map(tuple, np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()))
     assert {(76, 120, 168), (245, 133, 24)} <= colours  # Vega's first two: of two values a panel
+
+    assert ElementTree.parse(project.path / "sweeps/sweep.svg").findall(".//{*}path")
+    assert (project.path / "sweeps/sweep.pdf").read_bytes().startswith(b"%PDF-")
 
     # Nothing is left to do; another metric orders them otherwise.
     arguments = (*SIX, "--metric=evaluate.val.cross_entropy", "--promote=0")

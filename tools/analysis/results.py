@@ -121,7 +121,7 @@ def parse_predictions(content: bytes, name: str) -> pd.DataFrame:
 
     Its columns are split (str), index, label, predicted, replica_1, replica_2, ... (int64) and
     confidence (float64, from 0 to 1). Raises `InputError` if one of them is missing or has
-    another value.
+    another value, or if an image has several rows.
     """
     remedy = "`dvc repro` there makes it again"
     try:
@@ -138,6 +138,9 @@ def parse_predictions(content: bytes, name: str) -> pd.DataFrame:
                 f"{name}: {PREDICTIONS} has another value than a whole number in its column "
                 f"{column}; {remedy}"
             )
+    if (repeated := table.duplicated(["split", "index"])).any():
+        split, index = table.loc[repeated, ["split", "index"]].iloc[0]
+        raise InputError(f"{name}: {PREDICTIONS} has image {index} of {split} twice; {remedy}")
     if "confidence" not in table or not np.all(_is_probability(table["confidence"])):
         raise InputError(f"{name}: {PREDICTIONS} has no confidences from 0 to 1; {remedy}")
     return table

@@ -19,9 +19,11 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     from dvc.repo import Repo
     from dvc.scm import RevError, SCMError
 
+    remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
+    if revision.startswith("sweep-"):
+        remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
     unknown = InputError(
-        f"{revision}: no commit, branch, tag or experiment has this name; "
-        "`git log --oneline` and `dvc exp list --all-commits` list them"
+        f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
     )
     path = ""
     try:

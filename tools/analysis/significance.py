@@ -192,8 +192,7 @@ def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, i
         )
         images_variance = Variance(diff.images.value / images, diff.images.df * images)
         variance, df = welch_satterthwaite([(1.0, seeds_variance), (1.0, images_variance)])
-        if variance == 0:
-            return 1.0
+        variance = max(variance, 1 / (diff.n * images) ** 2)  # nothing is finer than an image
         # The noncentral t is replaced by a shifted one, which is close at these powers.
         return float(
             stats.t.sf(stats.t.ppf(1 - LEVEL / 2, df) - abs(diff.value) / math.sqrt(variance), df)

@@ -188,5 +188,7 @@ def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
         text.to_latex(hrules=True, column_format="l" + "r" * (len(text.columns) - 1))
         for text in texts
     ]
-    escaped = pd.DataFrame({"line": lines}).style.hide(axis="index").hide(axis="columns")
-    return "\n".join([*rendered, escaped.format(escape="latex").to_latex(column_format="l")])
+    if lines:
+        column = pd.DataFrame({"line": lines}).style.hide(axis="index").hide(axis="columns")
+        rendered.append(column.format(escape="latex").to_latex(column_format="l"))
+    return "\n".join(rendered)

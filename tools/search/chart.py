@@ -6,8 +6,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> bytes:
-    """Return a PNG with a panel a parameter, and bars of one standard deviation over the seeds.
+def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> dict[str, bytes]:
+    """Return a picture with a panel a parameter, and bars of one standard deviation over the seeds.
+
+    It is there as png and, for a paper, as svg and pdf.
 
     table: as `tools.search.rows.full_table` returns it.
     """
@@ -57,5 +59,9 @@ def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> bytes:
         "hconcat": panels,
         "resolve": {"scale": {"color": "independent"}},
     }
-    png: bytes = vl_convert.vegalite_to_png(spec, scale=2)
-    return png
+    svg: str = vl_convert.vegalite_to_svg(spec)
+    return {
+        "png": vl_convert.svg_to_png(svg, scale=2),
+        "svg": svg.encode(),
+        "pdf": vl_convert.svg_to_pdf(svg),
+    }

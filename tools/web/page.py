@@ -17,9 +17,11 @@ from tools.analysis.tables import (
     metrics_table,
     params_table,
     provenance_table,
+    to_latex,
 )
 from tools.search.rows import load_chosen
-from tools.web.plots import Split, calibration, dvc_plots, precision_and_recall
+from tools.web.paper import Figure, draw_figures
+from tools.web.plots import Split, calibration, differences, dvc_plots, precision_and_recall
 from tools.web.vega import vega_bundle
 
 WEB = Path(__file__).parent
@@ -29,8 +31,8 @@ MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
 DIGITS = ("mnist-5k", "mnist", "qmnist")  # data sets of handwritten digits
 
 
-def render_report(names: list[str]) -> str:
-    """Return the HTML page of revisions, which compares the first with the others.
+def render_report(names: list[str]) -> tuple[str, list[Figure]]:
+    """Return the HTML page of revisions, which compares the first with the others, and its plots.
 
     The model in the page is that of the last one. Raises `InputError` if a revision is unknown
     or lacks results.
@@ -48,25 +50,31 @@ def render_report(names: list[str]) -> str:
         for split, predictions in load_predictions(name).groupby("split", sort=False)
     ]
     plots += [precision_and_recall(splits), calibration(splits)]
+    tables = [metrics]
+    if comparisons:
+        tables = [difference_table(first, comparisons), changed_params_table(revisions), metrics]
+        plots = [*filter(None, [differences(first.name, comparisons)]), *plots]
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
-    return template.render(
+    figures = draw_figures(plots)
+    page = template.render(
         names=names,
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
-        differences=difference_table(first, comparisons),
-        changed=changed_params_table(revisions),
-        metrics=metrics,
+        tables=[table for table in tables if not table.empty],
         plots=plots,
         pictures=pictures,
         model=model,
+        figures=figures,
+        latex=to_latex(tables, []),
         provenance=provenance,
         params=params_table(revisions),
         specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
         library=vega_bundle(),
         scripts=[(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS],
     )
+    return page, figures
 
 
 def embed_model(revision: Revision, folder: Path) -> dict[str, Any] | str:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from stages.storage.errors import InputError
+from tools.analysis.comparison import Comparison
 
 PICTURES = {  # titles of the pipeline's own pictures, and a text for those who cannot see them
     "metrics/samples.png": ("Training digits", "Some of the training digits with their labels."),
@@ -145,6 +146,44 @@ def calibration(splits: list[Split]) -> Plot:
         "encoding": {"x": x, "y": y},
     }
     return Plot("Calibration", interval_spec(rows, {"x": x}, "accuracy", diagonal))
+
+
+def differences(first: str, comparisons: list[Comparison]) -> Plot | None:
+    """Plot the differences from the first revision, with their 95 % intervals, if they have any."""
+    rows = [
+        {"revision": one.name, "points": one.value, "low": one.low, "high": one.high}
+        for one in comparisons
+        if one.low is not None
+    ]
+    if not rows:
+        return None
+    rows.insert(0, {"revision": first, "points": 0.0, "low": 0.0, "high": 0.0})
+    axis = {"format": "+.1%"}
+    x = {"type": "quantitative", "title": f"accuracy minus that of {first}", "axis": axis}
+    y = {"field": "revision", "type": "nominal", "sort": None, "title": None}
+    tooltip = [{"field": "revision"}]
+    tooltip += [{"field": name, "format": "+.2%"} for name in ("points", "low", "high")]
+    shared = {"y": y, "tooltip": tooltip}
+    spec = {
+        "data": {"values": rows},
+        "width": 450,
+        "height": 40 * len(rows),
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeDash": [4, 4], "color": "gray"},
+                "encoding": {"x": {"datum": 0}},
+            },
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
+                "encoding": shared | {"x": x | {"field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+                "encoding": shared | {"x": x | {"field": "points"}},
+            },
+        ],
+    }
+    return Plot("Differences", spec)
 
 
 def proportion(correct: "pd.Series[bool]") -> dict[str, float]:
