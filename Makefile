@@ -59,4 +59,5 @@ lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
 	python -m pip install --quiet --disable-pip-version-check $(UV)
 	uv pip sync --system-certs --compile-bytecode requirements.txt
 	python -m tools.plots_page
+	python -m tools.site_cache
 	@touch $@

@@ -8,6 +8,7 @@ A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, a
 """
 
 import argparse
+import signal
 import sys
 
 from stages.storage.errors import run
@@ -77,6 +78,8 @@ def main() -> None:
             parser.error("--until-known chooses, and to choose is what val is for: omit --split")
         if max_replicas < MIN_DECISIVE:
             parser.error(f"--max-replicas has to be {MIN_DECISIVE} or more: fewer decide nothing")
+    # As Ctrl-C, so that the folders of --until-known do not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     first, *others = revisions = [
         load_results(name, args.split) for name in (args.first, *args.others)
     ]

@@ -12,6 +12,7 @@ the best points become DVC experiments.
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def main() -> None:
     if args.workers < 1 or args.promote < 0:
         parser.error("--workers has to be 1 or more, and --promote 0 or more")
 
+    # As Ctrl-C, so that workers and folders do not outlive it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     pipeline = read_pipeline()
     files = read_files("workspace", *pipeline.metrics.values())
     metrics = dict(zip(pipeline.metrics, map(json.loads, files), strict=True))
@@ -86,7 +89,7 @@ def main() -> None:
     points = grid(args.settings, pipeline)
     location = code_location(args.scheduler)
     with exclusive_lock() as file:
-        rows = load_rows()
+        rows = load_rows(file, [point.key for point in points], args.metric)
         todo = [point for point in points if point.key not in rows]
         print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
         failed = 0

@@ -11,10 +11,8 @@ import io
 import json
 import math
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,10 @@ import numpy as np
 from stages.storage.errors import InputError
 from tools.analysis.comparison import has_same_images, round_up
 from tools.analysis.results import Revision, load_results
-from tools.analysis.revisions import run_git
+from tools.analysis.revisions import git_output, run_git
 from tools.analysis.sequential import MIN_DECISIVE, Look, looks
-from tools.cluster.worker import run_command
+from tools.cluster.scratch import scratch_folder
+from tools.cluster.worker import run_command, write_local_config
 
 SPLIT = "val"  # whoever chooses by test has no unbiased estimate left
 MAX_BATCH = 100  # the largest train.replicas
@@ -101,16 +100,15 @@ def exported(revision: str) -> Iterator[Path]:
     from dvc.scm import resolve_rev
 
     with Repo() as repo:
-        cache, temporary = repo.cache.local_cache_dir, repo.tmp_dir
+        cache = repo.cache.local_cache_dir
         commit = None if revision == "workspace" else resolve_rev(repo.scm, revision)
-    with tempfile.TemporaryDirectory(
-        dir=temporary, prefix="until-known-", ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
+    with scratch_folder("until-known-") as folder:
         if commit:
-            archive = subprocess.run(["git", "archive", commit], capture_output=True, check=True)
-            with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-                files.extractall(folder, filter="data")
+            try:
+                with tarfile.open(fileobj=io.BytesIO(git_output("archive", commit))) as files:
+                    files.extractall(folder, filter="data")
+            except tarfile.TarError as error:
+                raise InputError(f"{revision}: {error}; remove that file or link there") from None
         else:
             listed = run_git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
             for path in map(Path, filter(None, listed.split("\0"))):
@@ -118,8 +116,7 @@ def exported(revision: str) -> Iterator[Path]:
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, folder / path)
         # To DVC the folder is in no git repository, so that it stages nothing in the user's.
-        config = f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n"
-        (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
+        write_local_config(folder, folder / ".dvc/site-cache", cache, no_scm=True)
         # Data that the user tracks with `dvc add` is made by no stage.
         run_command(sys.executable, "-m", "dvc", "checkout", "--allow-missing", folder=folder)
         yield folder

@@ -71,13 +71,19 @@ def describe_commit(revision: str) -> str:
 
 
 def run_git(*arguments: str) -> str:
+    """Return the text that a git command prints; raises `InputError` as `git_output` does."""
+    return git_output(*arguments).decode(errors="replace").strip()
+
+
+def git_output(*arguments: str) -> bytes:
     """Return what a git command prints; raises `InputError` with its message if it fails."""
-    result = subprocess.run(
-        ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace"
-    )
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True)
+    except OSError as error:
+        raise InputError(f"git cannot be run ({error}); install it") from None
     if result.returncode != 0:
-        raise InputError(f"git {arguments[0]}: {result.stderr.strip()}")
-    return result.stdout.strip()
+        raise InputError(f"git {arguments[0]}: {result.stderr.decode(errors='replace').strip()}")
+    return result.stdout
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stages.storage.errors import InputError
 from tools.analysis.revisions import run_git
 from tools.cluster import worker
+from tools.cluster.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,9 +45,14 @@ def code_location(scheduler: str | None) -> CodeLocation:
 
 @contextlib.contextmanager
 def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
-    """Yield a client of the cluster at an address, or of a local one with so many workers."""
+    """Yield a client of the cluster at an address, or of a local one with so many workers.
+
+    A local cluster listens on this machine only, and only to those who have the certificate that
+    is made for it in memory: whoever speaks to a scheduler or a worker runs code there.
+    """
     try:
         import cloudpickle
+        import dask
         from distributed import Client, LocalCluster
     except ModuleNotFoundError:
         raise InputError(
@@ -65,13 +70,21 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         with client:
             yield client
         return
+    # Dask starts web servers, which know no certificate, in any case: these have no page.
+    no_pages: dict[str, list[str]] = {
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
     with (
-        tempfile.TemporaryDirectory() as folder,
+        dask.config.set(no_pages),
+        scratch_folder("sweep-") as folder,
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
+            security=True,
             dashboard_address="127.0.0.1:0",  # None would mean 8787, and a warning if it is taken
-            local_directory=folder,
+            scheduler_kwargs={"dashboard": False},
+            local_directory=str(folder),
             # Ctrl-C reaches the workers, too; it is the client that ends them.
             preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
             silence_logs=logging.CRITICAL,  # the client reports failures

@@ -39,6 +39,8 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
     from distributed import get_worker
 
     start = time.monotonic()
+    # Before torch is imported, which reads it. A nanny sets it, but a worker may have none.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     worker = get_worker()
     if worker.state.nthreads != 1:  # a second point in the same folder would overwrite the first
         raise RuntimeError(f"a worker has {worker.state.nthreads} threads; start it with one")
@@ -67,7 +69,7 @@ def clone(url: str, commit: str, cache: str | None, folder: Path) -> None:
     """
     draft = folder.with_suffix(".draft")
     shutil.rmtree(draft, ignore_errors=True)
-    run_command("git", "clone", "--quiet", "--no-checkout", url, str(draft))
+    run_command("git", "clone", "--quiet", "--no-checkout", "--", url, str(draft))
     run_command("git", "-C", str(draft), "checkout", "--quiet", "--detach", commit)
     required = pinned_versions((draft / "requirements.txt").read_text(encoding="utf-8"))
     for package in ("numpy", "torch"):
@@ -77,10 +79,27 @@ def clone(url: str, commit: str, cache: str | None, folder: Path) -> None:
                 f"a worker has {package} {installed}, and requirements.txt says "
                 f"{required[package]}: install that there, because other versions give other bits"
             )
-    if cache:
-        config = f"[cache]\n    dir = {cache}\n"
-        (draft / ".dvc/config.local").write_text(config, encoding="utf-8")
+    write_local_config(draft, site_cache=folder.parent / "site-cache", cache=cache)
     draft.rename(folder)
+
+
+def write_local_config(folder: Path, site_cache: Path, cache: str | None, **core: Any) -> None:
+    """Write the configuration of DVC for a clone of the project, in its `.dvc/config.local`.
+
+    site_cache: the folder for DVC's databases, which has to be absolute and is made for this user
+        alone: DVC unpickles what it finds there, and its default is open to all users.
+    cache: the folder of DVC's cache; None if the clone has its own.
+    core: other options of the section core.
+    """
+    from configobj import ConfigObj  # which DVC reads it with; it quotes paths
+
+    site_cache.mkdir(mode=0o700, exist_ok=True)
+    config = ConfigObj(encoding="utf-8")
+    config["core"] = {**core, "site_cache_dir": str(site_cache)}
+    if cache:
+        config["cache"] = {"dir": cache}
+    with (folder / ".dvc/config.local").open("wb") as file:
+        config.write(file)
 
 
 def pinned_versions(requirements: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from stages.storage.errors import InputError
 from tools.analysis.revisions import run_git
 from tools.cluster.pipeline import Pipeline
+
+MAX_POINTS = 100_000  # to check them takes 20 minutes
 
 
 class Point(NamedTuple):
@@ -31,7 +34,7 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
 
     settings: as -S takes them, such as train.lr=0.01,0.03.
 
-    Raises `InputError` with all problems of all points.
+    Raises `InputError` with all problems of all points, or if there are more than `MAX_POINTS`.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
@@ -42,8 +45,9 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
 
     code = _committed_code(pipeline)
     try:
+        _check_size(settings)
         sweeps = get_hydra_sweeps({"params.yaml": settings})
-    except (DvcException, HydraException) as error:
+    except (ArithmeticError, DvcException, HydraException, ValueError) as error:
         raise InputError(
             f"-S: {str(error).splitlines()[0]}; write NAME=VALUES, as in docs/sweeps.md"
         ) from None
@@ -76,6 +80,24 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
         lines = (f"-S {overrides}: {message}" for message, overrides in problems.items())
         raise InputError("\n".join(lines))
     return list(points.values())
+
+
+def _check_size(settings: list[str]) -> None:
+    """Raise `InputError` if there are more than `MAX_POINTS`, before Hydra makes a list of them."""
+    from dvc.utils.hydra import to_hydra_overrides
+
+    size = 1
+    for override in to_hydra_overrides(settings):
+        value = override.value()
+        if override.is_range_sweep():  # one of numbers with a fraction has no length, or no end
+            size *= sum(1 for _ in itertools.islice(value.range(), MAX_POINTS + 1))
+        elif override.is_choice_sweep():
+            size *= len(value.list)
+        if size > MAX_POINTS:
+            raise InputError(
+                f"-S: more than {MAX_POINTS:,} points; give fewer values, or sweep over a part of "
+                "them at a time"
+            )
 
 
 def _committed_code(pipeline: Pipeline) -> str:

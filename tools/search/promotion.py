@@ -20,7 +20,8 @@ def promote(point: Point, row: Row) -> None:
     dvc = [sys.executable, "-m", "dvc", "exp"]
     names = subprocess.run([*dvc, "list", "--name-only"], capture_output=True, text=True).stdout
     if point.name not in names.split():
-        options = [argument for override in point.overrides for argument in ("-S", override)]
+        # With the equals sign, so that none is taken for an option, whatever it begins with.
+        options = [f"--set-param={override}" for override in point.overrides]
         command = [*dvc, "run", "--temp", "--name", point.name, *options]
         result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if result.returncode != 0:
@@ -28,7 +29,7 @@ def promote(point: Point, row: Row) -> None:
     [lock] = read_files(point.name, "dvc.lock")
     outs = parse_yaml(lock.decode(), f"{point.name}: dvc.lock")["stages"][TRAIN]["outs"]
     md5s = {Path(out["path"]).stem: out["md5"] for out in outs}
-    if any(md5s[name] != md5 for name, md5 in row["md5"].items()):
+    if any(md5s.get(name) != md5 for name, md5 in row["md5"].items()):
         raise InputError(
             f"{point.name}: its checkpoints are not those of the table; with "
             "train.precision=float32 another kind of CPU gives other bits, and with exact this "

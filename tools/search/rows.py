@@ -1,12 +1,14 @@
 """The results of all points that were ever computed, a line of JSON each, and tables of them."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stages.storage.errors import InputError
 from stages.storage.files import write_json
@@ -27,10 +29,23 @@ Rows = dict[str, Row]  # by their keys
 
 
 @contextlib.contextmanager
-def exclusive_lock() -> Iterator[TextIO]:
-    """Yield the file of rows, open to append; raises `InputError` if another sweep has it."""
-    POINTS.parent.mkdir(exist_ok=True)
-    with POINTS.open("a", encoding="utf-8") as file:
+def exclusive_lock() -> Iterator[BinaryIO]:
+    """Yield the file of rows, open to read and append.
+
+    Raises `InputError` if another sweep has it, or if it cannot be opened or is a link.
+    """
+    # A link is not followed, and at a pipe nothing waits.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        POINTS.parent.mkdir(exist_ok=True)
+        descriptor = os.open(POINTS, flags, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"{POINTS}: cannot be opened ({error}); make it a file that you may write, or remove it"
+        ) from None
+    with open(descriptor, "ab+", buffering=0) as file:  # noqa: PTH123  (it is open already)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InputError(f"{POINTS}: is not a regular file; remove it")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,23 +53,33 @@ def exclusive_lock() -> Iterator[TextIO]:
         yield file
 
 
-def load_rows() -> Rows:
+def load_rows(file: BinaryIO, keys: Iterable[str], metric: str) -> Rows:
     """Return the rows of all points that were ever computed.
 
-    A last line that was cut off while it was written is removed from the file.
+    A last line that was cut off while it was written is removed from the file. Raises `InputError`
+    with the line if a row is none, or if one of `keys` lacks the metric.
     """
-    if not POINTS.exists():
-        return {}
-    *lines, last = POINTS.read_bytes().split(b"\n")
+    from tools.search.schema import check_row
+
+    wanted = set(keys)
+    file.seek(0)
+    *lines, last = file.read().split(b"\n")
     if last:
-        os.truncate(POINTS, POINTS.stat().st_size - len(last))
-    try:
-        rows = [json.loads(line) for line in lines]
-        return {row["key"]: row for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{POINTS}: not as a sweep writes it ({error}); move it away to start again"
-        ) from None
+        file.truncate(sum(len(line) + 1 for line in lines))
+    rows: Rows = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            check_row(row)
+            if row["key"] in wanted:
+                metric_value(row["metrics"], metric)
+        except (InputError, RecursionError, ValueError) as error:
+            raise InputError(
+                f"{POINTS}: not as a sweep writes it, in line {number} ({error}); remove this "
+                "line, and the sweep computes its point again"
+            ) from None
+        rows[row["key"]] = row
+    return rows
 
 
 def record_chosen(names: list[str], points: int) -> None:
@@ -79,9 +104,16 @@ def load_chosen() -> dict[str, int]:
     return result
 
 
-def append_row(file: TextIO, row: Row) -> None:
-    file.write(f"{json.dumps(row)}\n")
-    file.flush()
+def append_row(file: BinaryIO, row: Row) -> None:
+    """Append a row; raises `InputError` if there is no room for it."""
+    line = f"{json.dumps(row, allow_nan=False)}\n".encode()
+    try:
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise InputError(
+            f"{POINTS}: cannot be written ({error}); make room, and the same command continues"
+        ) from None
 
 
 def metric_value(metrics: dict[str, Any], metric: str) -> float:
