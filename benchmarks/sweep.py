@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -56,9 +56,11 @@ def of_queue(folder: Path) -> dict[float, str]:
 
 @contextlib.contextmanager
 def hosts(
-    project: Path, folder: Path, threads: int = 1
+    project: Path, folder: Path, threads: int = 1, options: Sequence[str] = ()
 ) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """Yield the address of a Dask cluster and its two workers, which have folders of their own.
+
+    options: of `dask scheduler` and of `dask worker`.
 
     What they have in common with `project` is a bare git repository and a folder as DVC remote.
     """
@@ -78,7 +80,7 @@ def hosts(
         own = {"HOME": str(host), "TMPDIR": str(host), "MNIST_MIRROR": str(host / "missing")}
         with (host / "log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments],
+                [sys.executable, "-m", "dask", *arguments, "--no-dashboard", *options],
                 cwd=host,
                 env={**ENVIRONMENT, **own},
                 stderr=log,
@@ -89,12 +91,12 @@ def hosts(
 
     try:
         about = folder / "scheduler.json"
-        start("scheduler", "scheduler", "--port=0", "--no-dashboard", f"--scheduler-file={about}")
+        start("scheduler", "scheduler", "--port=0", f"--scheduler-file={about}")
         while not about.exists():
             time.sleep(0.1)
         address = json.loads(about.read_text())["address"]
-        options = f"--nthreads={threads}", "--no-dashboard"
-        yield address, [start(name, "worker", address, *options) for name in ("one", "two")]
+        worker = "worker", address, f"--nthreads={threads}"
+        yield address, [start(name, *worker) for name in ("one", "two")]
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):
@@ -110,11 +112,16 @@ def kill_midway(
     by: signal.Signals = signal.SIGKILL,
 ) -> None:
     """Kill a process in the middle of a point of a sweep, when so many have arrived."""
+    wait_for_points(project, of, points)
+    os.killpg(victim.pid, by)
+
+
+def wait_for_points(project: Path, of: subprocess.Popen[bytes], points: int) -> None:
+    """Wait until so many points of a sweep, which is the process `of`, have arrived."""
     file = project / "sweeps/points.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < points:
         assert of.poll() is None, "the sweep has ended"
         time.sleep(0.1)
-    os.killpg(victim.pid, by)
 
 
 def queue(folder: Path) -> None:

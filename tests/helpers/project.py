@@ -33,6 +33,8 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(path.parent),
             "DVC_NO_ANALYTICS": "1",
+            # DVC unpickles what it finds there, and its default is open to all users.
+            "DVC_SITE_CACHE_DIR": str(path.parent / "site-cache"),
         }
 
     def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:

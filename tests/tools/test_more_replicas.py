@@ -88,20 +88,24 @@ def test_the_workspace_is_compared_as_it_is(small_project: Project) -> None:
 def test_what_is_interrupted_leaves_nothing(small_project: Project) -> None:
     small_project.run("dvc", "exp", "run", "--temp", "-n", "long", "-S", "train.lr=0.02")
     before = snapshot(small_project)
-    with subprocess.Popen(
-        [*COMMAND, "HEAD", "long", "--until-known"],
-        cwd=small_project.path,
-        env=small_project.env,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stderr is not None
-        assert "replicas of each" in process.stderr.readline()  # the next batch has begun
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert snapshot(small_project) == before
+    for how in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(
+            [*COMMAND, "HEAD", "long", "--until-known"],
+            cwd=small_project.path,
+            env=small_project.env,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert process.stderr is not None
+            assert "replicas of each" in process.stderr.readline()  # the next batch has begun
+            process.send_signal(how)
+            process.communicate(timeout=60)
+        assert process.returncode != 0
+        if how == signal.SIGKILL:
+            assert snapshot(small_project)["temporary"]  # what the next command removes
+        else:
+            assert snapshot(small_project) == before
 
 
 def test_bad_input_is_refused_before_anything_is_trained(small_project: Project) -> None:

@@ -1,5 +1,6 @@
 """Sweeps over a grid, on a local cluster and on remote workers, interrupted and continued."""
 
+import asyncio
 import csv
 import fcntl
 import json
@@ -8,19 +9,25 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import pytest
+from distributed.comm.core import connect
+from distributed.security import Security
 from PIL import Image
 
-from benchmarks.sweep import hosts, kill_midway
+from benchmarks.sweep import hosts, kill_midway, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
-from tests.helpers.project import MNIST, Project, needs_mnist
+from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
@@ -136,15 +143,77 @@ def test_six_points_are_killed_and_continued(
     assert project.run("git", "status", "--porcelain", "sweeps").stdout == ""
 
 
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_tells_how_many_points_are_done(
-    project: Project, let_pass: Callable[[int], None]
+    project: Project, let_pass: Callable[[int], None], how: signal.Signals
 ) -> None:
     let_pass(1)
     process = start_sweep(project, stderr=subprocess.PIPE)
-    kill_midway(project.path, process, process, 1, signal.SIGINT)
+    kill_midway(project.path, process, process, 1, how)
     message = process.communicate()[1].decode()
     assert len(rows(project)) == 1
     assert message == "1 of 6 points are done; the same command continues\ninterrupted\n"
+    assert scratch_folders(project) == []
+
+
+def scratch_folders(project: Project) -> list[Path]:
+    return list(project.path.glob(".dvc/tmp/sweep-*"))
+
+
+async def let_in(addresses: list[str]) -> list[str]:
+    """Return the schedulers and workers that speak with somebody without their certificates."""
+
+    async def is_let_in(address: str) -> bool:
+        security = Security.temporary() if address.startswith("tls:") else Security()
+        try:
+            async with asyncio.timeout(10):
+                comm = await connect(address, timeout=5, **security.get_connection_args("client"))
+                await comm.write({"op": "identity", "reply": True})
+                await comm.read()
+        except OSError:
+            return False
+        return True
+
+    answers = await asyncio.gather(*map(is_let_in, addresses))
+    return [address for address, answer in zip(addresses, answers, strict=True) if answer]
+
+
+@pytest.mark.slow
+def test_nobody_else_reaches_a_local_sweep_and_a_killed_one_leaves_nothing(
+    project: Project, let_pass: Callable[[int], None]
+) -> None:
+    let_pass(1)
+    process = start_sweep(project, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_points(project.path, process, 1)
+        sweep_process = psutil.Process(process.pid)
+        workers = sweep_process.children(recursive=True)
+        ports = {
+            connection.laddr.port
+            for one in (sweep_process, *workers)
+            for connection in one.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert len(ports) >= 3  # of the scheduler and of two workers at least
+        addresses = [f"{name}://127.0.0.1:{port}" for port in ports for name in ("tcp", "tls")]
+        assert asyncio.run(let_in(addresses)) == []
+        for port in ports:
+            for page in ("status", "info/main/workers.html", "metrics", "json/counts.json"):
+                # It has no such page, or it is no web server.
+                with pytest.raises((OSError, HTTPException)):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5)
+    finally:
+        # Nothing else is killed: the workers notice it.
+        process.kill()
+        process.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert len(scratch_folders(project)) == 1
+    # The next command removes what is left.
+    let_pass(100)
+    sweep(project, *SIX[:2], "--promote=0")
+    assert scratch_folders(project) == []
 
 
 @needs_mnist
@@ -356,6 +425,13 @@ def test_other_code_is_another_point(project: Project) -> None:
         (["-S", "train.lr"], "-S: Error parsing override 'train.lr'; write NAME=VALUES"),
         (["-S", "train.lr=range(1,0)"], "-S: train.lr=range(1,0) has no values"),
         (["-S", "train.lr=1", "-S", "train.lr=2"], "-S: train.lr more than once"),
+        (["-S", "train.seed=range(0,1000000000)"], "-S: more than 100,000 points; give fewer"),
+        (["-S", "train.lr=range(0,1,1e-30)"], "-S: more than 100,000 points; give fewer"),
+        (
+            ["-S", "train.seed=range(0,1000)", "-S", "train.lr=range(0.5,1000)"],
+            "-S: more than 100,000 points; give fewer",
+        ),
+        (["-S", "train.seed=range(0,1,0)"], "-S: range() arg 3 must not be zero"),
         (["-S", "train.lr=["], "-S: no viable alternative"),
         (["-S", "train.lr=interval(0,1)"], "-S: BasicSweeper does not support"),
         (
@@ -383,6 +459,65 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= (10 if message == "usage: " else 2)
     assert not (reproduced.path / "sweeps").exists()
+
+
+def test_without_git_there_is_a_sentence(reproduced: Project) -> None:
+    project = Project(reproduced.path)
+    project.env["PATH"] = str(Path(sys.executable).parent)
+    done = sweep(project, "-S", "train.lr=0.01", ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("git cannot be run (")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_path_with_odd_characters(small_project: Project) -> None:
+    """DVC's experiments and --until-known, too, except that DVC makes none below a #."""
+    path = small_project.path
+    small_project.path = path.rename(path.with_name("a, 'b'\nc"))
+    sweep(small_project, "-S", "train.lr=0.02,0.03")
+    compare = ("python", "-m", "tools.compare", "HEAD", "HEAD", "--until-known")
+    small_project.run(*compare)
+    small_project.path = small_project.path.rename(path.with_name('"a" #b'))
+    sweep(small_project, "-S", "train.lr=0.04", "--promote=0")
+    small_project.run(*compare)
+    assert len(rows(small_project)) == 3
+    assert {child.name for child in path.parent.iterdir()} <= {'"a" #b', "site-cache", ".config"}
+
+
+@pytest.mark.slow
+def test_what_a_worker_returns_is_checked(small_project: Project) -> None:
+    end = 'if __name__ == "__main__":'
+    file = small_project.path / "stages/evaluate.py"
+    text = file.read_text()
+    before, _, after = text.rpartition(f"\n\n{end}")
+    broken = '    Path("metrics/train.json").write_text(\'{"train_loss": NaN}\')\n'
+    file.write_text(f"{before}{broken}\n\n{end}{after}")
+    small_project.commit("NaN for a metric")
+    done = sweep(small_project, "-S", "train.lr=0.02", ok=False)
+    assert done.returncode == 1
+    assert "train.lr=0.02: a worker returned what is no result ('metrics'.'train'" in done.stderr
+    assert rows(small_project) == []
+
+
+@pytest.mark.slow
+def test_a_scheduler_with_certificates(project: Project, tmp_path: Path) -> None:
+    """As docs/sweeps.md says; without them nobody is let in."""
+    page = (ROOT / "docs/sweeps.md").read_text()
+    [openssl] = re.findall(r"^openssl .*$", page, re.MULTILINE)
+    [options] = re.findall(r"^dask scheduler (--protocol.*)$", page, re.MULTILINE)
+    client = re.findall(r"^export (DASK_\w+)=\$PWD/(.*)$", page, re.MULTILINE)
+    subprocess.run(openssl.split(), cwd=tmp_path, check=True, capture_output=True)
+    words = re.sub(r"(?=sweep\.)", f"{tmp_path}/", options).split()
+    with hosts(project.path, tmp_path, options=words) as (address, _):
+        arguments = ("-S", "train.lr=0.01", "--promote=0", "--scheduler", address)
+        refused = sweep(project, *arguments, ok=False)
+        project.env |= {name: str(tmp_path / file) for name, file in client}
+        sweep(project, *arguments)
+    assert address.startswith("tls://")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"--scheduler {address}: cannot be reached (TLS ")
+    assert len(rows(project)) == 1
 
 
 def test_a_worker_with_other_packages_is_refused(project: Project) -> None:

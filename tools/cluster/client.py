@@ -62,10 +62,11 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
     if scheduler:
         try:
             client = Client(scheduler, timeout=10)
-        except (OSError, ValueError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:  # two are of missing keys
             raise InputError(
-                f"--scheduler {scheduler}: cannot be reached ({error}); "
-                "give the address of a running one, as tcp://HOST:PORT"
+                f"--scheduler {scheduler}: cannot be reached ({error}); give the address of a "
+                "running one, as tcp://HOST:PORT, or as tls://HOST:PORT with its certificates as "
+                "in docs/sweeps.md"
             ) from None
         with client:
             yield client

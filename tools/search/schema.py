@@ -38,7 +38,7 @@ class _Evaluate(_Strict):
 class _Metrics(_Strict):
     """What the tables need of the metrics; there may be more."""
 
-    __pydantic_extra__: dict[str, dict[str, JsonValue]]
+    __pydantic_extra__: dict[str, JsonValue]
     evaluate: _Evaluate
 
 
@@ -58,6 +58,8 @@ def check_row(row: Any) -> None:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(repr, problem["loc"])) or "the row"
-        raise ValueError(f"{place}: {problem['msg'].lower()}") from None
+        is_object = problem["type"] == "model_type"  # pydantic names a class of ours
+        message = "should be an object" if is_object else problem["msg"].lower()
+        raise ValueError(f"{place}: {message}") from None
     except (RecursionError, TypeError) as error:
         raise ValueError(str(error)) from None
