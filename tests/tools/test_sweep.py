@@ -172,7 +172,7 @@ async def let_in(addresses: list[str]) -> list[str]:
                 comm = await connect(address, timeout=5, **security.get_connection_args("client"))
                 await comm.write({"op": "identity", "reply": True})
                 await comm.read()
-        except OSError:
+        except (OSError, ValueError):  # Tornado raises the latter where there is no TLS
             return False
         return True
 
