@@ -1,7 +1,6 @@
 # The project's commands. They need Python 3.11 or newer and make, and install the rest in .venv.
 
 PYTHON ?= python3
-UV := uv==0.13.8
 
 # Every command runs in .venv, whether the shell has activated it or not.
 export VIRTUAL_ENV := $(CURDIR)/.venv
@@ -47,17 +46,26 @@ same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs 
 arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
 	tests/same_bits/arm64_root.sh
 
-lock: .venv/installed  ## write requirements.txt anew from pyproject.toml
-	uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 --group dev \
-		--custom-compile-command 'make lock' pyproject.toml --output-file requirements.txt
+COMPILE := uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command 'make lock'
 
+lock: .venv/installed  ## write the locked requirements anew from pyproject.toml
+	$(COMPILE) --group dev pyproject.toml --output-file requirements.txt
+	$(COMPILE) --group build --constraint requirements.txt --output-file requirements-build.txt
+	$(COMPILE) --group uv --output-file requirements-uv.txt
+
+# Nothing is installed that does not have the hash written in a file of ours. One package has no
+# wheel and is built here, by tools that are locked too; of the others only wheels are taken, so
+# that none of their code runs during the installation.
 # The system's certificates are those by which git came here, behind a company's proxy too.
 # Byte-compiled, or torch takes twice as long to import where Python may not write its cache.
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt requirements-build.txt requirements-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 repro")'
 	$(PYTHON) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check $(UV)
-	uv pip sync --system-certs --compile-bytecode requirements.txt
+	python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+		--requirement requirements-uv.txt
+	uv pip sync --system-certs --compile-bytecode --require-hashes --only-binary :all: \
+		--no-binary antlr4-python3-runtime --build-constraints requirements-build.txt requirements.txt
 	python -m tools.plots_page
 	python -m tools.site_cache
 	@touch $@

@@ -25,4 +25,6 @@ for number in 0 1; do
 done > "$root/proc/cpuinfo"
 
 uv pip install --quiet --system-certs --target .arm64/site --python-version 3.11 \
-    --python-platform aarch64-manylinux_2_39 --requirements requirements.txt
+    --python-platform aarch64-manylinux_2_39 --require-hashes --only-binary :all: \
+    --no-binary antlr4-python3-runtime --build-constraints requirements-build.txt \
+    --requirements requirements.txt
