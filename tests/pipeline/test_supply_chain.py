@@ -1,0 +1,63 @@
+"""What is installed has a hash in a file of ours, and code of a pull request has no rights."""
+
+import re
+from typing import Any
+
+import pytest
+
+from stages.storage.yaml_reader import read_yaml
+from tests.helpers.project import ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-build", "requirements-uv"])
+def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
+    lines = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ").splitlines()
+    packages = [line for line in lines if not line.lstrip().startswith("#")]
+    assert packages
+    for package in packages:
+        assert re.fullmatch(
+            r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+", package
+        )
+
+
+def test_the_installation_takes_only_what_has_its_hash() -> None:
+    [recipe] = re.findall(r"^\.venv/installed: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    installs = re.findall(r"(?:pip install|uv pip sync) .*", recipe.replace("\\\n\t", " "))
+    assert len(installs) == 2
+    for install in installs:
+        assert "--require-hashes --only-binary :all:" in " ".join(install.split())
+    assert "--build-constraints requirements-build.txt" in installs[1]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_an_action_is_a_commit_with_its_tag_in_a_comment(path: Any) -> None:
+    for line in path.read_text().splitlines():
+        if "uses:" in line:
+            assert re.search(r"uses: actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line), line
+
+
+def test_the_job_that_runs_code_of_a_pull_request_may_only_read() -> None:
+    workflow = read_yaml(ROOT / ".github/workflows/ci.yml")
+    assert list(workflow["on"]) == ["push", "pull_request"]  # without the secrets of the target
+    assert workflow["permissions"] == {}
+    [job] = workflow["jobs"].values()
+    assert job["permissions"] == {"contents": "read"}
+    checkout = job["steps"][0]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert checkout["with"]["persist-credentials"] is False
+
+
+def test_the_workflow_that_may_write_runs_no_code_of_a_pull_request() -> None:
+    path = ROOT / ".github/workflows/comment.yml"
+    workflow = read_yaml(path)
+    assert workflow["on"] == {"workflow_run": {"workflows": ["CI"], "types": ["completed"]}}
+    assert workflow["permissions"] == {}
+    [job] = workflow["jobs"].values()
+    assert job["permissions"] == {"actions": "read", "pull-requests": "write"}
+    for step in job["steps"]:
+        assert "uses" not in step
+        # What an expression gives would become part of the script; a variable does not.
+        assert "${{" not in step["run"]
