@@ -1,5 +1,6 @@
 """Pictures of digits are brought to the form of MNIST."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 from tests.helpers.pictures import on_green, on_nothing, photographed, shifted
 from tools.analysis.digit_photos import label_of, read_picture, to_mnist_form
@@ -56,6 +58,47 @@ def test_specks_are_not_part_of_the_digit(digits: tuple[Array, Array], tmp_path:
     speckled.save(tmp_path / "speckled.png")
     one, other = (to_mnist_form(read_picture(tmp_path / f"{n}.png")) for n in ("clean", "speckled"))
     assert np.array_equal(one, other)
+
+
+def test_a_small_file_of_a_huge_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    Image.new("1", (8_000, 8_000)).save(path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"huge.png: more than 40,000,000 pixels; save it smaller"):
+        read_picture(path)
+
+
+def test_a_large_jpeg_is_reduced_while_it_is_read(
+    digits: tuple[Array, Array], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.jpg"
+    Image.fromarray(255 - digits[0][0]).resize((6_400, 6_400)).save(path)
+    assert max(read_picture(path).size) == 800
+
+
+def test_a_jpeg_of_many_scans_is_refused(digits: tuple[Array, Array], tmp_path: Path) -> None:
+    """Each scan is a few bytes and costs as much as the whole picture."""
+    path = tmp_path / "scans.jpg"
+    picture = Image.fromarray(255 - digits[0][0]).resize((1_000, 1_000)).convert("RGB")
+    # What follows the end, such as a film, and what the comment holds, are no scans.
+    picture.save(path, progressive=True, comment=b"\xff\xda" * 100)
+    content = path.read_bytes()
+    path.write_bytes(content + b"\xff\xda\x00\x02" * 100)
+    read_picture(path)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    path.write_bytes(content[:-2] + last * 20 + b"\xff\xd9")
+    read_picture(path)
+    path.write_bytes(content[:-2] + last * 21 + b"\xff\xd9")
+    with pytest.raises(InputError, match=r"scans.jpg: a JPEG of more than 30 scans; save it again"):
+        read_picture(path)
+
+
+def test_a_file_of_many_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.png"
+    path.touch()
+    os.truncate(path, 100_000_001)
+    with pytest.raises(InputError, match=r"long.png: more than 100,000,000 bytes; save it smaller"):
+        read_picture(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ In MNIST (LeCun et al. 1998, doi:10.1109/5.726791) the ink of a digit, without i
 fits a box of 20 x 20 pixels, and its centre of mass is the middle of 28 x 28.
 """
 
+import io
+import math
 import os
 import re
 import warnings
@@ -17,6 +19,12 @@ from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
+# A small file may stand for a picture that takes minutes or all memory. Within these bounds the
+# costliest known takes two seconds of CPU time and 600 MB. (Pillow's own bound, 89 million
+# pixels, is for JPEGs: they are reduced while they are decoded.)
+MAX_BYTES = 100_000_000
+MAX_PIXELS = 40_000_000  # to hold in memory
+MAX_SCANS = 30  # of a JPEG, each of which goes over the whole picture; the usual number is 10
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -74,8 +82,10 @@ def read_picture(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about details that do not prevent the reading
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG", "JPEG"]) as file:
+            with Image.open(_read_bounded(path), formats=["PNG", "JPEG"]) as file:
                 file.draft("RGB", (MAX_SIDE, MAX_SIDE))  # reads a large JPEG faster
+                if math.prod(file.size) > MAX_PIXELS:
+                    raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels; save it smaller")
                 picture = ImageOps.exif_transpose(file)
                 if picture.mode == "I;16":  # Pillow would convert the lower 8 of its 16 bits
                     picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
@@ -102,6 +112,29 @@ def read_picture(path: Path) -> Image.Image:
         if extract_ink(np.asarray(opaque)).any():
             return opaque
     raise InputError(f"{path}: nothing is drawn on it; draw a digit in a darker or lighter colour")
+
+
+def _read_bounded(path: Path) -> io.BytesIO:
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; save it smaller")
+    if content.startswith(b"\xff\xd8") and _count_scans(content) > MAX_SCANS:
+        raise InputError(f"{path}: a JPEG of more than {MAX_SCANS} scans; save it again")
+    return io.BytesIO(content)
+
+
+def _count_scans(content: bytes) -> int:
+    """Return how often a JPEG goes over its picture.
+
+    Its markers are those of ITU-T T.81, B.1.1: a length follows each that the pattern finds.
+    """
+    marker = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+    scans = position = 0
+    while (match := marker.search(content, position)) and match[1] != b"\xd9":
+        scans += match[1] == b"\xda"
+        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2])
+    return scans
 
 
 def extract_ink(pixels: Array) -> Array:
