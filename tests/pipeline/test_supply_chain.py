@@ -17,10 +17,9 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     lines = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in lines if not line.lstrip().startswith("#")]
     assert packages
+    pattern = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+"
     for package in packages:
-        assert re.fullmatch(
-            r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+", package
-        )
+        assert re.fullmatch(pattern, package)
 
 
 def test_the_installation_takes_only_what_has_its_hash() -> None:
