@@ -1,0 +1,238 @@
+"""The readers of files that others may have made, each with a few good inputs to start from.
+
+A reader writes the bytes to a file in the current folder and reads it. It returns if they are
+good, and raises `InputError` if they are not. Anything else is a defect.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.numpy
+import torch
+from PIL import Image
+
+from stages.check import Params
+from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
+from stages.learning.models import build_model
+from stages.params import load_params
+from stages.storage.tensors import (
+    PREPARED_LAYOUT,
+    RAW_LAYOUT,
+    read_metadata,
+    read_split,
+    write_tensors,
+)
+from stages.storage.yaml_reader import parse_yaml
+from tests.helpers.project import ROOT
+from tools.analysis.digit_photos import load_digits
+from tools.analysis.results import parse_predictions
+from tools.search.rows import POINTS, load_chosen, load_rows
+
+TENSORS = Path("fuzzed.safetensors")
+PICTURE = Path("fuzzed.png")
+
+
+class Reader(NamedTuple):
+    read: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    words: list[str]  # of which inputs are made, beside their bytes
+
+
+def read_params(content: bytes) -> None:
+    Path("params.yaml").write_bytes(content)
+    load_params(Params)
+
+
+def read_yaml_text(content: bytes) -> None:
+    parse_yaml(content.decode(errors="surrogateescape"), "fuzzed.yaml")
+
+
+def read_split_file(content: bytes) -> None:
+    TENSORS.write_bytes(with_checksum(content))
+    read_metadata(TENSORS)
+    read_split(TENSORS, PREPARED_LAYOUT if b"index" in content else RAW_LAYOUT)
+
+
+def read_checkpoint_file(content: bytes) -> None:
+    TENSORS.write_bytes(with_checksum(content))
+    read_metadata(TENSORS)
+    if b"replicas" in content:
+        read_replicas(TENSORS)
+    else:
+        read_checkpoint(TENSORS)
+
+
+def read_picture_file(content: bytes) -> None:
+    PICTURE.write_bytes(with_crcs(content))
+    images = load_digits([PICTURE])
+    assert images.shape == (1, 1, 28, 28)
+    assert images.dtype == np.uint8
+
+
+def read_predictions(content: bytes) -> None:
+    table = parse_predictions(content, "fuzzed")
+    # What is done with the table, before any statistics.
+    table[table["split"] == "val"].sort_values("index")[["index", "label"]].to_numpy()
+
+
+def read_points(content: bytes) -> None:
+    POINTS.parent.mkdir(exist_ok=True)
+    POINTS.write_bytes(content)
+    load_rows()
+
+
+def read_chosen(content: bytes) -> None:
+    POINTS.parent.mkdir(exist_ok=True)
+    POINTS.with_name("chosen.json").write_bytes(content)
+    load_chosen()
+
+
+def with_checksum(content: bytes) -> bytes:
+    """Return a tensor file whose length and checksum are right, so that the rest of it is read.
+
+    content: the header, a line break, and the data.
+    """
+    header, _, data = content.partition(b"\n")
+    file = struct.pack("<Q", len(header)) + header + data
+    try:
+        about = json.loads(json.loads(header)["__metadata__"]["about"])
+        if about.pop("sha256") == "right":
+            tensors = safetensors.numpy.load(file)
+            write_tensors(TENSORS, tensors, **about)
+            return TENSORS.read_bytes()
+    except Exception:  # whatever is wrong with it, the reader has to find
+        pass
+    return file
+
+
+def split_header_and_data(file: bytes) -> bytes:
+    """Return a tensor file in the form that `with_checksum` takes."""
+    end = 8 + struct.unpack("<Q", file[:8])[0]
+    header = json.loads(file[8:end])
+    about = json.loads(header["__metadata__"]["about"])
+    header["__metadata__"]["about"] = json.dumps({**about, "sha256": "right"})
+    return json.dumps(header).encode() + b"\n" + file[end:]
+
+
+def with_crcs(content: bytes) -> bytes:
+    """Return a PNG in which the checksum of every chunk is right; other files as they are."""
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return content
+    result, position = content[:8], 8
+    while position + 12 <= len(content):
+        length = int.from_bytes(content[position : position + 4], "big")
+        chunk = content[position + 4 : position + 8 + length]
+        result += content[position : position + 4] + chunk
+        result += zlib.crc32(chunk).to_bytes(4, "big")
+        position += 12 + length
+    return result + content[position:]
+
+
+def split_seeds() -> list[bytes]:
+    images = np.arange(2 * 784, dtype=np.uint8).reshape(2, 1, 28, 28)
+    tensors = {"images": images, "labels": np.array([3, 7], np.uint8)}
+    write_tensors(TENSORS, tensors)
+    raw = TENSORS.read_bytes()
+    write_tensors(TENSORS, {**tensors, "index": np.array([5, 0], np.int32)})
+    return [split_header_and_data(file) for file in (raw, TENSORS.read_bytes())]
+
+
+def checkpoint_seeds() -> list[bytes]:
+    seeds = []
+    for name, width in (("linear", 0), ("mlp", 1), ("cnn", 1)):
+        write_checkpoint(TENSORS, build_model(name, width, torch.Generator()), name, width)
+        seeds.append(split_header_and_data(TENSORS.read_bytes()))
+    return seeds
+
+
+def picture_seeds() -> list[bytes]:
+    digit = np.full((20, 16, 3), 230, np.uint8)
+    digit[4:16, 7:9] = (20, 40, 90)
+    picture = Image.fromarray(digit)
+    transparent = picture.convert("RGBA")
+    transparent.putalpha(Image.fromarray(255 - digit[..., 0]))
+    depth = Image.fromarray(digit[..., 0].astype(np.uint16) * 257)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    files: list[tuple[Image.Image, str, dict[str, object]]] = [
+        *((picture.convert(mode), "PNG", {}) for mode in ("1", "L", "LA", "P", "RGB")),
+        (picture.quantize(3), "PNG", {"transparency": 0}),
+        (transparent, "PNG", {}),
+        (depth, "PNG", {}),
+        (picture, "PNG", {"exif": rotated, "save_all": True, "append_images": [picture]}),
+        (picture, "JPEG", {"exif": rotated}),
+        (picture.convert("L"), "JPEG", {"progressive": True}),
+        (picture.convert("CMYK"), "JPEG", {}),
+    ]
+    seeds = []
+    for image, form, options in files:
+        buffer = BytesIO()
+        image.save(buffer, form, **options)
+        seeds.append(buffer.getvalue())
+    return seeds
+
+
+def params_seeds() -> list[bytes]:
+    content = (ROOT / "params.yaml").read_bytes()
+    lines = [line for line in content.splitlines() if not line.lstrip().startswith(b"#")]
+    return [content, b"\n".join(line.partition(b" #")[0] for line in lines)]
+
+
+def predictions_seeds() -> list[bytes]:
+    lines = (ROOT / "metrics/predictions.csv").read_bytes().splitlines(keepends=True)
+    return [b"".join(lines[:4])]
+
+
+def points_seeds() -> list[bytes]:
+    metrics = {"evaluate": {"val": {"accuracy": 0.5, "replicas": {"mean": 0.5, "sd": 0.1}}}}
+    row = {
+        "key": "0a" * 16,
+        "overrides": ["train.lr=0.1"],
+        "metrics": metrics,
+        "md5": {"data/checkpoints/model.safetensors": "0b" * 16},
+        "seconds": 1.5,
+    }
+    line = json.dumps(row).encode() + b"\n"
+    return [line, line + line[:-9]]
+
+
+YAML_WORDS = [
+    *"- : ? & * &a *a << | > ' [ ] { } , # % @ ` ! !! !!str --- ... ~ null true yes".split(),
+    *"0x1F 0o17 0b1 1e5 .inf .nan 1_000 2001-01-01 \\u0041 \\x00 \\UFFFFFFFF \\N \\L".split(),
+    *"fetch: prepare: train: evaluate: lr: seed: model: mlp linear batch_size: full".split(),
+    *('"', "\n", "\n  ", "\t", "\r", "\ufeff", "\u2028", "\x85", "- - - ", "? ? "),
+]
+TENSOR_WORDS = [
+    *'images labels index data_offsets dtype shape __metadata__ about sha256 right "I32"'.split(),
+    *'"U8" "BOOL" "F32" "F64" "BF16" "F8_E4M3" 784 18446744073709551615 -1 [] {} null'.split(),
+    *"model width linear mlp cnn replicas weight bias 0 1 512 NaN Infinity".split(),
+]
+
+READERS = {
+    "params": Reader(read_params, params_seeds, YAML_WORDS),
+    "yaml": Reader(read_yaml_text, params_seeds, YAML_WORDS),
+    "split": Reader(read_split_file, split_seeds, TENSOR_WORDS),
+    "checkpoint": Reader(read_checkpoint_file, checkpoint_seeds, TENSOR_WORDS),
+    "picture": Reader(
+        read_picture_file,
+        picture_seeds,
+        "IHDR PLTE IDAT IEND tRNS gAMA iCCP cHRM sRGB tEXt zTXt iTXt pHYs eXIf acTL fcTL".split(),
+    ),
+    "predictions": Reader(
+        read_predictions,
+        predictions_seeds,
+        'split index label predicted confidence replica_1 val test nan inf 1e400 -1 " ,'.split(),
+    ),
+    "points": Reader(
+        read_points,
+        points_seeds,
+        'key overrides metrics md5 seconds evaluate val null NaN 1e400 -1 [] {} "" \\ud800'.split(),
+    ),
+    "chosen": Reader(read_chosen, lambda: [b'{"a": 1}'], "null NaN 1e400 {} [] 0".split()),
+}
