@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors.numpy
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
@@ -159,7 +159,11 @@ def picture_seeds() -> list[bytes]:
     transparent.putalpha(Image.fromarray(255 - digit[..., 0]))
     depth = Image.fromarray(digit[..., 0].astype(np.uint16) * 257)
     rotated = Image.Exif()
-    rotated[0x0112] = 6
+    rotated[ExifTags.Base.Orientation] = 6
+    rotated[ExifTags.Base.Make] = "a maker"
+    rotated[ExifTags.Base.XResolution] = 72.0
+    rotated.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] = 100
+    rotated.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (1.0, 2.0, 3.5)
     files: list[tuple[Image.Image, str, dict[str, object]]] = [
         *((picture.convert(mode), "PNG", {}) for mode in ("1", "L", "LA", "P", "RGB")),
         (picture.quantize(3), "PNG", {"transparency": 0}),

@@ -1,12 +1,13 @@
 """Pictures of digits are brought to the form of MNIST."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
@@ -47,6 +48,27 @@ def test_sixteen_bits_and_a_rotation_in_exif_are_read(
     expected = to_mnist_form(read_picture(plain)).astype(int)
     for path in (deep, rotated):
         assert np.abs(to_mnist_form(read_picture(path)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "count", "value"),
+    [
+        (ExifTags.Base.StripByteCounts, 5, 1, 8),  # a fraction where a whole number has to be
+        (ExifTags.Base.Artist, 11, 1, 8),  # a number where text has to be
+        (ExifTags.Base.SubIFDs, 6, 1, 2**32 - 1),  # a negative number where a place has to be
+    ],
+)
+def test_a_broken_entry_of_exif_is_no_matter(
+    digits: tuple[Array, Array], tmp_path: Path, tag: int, kind: int, count: int, value: int
+) -> None:
+    good = struct.pack("<HHII", ExifTags.Base.Orientation, 3, 1, 6)
+    broken = struct.pack("<HHII", tag, kind, count, value)
+    image = Image.fromarray(np.rot90(digits[0][0]).copy())
+    upright, other = tmp_path / "upright.png", tmp_path / "other.png"
+    for path, entries in ((upright, [good]), (other, [good, broken])):
+        directory = struct.pack("<H", len(entries)) + b"".join(entries) + b"\xff" * 12
+        image.save(path, exif=b"Exif\0\0II*\0\x08\0\0\0" + directory)
+    assert np.array_equal(to_mnist_form(read_picture(other)), to_mnist_form(read_picture(upright)))
 
 
 def test_specks_are_not_part_of_the_digit(digits: tuple[Array, Array], tmp_path: Path) -> None:

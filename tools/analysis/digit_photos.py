@@ -8,11 +8,12 @@ import io
 import math
 import os
 import re
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy import ndimage
 
 from stages.storage.errors import InputError
@@ -27,6 +28,16 @@ MAX_PIXELS = 40_000_000  # to hold in memory
 MAX_SCANS = 30  # of a JPEG, each of which goes over the whole picture; the usual number is 10
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
 SUFFIXES = (".png", ".jpg", ".jpeg")
+# How to turn a picture upright, by its orientation in EXIF (JEITA CP-3451, 4.6.4).
+TRANSPOSITIONS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def list_pictures(paths: list[Path]) -> list[Path]:
@@ -86,7 +97,10 @@ def read_picture(path: Path) -> Image.Image:
                 file.draft("RGB", (MAX_SIDE, MAX_SIDE))  # reads a large JPEG faster
                 if math.prod(file.size) > MAX_PIXELS:
                     raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels; save it smaller")
-                picture = ImageOps.exif_transpose(file)
+                # ImageOps.exif_transpose writes EXIF anew, where broken entries raise anything.
+                orientation = file.getexif().get(ExifTags.Base.Orientation)
+                transposition = TRANSPOSITIONS.get(orientation)
+                picture = file if transposition is None else file.transpose(transposition)
                 if picture.mode == "I;16":  # Pillow would convert the lower 8 of its 16 bits
                     picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
                 picture = picture.convert("RGBA")
@@ -98,7 +112,8 @@ def read_picture(path: Path) -> Image.Image:
         ) from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not a PNG or JPEG; save it as one") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow: a broken PNG is a SyntaxError
+    # Of Pillow: a broken PNG is a SyntaxError, a broken number in EXIF one of the last two.
+    except (OSError, SyntaxError, ValueError, ArithmeticError, struct.error) as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(
                 f"{path}: cannot be read ({error.strerror}); check its name and permissions"
