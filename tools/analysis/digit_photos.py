@@ -21,7 +21,7 @@ from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
 # A small file may stand for a picture that takes minutes or all memory. Within these bounds the
-# costliest known takes two seconds of CPU time and 600 MB. (Pillow's own bound, 89 million
+# costliest known takes two seconds of CPU time and 800 MB. (Pillow's own bound, 89 million
 # pixels, is for JPEGs: they are reduced while they are decoded.)
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 40_000_000  # to hold in memory
