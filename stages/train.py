@@ -57,7 +57,8 @@ def train_or_resume(
             print(f"train: resuming after epoch {state.last.epoch} of {params.epochs}", flush=True)
     while state.last.epoch < params.epochs:
         train_epoch(state, train, val, params, record_history)
-        write_tensors(path, state.tensors())
+        # Not synchronised: after a power failure its checksum shows whether it is whole.
+        write_tensors(path, state.tensors(), fsync=False)
         if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
             # DVC was killed: do not overwrite what its next run writes in this folder.
             sys.exit(f"train: stopped after epoch {state.last.epoch}, because DVC has ended")

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from stages.storage.errors import InputError
-from stages.storage.files import atomic_replace
+from stages.storage.files import atomic_replace, refuse_irregular
 
 Array = np.ndarray[Any, Any]
 # For each tensor its dtype, as safetensors spells it, and its shape; None stands for any size.
@@ -30,16 +29,38 @@ PREPARED_LAYOUT: Layout = {**RAW_LAYOUT, "index": ("I32", (None,))}
 REMEDY = "`dvc repro` makes it again"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], **metadata: str) -> None:
-    """Write named arrays with metadata; the bytes of the file depend on nothing else."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+def write_tensors(
+    path: Path, tensors: Mapping[str, Array], fsync: bool = True, **metadata: str
+) -> None:
+    """Write named arrays of integers or floating-point numbers, with metadata.
+
+    The bytes of the file depend on nothing else. fsync: as in `atomic_replace`.
+    """
+    arrays = {
+        name: np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        for name, array in tensors.items()
+    }
     text = json.dumps({**metadata, "sha256": digest(arrays, metadata)}, sort_keys=True)
-    with atomic_replace(path) as draft:
-        try:
-            save_file(arrays, draft, {"about": text})
-        except SafetensorError as error:
-            raise OSError(error) from None
-        draft.chmod(0o644)  # safetensors lets the owner alone read it
+    # Not by safetensors' own writer: it maps the file into memory, so that a full disk kills the
+    # process, and makes a file of its own choice beside it. Large items come first, which aligns
+    # all of them (https://huggingface.co/docs/safetensors/index#format).
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"about": text}}
+    end = 0
+    for name in names:
+        array = arrays[name]
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": f"{array.dtype.kind.upper()}{8 * array.itemsize}",  # such as U8 and F32
+            "shape": array.shape,
+            "data_offsets": [start, end],
+        }
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content += b" " * (-len(content) % 8)
+    with atomic_replace(path, fsync) as draft:
+        draft.write(len(content).to_bytes(8, "little") + content)
+        for name in names:
+            draft.write(arrays[name].data)
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:
@@ -107,6 +128,7 @@ def digest(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = No
 
 @contextlib.contextmanager
 def _open(path: Path, remedy: str, framework: str = "numpy") -> Iterator[safe_open]:
+    refuse_irregular(path, remedy)
     try:
         with safe_open(path, framework=framework) as file:
             yield file

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from stages.storage.errors import InputError
+from stages.storage.files import refuse_irregular
 
 # The costliest text known within these bounds takes half a second of CPU time. Our dvc.lock has
 # 10,000 characters and 814 values.
@@ -31,9 +32,8 @@ def read_yaml(path: Path) -> Any:
     Raises `InputError` if the file is missing, is not a regular file of UTF-8 text, or is refused
     by `parse_yaml`. Only the beginning of a file that is too long is read.
     """
+    refuse_irregular(path, "put a YAML file in its place")
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-            raise InputError(f"{path}: is not a regular file; put a YAML file in its place")
         with path.open("rb") as file:
             content = file.read(4 * MAX_CHARS + 1)  # a character has at most 4 bytes in UTF-8
     except FileNotFoundError:

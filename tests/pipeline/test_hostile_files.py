@@ -18,6 +18,7 @@ from stages import check
 from stages.storage.errors import InputError, run
 from stages.storage.tensors import RAW_LAYOUT, read_metadata, read_split, write_tensors
 from tests.helpers.project import ROOT, Project
+from tools.analysis.results import load_results
 
 GOOD = (ROOT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.
@@ -168,6 +169,17 @@ def test_no_tensor_file_gets_more_than_a_message(tmp_path: Path) -> None:
 
     try_one()
     assert refused >= 500
+
+
+@pytest.mark.parametrize("name", ["metrics/predictions.csv", "params.yaml"])
+def test_a_pipe_in_the_workspace_is_refused(
+    small_project: Project, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(small_project.path)
+    Path(name).unlink()
+    os.mkfifo(name)
+    with pytest.raises(InputError, match=f"{name}: is not a regular file; remove it; `git "):
+        load_results("workspace", "val")
 
 
 class Bomb:

@@ -1,7 +1,10 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and only where a file may be."""
 
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +12,9 @@ import numpy as np
 import pytest
 
 from stages.storage.errors import InputError
-from stages.storage.files import write_bytes, write_json
+from stages.storage.files import atomic_replace, refuse_irregular, write_bytes, write_json
 from stages.storage.tensors import write_tensors
-from tests.helpers.project import Project
+from tests.helpers.project import ROOT, Project
 
 WRITERS: list[Callable[[Path], None]] = [
     lambda path: write_bytes(path, bytes(2_000)),
@@ -57,3 +60,145 @@ def test_infinity_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "file", {"loss": float("inf")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "link to a device", "dangling link", "pipe", "folder"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path, victim = tmp_path / "file", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        targets = {"link": victim, "dangling link": tmp_path / "none"}
+        path.symlink_to(targets.get(kind, Path("/dev/null")))
+    before = path.lstat()
+    for write in WRITERS:
+        with pytest.raises(InputError, match=r"file: is a link, a device, a pipe or a folder, .*;"):
+            write(path)
+    assert path.lstat() == before
+    assert victim.read_bytes() == b"precious"
+    assert {*tmp_path.iterdir()} == {path, victim}
+
+
+def test_a_link_that_somebody_made_for_the_draft_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    for name in (".file.draft", f".file.{'0' * 16}.draft"):
+        (tmp_path / name).symlink_to(victim)
+    for write in WRITERS:
+        write(tmp_path / "file")
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_two_writers_of_a_file_both_finish(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_replace(path) as first:
+        first.write(b"first, ")
+        with atomic_replace(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"and whole")
+    assert path.read_bytes() == b"first, and whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITE_OFTEN = """
+import sys
+from pathlib import Path
+from stages.storage.files import atomic_replace, write_bytes
+path, letter = Path(sys.argv[1]), sys.argv[2].encode()
+for _ in range(150):
+    with atomic_replace(path, fsync=False) as draft:
+        draft.write(100_000 * letter)
+"""
+
+
+def test_writers_in_several_processes_never_mix(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITE_OFTEN, path, letter], cwd=ROOT)
+        for letter in "abcd"
+    ]
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            content = path.read_bytes()
+            assert content == 100_000 * content[:1]
+    assert [writer.returncode for writer in writers] == [0, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITE_WITHOUT_END = """
+import sys, time
+from pathlib import Path
+from stages.storage.files import atomic_replace
+with atomic_replace(Path(sys.argv[1])) as draft:
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for name in ("file", "other", "file"):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITE_WITHOUT_END, tmp_path / name],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert writer.stdout
+        assert writer.stdout.readline() == b"begun\n"
+        writer.kill()
+        writer.communicate()
+    assert not path.exists()
+    [draft, other] = sorted(tmp_path.iterdir())  # the third writer has removed the first's
+    assert other.name.startswith(".other.")
+    write_bytes(path, b"whole")
+    assert sorted(tmp_path.iterdir()) == [other, path]
+    assert draft.name.startswith(".file.")
+
+
+def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    old = os.umask(0o027)
+    try:
+        for write in WRITERS:
+            write(path)
+            assert path.stat().st_mode & 0o777 == 0o640
+            path.unlink()
+    finally:
+        os.umask(old)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_file_and_its_name_reach_the_disk(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from stages.storage.files import write_bytes\n"
+        f"write_bytes(Path({str(tmp_path / 'file')!r}), b'content')"
+    )
+    strace = ["strace", "-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2"]
+    done = subprocess.run(
+        [*strace, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    file, name, folder = done.stderr.splitlines()
+    assert file.startswith("fsync(")
+    assert ".draft>" in file
+    assert name.startswith("rename")
+    assert folder.startswith("fsync(")
+    assert f"<{tmp_path}>" in folder
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero", "."):
+        with pytest.raises(InputError, match=r"is not a regular file; remove it$"):
+            refuse_irregular(tmp_path / name, "remove it")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link", "none", "x" * 300, "\0"):
+        refuse_irregular(tmp_path / name, "remove it")

@@ -1,17 +1,25 @@
 """Tensor files: their bytes depend on their content alone, and every damage is noticed."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from stages.storage import tensors
 from stages.storage.errors import InputError
-from stages.storage.tensors import RAW_LAYOUT, Array, read_split, read_tensors, write_tensors
+from stages.storage.tensors import (
+    RAW_LAYOUT,
+    Array,
+    read_metadata,
+    read_split,
+    read_tensors,
+    write_tensors,
+)
 from tests.helpers.project import Project
 
 # The tensor files that each stage reads.
@@ -55,6 +63,32 @@ def test_the_tensors_that_are_read_are_those_written(path: Path) -> None:
     for name, tensor in read_split(path, RAW_LAYOUT).items():
         np.testing.assert_array_equal(tensor, random_split()[name])
     assert tensors.read_metadata(path)["source"] == "here"
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {**random_split(), "index": np.arange(20, dtype=np.int32)},
+        {"weight": np.ones((0, 10, 784), np.float32), "bias é": np.ones((0, 10), np.float32)},
+        {"rows": np.eye(3), "model w": np.eye(4, dtype=np.float32), "unlogged": np.ones((0, 2))},
+        {"transposed": np.arange(6, dtype=np.int64).reshape(2, 3).T, "b": np.ones(3, ">f8")},
+    ],
+)
+def test_the_bytes_of_a_file_are_those_of_safetensors(path: Path, arrays: dict[str, Array]) -> None:
+    write_tensors(path, arrays, model='"é"', width="0")
+    about = json.dumps({"sha256": read_metadata(path)["sha256"], "model": '"é"', "width": "0"})
+    about = json.dumps(json.loads(about), sort_keys=True)
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    assert path.read_bytes() == save(arrays, {"about": about})
+
+
+def test_a_pipe_or_a_device_is_refused(path: Path) -> None:
+    os.mkfifo(path)
+    zero = path.with_name("zero")
+    zero.symlink_to("/dev/zero")
+    for file in (path, zero):
+        with pytest.raises(InputError, match="is not a regular file; `dvc repro` makes it again"):
+            read_metadata(file)
 
 
 def test_the_bytes_of_a_file_depend_on_its_content_alone(path: Path, tmp_path: Path) -> None:

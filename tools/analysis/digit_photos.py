@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy import ndimage
 
 from stages.storage.errors import InputError
+from stages.storage.files import refuse_irregular
 from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
@@ -76,19 +77,21 @@ def load_digits(paths: list[Path]) -> Array:
 
     Raises `InputError` with a line for each picture that cannot be read.
     """
-    images, problems = [], []
+    images: list[Array] = []
+    problems: list[str] = []
     for path in paths:
         try:
             images.append(to_mnist_form(read_picture(path)))
         except InputError as error:
-            problems.append(str(error))
+            problems += error.args
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError(*problems)
     return np.stack(images)[:, None]
 
 
 def read_picture(path: Path) -> Image.Image:
     """Return a picture upright and in RGB; raises `InputError` if nothing is drawn on it."""
+    refuse_irregular(path, "name a PNG or JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about details that do not prevent the reading

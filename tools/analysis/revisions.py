@@ -5,9 +5,11 @@ A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, a
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from stages.storage.errors import InputError
+from stages.storage.files import refuse_irregular
 
 NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
 
@@ -30,6 +32,11 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
         Repo.find_root()
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise unknown
+        if revision == "workspace":
+            for path in paths:
+                refuse_irregular(
+                    Path(path), "remove it; `git checkout` or `dvc repro` brings it back"
+                )
         files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
         contents = []
         for path in paths:
@@ -82,7 +89,8 @@ def git_output(*arguments: str) -> bytes:
     except OSError as error:
         raise InputError(f"git cannot be run ({error}); install it") from None
     if result.returncode != 0:
-        raise InputError(f"git {arguments[0]}: {result.stderr.decode(errors='replace').strip()}")
+        message = " ".join(result.stderr.decode(errors="replace").split())
+        raise InputError(f"git {arguments[0]}: {message}")
     return result.stdout
 
 
