@@ -5,11 +5,19 @@ The metadata of the file name the model and its width, so that it can be built a
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, Model, build_model
 from stages.storage.errors import InputError
-from stages.storage.tensors import REMEDY, Array, read_metadata, read_tensors, write_tensors
+from stages.storage.tensors import (
+    REMEDY,
+    Array,
+    Layout,
+    read_metadata,
+    read_tensors,
+    write_tensors,
+)
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
 REPLICAS = Path("data/checkpoints/replicas.safetensors")
@@ -36,14 +44,14 @@ def read_checkpoint(path: Path) -> Model:
     """Return the model of a checkpoint; raises `InputError` if the file holds none."""
     model, name, width = empty_model(path)
     layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-    return load_weights(name, width, read_tensors(path, layout))
+    return load_weights(name, width, _read_finite(path, layout))
 
 
 def read_replicas(path: Path) -> list[Model]:
     """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
     model, name, width = empty_model(path)
     layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in model.state_dict().items()}
-    tensors = read_tensors(path, layout)
+    tensors = _read_finite(path, layout)
     count, *others = {len(array) for array in tensors.values()}
     if others:
         raise InputError(f"{path}: its tensors differ in the number of replicas; {REMEDY}")
@@ -51,6 +59,18 @@ def read_replicas(path: Path) -> list[Model]:
         load_weights(name, width, {key: array[number] for key, array in tensors.items()})
         for number in range(count)
     ]
+
+
+def _read_finite(path: Path, layout: Layout) -> dict[str, Array]:
+    """Return the tensors of a checkpoint; raises `InputError` if one has NaN or infinity."""
+    tensors = read_tensors(path, layout)
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{path}: {name} is not finite, and gives logits that are not finite; "
+                "lower train.lr, and train again"
+            )
+    return tensors
 
 
 def empty_model(path: Path) -> tuple[Model, str, int]:

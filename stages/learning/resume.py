@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from stages.storage.errors import InputError
+from stages.storage.errors import InputError, printable
 from stages.storage.tensors import Array, Layout, read_tensors
 
 
@@ -62,14 +63,20 @@ def exclusive_state(name: str) -> Iterator[Path]:
 def load_state(path: Path, layout: Layout) -> dict[str, Array] | None:
     """Return the tensors of a state, or None if there is none.
 
-    A broken state is reported, renamed and not used.
+    A state that is broken, or that no training can go on from, is reported, renamed and not used.
     """
     if not path.exists():
         return None
     renamed = path.with_suffix(".broken")
+    remedy = f"training starts anew, and the file is {renamed.name}"
     try:
-        return read_tensors(path, layout, f"training starts anew, and the file is {renamed.name}")
+        tensors = read_tensors(path, layout, remedy)
+        # A row has iteration, epoch and loss, and the accuracies, which are NaN in a replica.
+        numbers = [tensors[name][:, :3] if name == "rows" else tensors[name] for name in layout]
+        if not len(tensors["rows"]) or not all(np.isfinite(array).all() for array in numbers):
+            raise InputError(f"{path}: its numbers are not finite; {remedy}")
+        return tensors
     except InputError as error:
         path.replace(renamed)
-        print(f"train: {error}", file=sys.stderr)
+        print(f"train: {printable(str(error))}", file=sys.stderr)
         return None

@@ -57,3 +57,17 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(
     not_finite = np.full(10, np.nan, np.float32)
     write_tensors(path, {**weights, "bias": not_finite}, model="linear", width="0")
     assert "logits that are not finite" in refusal("evaluate")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "model"
+    weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
+    weights["weight"][3, 5] = value
+    write_tensors(path, weights, model="linear", width="0")
+    with pytest.raises(InputError, match=r"model: weight is not finite, .*; lower train.lr, and"):
+        read_checkpoint(path)
+    replicas = {name: array[None] for name, array in weights.items()}
+    write_tensors(path, replicas, model="linear", width="0")
+    with pytest.raises(InputError, match="model: weight is not finite"):
+        read_replicas(path)

@@ -1,17 +1,18 @@
 """Training, compared with the same mathematics in NumPy."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stages.learning import training
+from stages.learning import resume, training
 from stages.learning.models import MODEL_NAMES, PRECISIONS, build_model, predict
 from stages.learning.training import batches, initial_state, seeded_generator, train_epoch
 from stages.params.train import Train
 from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from stages.storage.tensors import Array, write_tensors
 from tests.helpers.training import TRAIN, VAL, WIDTHS, fit, train_params
 
 
@@ -242,3 +243,27 @@ def test_at_most_a_hundred_epochs_are_printed_and_the_last_is_one_of_them(
 def test_a_batch_size_that_leaves_no_batch_is_refused() -> None:
     with pytest.raises(InputError, match=r"train.batch_size: 151 is more than the 150"):
         fit(train_params(batch_size=151, drop_last=True))
+
+
+@pytest.mark.parametrize("broken", ["model weight", "rows", "no rows"])
+def test_a_state_that_no_training_can_go_on_from_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    """Otherwise every further run of this training would stop at it again."""
+    path = tmp_path / "state.safetensors"
+    state = initial_state(train_params())
+    train_epoch(state, TRAIN, VAL, train_params(), record_history=False)
+    tensors = state.tensors()
+    write_tensors(path, tensors)
+    whole = resume.load_state(path, state.layout())  # although a replica has no accuracies
+    assert whole
+    assert np.isnan(whole["rows"][:, 3:]).all()
+    if broken == "no rows":
+        tensors["rows"] = tensors["rows"][:0]
+    else:
+        tensors[broken] = np.full_like(tensors[broken], np.nan)
+    write_tensors(path, tensors)
+    assert resume.load_state(path, state.layout()) is None
+    message = "state.safetensors: its numbers are not finite; training starts anew, and the file is"
+    assert message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["state.broken"]
