@@ -12,7 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.storage.errors import run
+import numpy as np
+
+from stages.storage.errors import InputError, run
 from tools.analysis.digit_photos import label_of, list_pictures, load_digits
 
 
@@ -29,7 +31,11 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
     from stages.learning.checkpoints import read_checkpoint
     from stages.learning.models import predict
 
-    logits = predict(read_checkpoint(checkpoint), torch.from_numpy(images)).numpy()
+    model = read_checkpoint(checkpoint)
+    with np.errstate(all="ignore"):  # in the place of warnings, the logits are checked
+        logits = predict(model, torch.from_numpy(images)).numpy()
+    if not np.isfinite(logits).all():
+        raise InputError(f"{checkpoint}: gives logits that are not finite; lower train.lr")
     pictures: list[dict[str, Any]] = [
         {
             "file": str(path),

@@ -11,7 +11,7 @@ what is drawn with the model of the last revision.
 import argparse
 from pathlib import Path
 
-from stages.storage.errors import run
+from stages.storage.errors import printable, run, shorten
 from stages.storage.files import write_bytes
 from tools.analysis.results import default_revisions
 from tools.web.page import render_report
@@ -42,7 +42,7 @@ def main() -> None:
     if args.figures:
         write_figures(figures, args.figures)
     write_bytes(args.output, page.encode())
-    print(f"{args.output}: {', '.join(names)}")
+    print(shorten(printable(f"{args.output}: {', '.join(names)}")))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def load_params(model: type[S], name: str | None = None) -> S:
     try:
         return model.model_validate(values[name] if name else values)
     except ValidationError as error:
-        raise InputError("\n".join(_messages(error, model, name))) from None
+        raise InputError(*_messages(error, model, name)) from None
 
 
 def _read() -> dict[object, Any]:

@@ -81,6 +81,29 @@ def test_latex_has_the_tables_and_the_verdict(compared: Project) -> None:
     assert "HEAD is better (" in out
 
 
+def test_no_value_of_a_branch_is_taken_for_markup(compared: Project) -> None:
+    compared.run("git", "checkout", "-qb", "hostile")
+    values = '"\\e]0;PWNED\\a"', '"[link=http://x]x[/link]"', '"[/nothing]"', '"a|b"'
+    with (compared.path / "params.yaml").open("a") as file:
+        file.write("".join(f"  other_{number}: {value}\n" for number, value in enumerate(values)))
+    compared.commit("hostile")
+    compared.run("git", "checkout", "-q", "main")
+    out = output(compared, "HEAD", "hostile")
+    shown = [line.split()[1:] for line in out.splitlines() if "evaluate.other_" in line]
+    assert shown == [
+        ["(none)", value]
+        for value in (r"\x1b]0;PWNED\x07", "[link=http://x]x[/link]", "[/nothing]", "a|b")
+    ]
+    lines = output(compared, "HEAD", "hostile", "--md").splitlines()
+    cells = [re.split(r"(?<!\\)\|", line) for line in lines if "evaluate.other_" in line]
+    assert [cell.strip() for *_, cell, _ in cells] == [
+        r"\\x1b\]0;PWNED\\x07",
+        r"\[link=http://x\]x\[/link\]",
+        r"\[/nothing\]",
+        r"a\|b",
+    ]
+
+
 def test_the_best_of_many_is_corrected(compared: Project) -> None:
     def p(*arguments: str) -> float:
         [other] = json.loads(output(compared, "HEAD~1", "slower", "--json", *arguments))["others"]

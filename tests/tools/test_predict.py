@@ -1,13 +1,16 @@
 """The command `python -m tools.predict`."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stages.storage.tensors import Array
+from stages.learning.models import build_model
+from stages.learning.training import seeded_generator
+from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted
 from tests.helpers.project import Project
 
@@ -63,6 +66,8 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
     Image.new("1", (20_000, 10_000)).save(tmp_path / "larger.png")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "empty.png").touch()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "cut.png").write_bytes((reproduced.path / "metrics/samples.png").read_bytes()[:300])
     (tmp_path / "notes.txt").write_text("not looked at")
     long = tmp_path / f"{'x' * 400}.png"
@@ -77,7 +82,9 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
         "large.png": "more than 89,478,485 pixels",
         "larger.png": "more than 89,478,485 pixels",
         "noise.png": "nothing is drawn on it",
+        "pipe.png": "is not a regular file",
         "text.png": "not a PNG or JPEG",
+        "zero.png": "is not a regular file",
         "none.png": "not found",
         long.name: "cannot be read (File name too long)",
     }
@@ -109,3 +116,38 @@ def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) 
         assert done.returncode == 2
         assert done.stderr.startswith(f"{checkpoint}: {message}")
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_without_finite_logits_is_refused(reproduced: Project, tmp_path: Path) -> None:
+    weights = {"weight": np.ones((10, 784), np.float32), "bias": np.ones(10, np.float32)}
+    weights["bias"][0] = np.nan
+    write_tensors(tmp_path / "nan", weights, model="linear", width="0")
+    cnn = build_model("cnn", 1, seeded_generator(0, "weights")).state_dict()
+    tensors = {name: tensor.numpy() for name, tensor in cnn.items()}
+    tensors["convolutions.0.var"] -= 2  # of which there is no square root
+    write_tensors(tmp_path / "negative", tensors, model="cnn", width="1")
+    for name, message in (
+        ("nan", "bias is not finite, and gives"),
+        ("negative", "gives logits that are not finite; lower train.lr"),
+    ):
+        command = ["metrics/samples.png", "--json", "--checkpoint", str(tmp_path / name)]
+        done = reproduced.run("python", "-m", "tools.predict", *command, ok=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"{tmp_path / name}: {message}")
+
+
+def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
+    reproduced: Project, digits: tuple[Array, Array], tmp_path: Path
+) -> None:
+    names = ["7\n8 \x1b]0;PWNED\a.png", "[link=http:]x[.png", os.fsdecode(b"\xff\xe2\x80\xae.png")]
+    for name in names:
+        shifted(digits[0][0]).save(tmp_path / name)
+    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path))
+    assert len(done.stdout.splitlines()) == 1 + len(names) + 2  # and the accuracy
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+    for escaped in (r"7\n8 \x1b]0;PWNED\x07.png", "[link=http:]x[.png", r"\udcff\u202e.png"):
+        assert f"{tmp_path}/{escaped} " in done.stdout
+    (tmp_path / names[0]).write_bytes(b"")
+    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path), ok=False)
+    line = rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: not a PNG or JPEG; save it as one"
+    assert done.stderr == f"{line}\n"

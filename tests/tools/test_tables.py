@@ -1,11 +1,13 @@
 """How tables are made and printed."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from stages.storage.errors import printable
 from tests.helpers.replicas import replicas
 from tools.analysis.results import Revision
 from tools.analysis.tables import changed_params_table, print_tables, to_latex, to_markdown
@@ -36,6 +38,58 @@ def test_markdown_has_tables_and_a_list() -> None:
         "- one",
         "- two",
     ]
+
+
+HOSTILE = (
+    "\x1b]0;PWNED\a",
+    "[link=http://x]x[/link]",
+    "[/nothing]",
+    "*|",
+    "<b>_x_ a_b",
+    "50 % \\n\n",
+)
+
+
+def test_no_value_reaches_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_tables([pd.DataFrame([HOSTILE], columns=HOSTILE)], list(HOSTILE))
+    header, row, _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines] == list(map(printable, HOSTILE))
+    assert header.split() == row.split() == " ".join(map(printable, HOSTILE)).split()
+    assert r"\x1b]0;PWNED\x07" in row
+
+
+def test_no_value_is_markdown() -> None:
+    header, _, row, _, *lines = to_markdown(
+        [pd.DataFrame([HOSTILE], columns=HOSTILE)], list(HOSTILE)
+    ).splitlines()
+    expected = [
+        r"\\x1b\]0;PWNED\\x07",
+        r"\[link=http://x\]x\[/link\]",
+        r"\[/nothing\]",
+        r"\*\|",
+        r"\<b\>\_x\_ a_b",
+        r"50 % \\n\\n",
+    ]
+    for cells in (header, row):
+        assert [cell.strip() for cell in re.split(r"(?<!\\)\|", cells)[1:-1]] == expected
+    assert lines == [f"- {line}" for line in expected]
+
+
+def test_no_value_is_latex() -> None:
+    """A bracket or a star after the end of a row would be an argument of that command."""
+    frame = pd.DataFrame({"[2pt]": [*HOSTILE, "{#^~&$}"]})
+    lines = to_latex([frame], ["[2pt]"]).splitlines()
+    assert lines[2] == r"{}[2pt] \\"
+    assert lines[4:11] == [
+        r"\textbackslash x1b]0;PWNED\textbackslash x07 \\",
+        r"{}[link=http://x]x[/link] \\",
+        r"{}[/nothing] \\",
+        r"{}*| \\",
+        r"<b>\_x\_ a\_b \\",
+        r"50 \% \textbackslash n\textbackslash n \\",
+        r"\{\#\textasciicircum \textasciitilde \&\$\} \\",
+    ]
+    assert lines[-2] == r"{}[2pt] \\"
 
 
 def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:

@@ -1,19 +1,27 @@
-"""Tables of results, and how they are printed: aligned on a terminal, or as Markdown."""
+"""Tables of results, and how they are printed: aligned on a terminal, as Markdown or as LaTeX.
+
+Names and values in them are shown as they are, whatever somebody wrote into a branch: what a
+terminal would not print is escaped, and so is what Markdown or LaTeX would take for its own.
+"""
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from scipy import stats
 
-from stages.storage.errors import InputError
+from stages.storage.errors import InputError, printable
 from stages.storage.yaml_reader import parse_yaml
 from tools.analysis.comparison import Comparison
 from tools.analysis.results import Revision
 from tools.analysis.revisions import describe_commit, read_files
 from tools.cluster.worker import pinned_versions
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 PACKAGES = ("torch", "torchvision", "numpy", "dvc")  # whose versions a report names
 
@@ -160,35 +168,59 @@ def print_tables(tables: list[pd.DataFrame], lines: list[str]) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for index, column in enumerate(frame):
             justify: Literal["left", "right"] = "left" if index == 0 else "right"
-            table.add_column(str(column), justify=justify, no_wrap=True)
+            table.add_column(printable(str(column)), justify=justify, no_wrap=True)
         for row in frame.itertuples(index=False):
-            table.add_row(*map(str, row))
+            table.add_row(*(printable(str(cell)) for cell in row))
         console.print(table)
         console.print()
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(printable(line), soft_wrap=True)
 
 
 def to_markdown(tables: list[pd.DataFrame], lines: list[str]) -> str:
     """Return tables, without those that are empty, and a list of lines as Markdown."""
     texts = [
-        frame.to_markdown(index=False, disable_numparse=True) for frame in tables if not frame.empty
+        frame.astype(str)
+        .map(_escape_markdown)
+        .rename(columns=_escape_markdown)
+        .to_markdown(index=False, disable_numparse=True)
+        for frame in tables
+        if not frame.empty
     ]
-    return "\n\n".join([*texts, "\n".join(f"- {line}" for line in lines)])
+    return "\n\n".join([*texts, "\n".join(f"- {_escape_markdown(line)}" for line in lines)])
+
+
+def _escape_markdown(text: str) -> str:
+    """Return a text for a cell or a list; an underscore within a word means nothing."""
+    return re.sub(r"[\\`*\[\]<>|&~]|\b_|_\b", r"\\\g<0>", printable(text))
 
 
 def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
     """Return tables, without those that are empty, and lines as LaTeX, for the package booktabs."""
-    texts = [
-        frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-        for frame in tables
-        if not frame.empty
-    ]
+    texts = [_style_latex(frame) for frame in tables if not frame.empty]
     rendered = [
         text.to_latex(hrules=True, column_format="l" + "r" * (len(text.columns) - 1))
         for text in texts
     ]
     if lines:
-        column = pd.DataFrame({"line": lines}).style.hide(axis="index").hide(axis="columns")
-        rendered.append(column.format(escape="latex").to_latex(column_format="l"))
+        list_of_lines = _style_latex(pd.DataFrame({"line": lines})).hide(axis="columns")
+        rendered.append(list_of_lines.to_latex(column_format="l"))
     return "\n".join(rendered)
+
+
+def _style_latex(frame: pd.DataFrame) -> "Styler":
+    """Return a table with its cells and columns escaped for LaTeX."""
+
+    def protect(text: str) -> str:
+        # After the end of a row, LaTeX takes these for arguments of its command.
+        return f"{{}}{text}" if text.startswith(("[", "*")) else text
+
+    columns = [printable(str(column)) for column in frame]
+    return (
+        frame.astype(str)
+        .map(printable)
+        .set_axis(columns, axis=1)
+        .style.hide(axis="index")
+        .format(protect, escape="latex")
+        .format_index(protect, escape="latex", axis=1)
+    )

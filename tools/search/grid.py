@@ -70,7 +70,7 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
                 message = str(error.__cause__ or error).splitlines()[0]
                 problems.setdefault(f"{message} Is it in params.yaml?", " ".join(overrides))
             except InputError as error:
-                for message in str(error).splitlines():
+                for message in error.args:
                     problems.setdefault(message, " ".join(overrides))
             else:
                 inputs = json.dumps([code, params], sort_keys=True)
@@ -78,7 +78,7 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
                 points[key] = Point(overrides, file.read_text(encoding="utf-8"), key)
     if problems:
         lines = (f"-S {overrides}: {message}" for message, overrides in problems.items())
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)
     return list(points.values())
 
 
