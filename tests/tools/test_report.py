@@ -54,8 +54,8 @@ def show_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", check_request)
         page.goto(path.as_uri())
-        every = "[...document.querySelectorAll('.plot')].every(p => p.querySelector('svg.marks'))"
-        page.wait_for_function(every)
+        # Not by wait_for_function, which evaluates a text: the policy of the page forbids that.
+        page.wait_for_selector(".plot:not(:has(svg.marks))", state="detached")
         return page
 
     yield show
@@ -437,6 +437,12 @@ def test_a_revision_that_lacks_a_plot_is_named(
         assert f"HEAD: has no plot of {name}" in remarks
 
 
+def wait_for_three_plots(page: Page) -> None:
+    """Wait until DVC's page shows its plots."""
+    page.locator(".vega-embed :is(canvas, svg.marks)").nth(2).wait_for()
+    assert page.locator(".vega-embed").count() == 3
+
+
 def test_dvcs_own_page_needs_no_network_either(
     project: Project, show_page: Callable[..., Page]
 ) -> None:
@@ -445,7 +451,53 @@ def test_dvcs_own_page_needs_no_network_either(
     for command in ("show", "diff"):
         project.run("dvc", "plots", command)
         page = show_page(project.path / "dvc_plots/index.html")
-        page.wait_for_function("document.querySelectorAll('.vega-embed').length === 3")
+        wait_for_three_plots(page)
         for picture in page.locator("img").all():
             assert picture.evaluate("picture => picture.naturalWidth") > 200
     assert not project.run("git", "status", "--porcelain", "--", ".dvc").stdout
+
+
+def test_no_name_or_title_of_a_branch_runs_a_script(
+    small_project: Project, show_page: Callable[..., Page]
+) -> None:
+    """Not in DVC's page of plots, nor in ours; and a template sets no option of the library."""
+    script = "</script><script>window.ran=1</script><svg/onload=window.ran=1>"
+    branch = f"x{script}</plaintext></template>"
+    template = small_project.path / ".dvc/plots/curve.json"
+    options = {"embedOptions": {"actions": {"editor": True}, "width": 7}}
+    template.write_text(json.dumps(json.loads(template.read_text()) | {"usermeta": options}))
+    small_project.edit("dvc.yaml", "title: Accuracy", f"title: 'Accuracy{script}'")
+    small_project.commit("hostile")
+    small_project.run("git", "branch", branch)
+    small_project.run("python", "-m", "tools.plots_page")
+    small_project.run("dvc", "plots", "diff", "main", branch)
+    page = show_page(small_project.path / "dvc_plots/index.html")
+    wait_for_three_plots(page)
+    captions = page.locator("figure", has=page.locator("img")).all_text_contents()
+    assert sorted(set(captions)) == ["main", branch]
+    assert not page.evaluate("window.ran")
+    small_project.run("python", "-m", "tools.report", "main", branch)
+    page = show_page(small_project.path / "report.html")
+    assert branch in (page.locator("h1").text_content() or "")
+    assert f"Accuracy{script}" in page.locator("h2").all_text_contents()
+    assert not page.evaluate("window.ran")
+    assert not page.evaluate("specs.some(spec => spec.usermeta)")
+    assert page.locator("text=Open in Vega Editor").count() == 0
+
+
+def test_the_policies_run_no_other_script(reported: Project, browser: Browser) -> None:
+    """Such a one as a browser would run, if a name came into the page as HTML."""
+    reported.run("python", "-m", "tools.plots_page")
+    reported.run("dvc", "plots", "show")
+    inserted = "<script>window.ran = 1</script><img src=x: onerror='window.ran = 1'>"
+    for name in ("report.html", "dvc_plots/index.html"):
+        path = reported.path / name
+        hostile = path.with_name("hostile.html")
+        before, body, after = path.read_text().partition("\n<body>\n")
+        hostile.write_text(before + body + inserted + after)
+        page = browser.new_page()
+        page.goto(hostile.as_uri())
+        page.locator(".vega-embed").nth(2).wait_for()
+        assert not page.evaluate("window.ran")
+        page.close()
+        hostile.unlink()

@@ -22,7 +22,7 @@ from tools.analysis.tables import (
 from tools.search.rows import load_chosen
 from tools.web.paper import Figure, draw_figures
 from tools.web.plots import Split, calibration, differences, dvc_plots, precision_and_recall
-from tools.web.vega import vega_bundle
+from tools.web.vega import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
 SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
@@ -58,7 +58,10 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     ).get_template("report.html")
     figures = draw_figures(plots)
+    library = vega_bundle()
+    scripts = [(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS]
     page = template.render(
+        policy=content_security_policy([library, *scripts], images="data:", csv=True),
         names=names,
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
@@ -71,8 +74,8 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         provenance=provenance,
         params=params_table(revisions),
         specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
-        library=vega_bundle(),
-        scripts=[(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS],
+        library=library,
+        scripts=scripts,
     )
     return page, figures
 

@@ -34,6 +34,7 @@ function drawPlots() {
     }
     window.vegaEmbed(element, spec, {
       mode: "vega-lite",
+      ast: true,
       renderer: "svg",
       config,
       tooltip: { theme: dark.matches ? "dark" : "light" },

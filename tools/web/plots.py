@@ -64,7 +64,7 @@ def dvc_plots(
         command += names  # with one name DVC would compare it with the workspace
     result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if result.returncode != 0:
-        raise InputError(f"dvc plots diff: {result.stderr.strip()}")
+        raise InputError(f"dvc plots diff: {' '.join(result.stderr.split())}")
     plots: list[Plot] = []
     pictures: dict[str, list[Picture]] = {title: [] for title, _ in PICTURES.values()}
     missing = []
@@ -96,7 +96,8 @@ def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> Plot:
     rows = pd.DataFrame(spec.pop("data")["values"])
     rows = rows.sort_values("rev", key=lambda revisions: revisions.map(names.index), kind="stable")
     title = spec.pop("title")["text"]
-    del spec["$schema"]  # of an older version, about which the library would warn
+    spec.pop("$schema", None)  # of an older version, about which the library would warn
+    spec.pop("usermeta", None)  # with which a template of a branch could set the library's options
     text = json.dumps(spec)
     if '"content": "data"' not in text:  # a tooltip of that kind shows all columns
         rows = rows[[column for column in rows if f'"{column}"' in text or f".{column}" in text]]
