@@ -32,6 +32,7 @@ from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.project import ROOT
 from tools.analysis.digit_photos import load_digits
 from tools.analysis.results import parse_predictions
+from tools.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
 
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")
@@ -78,6 +79,19 @@ def read_predictions(content: bytes) -> None:
     table = parse_predictions(content, "fuzzed")
     # What is done with the table, before any statistics.
     table[table["split"] == "val"].sort_values("index")[["index", "label"]].to_numpy()
+
+
+def read_points(content: bytes) -> None:
+    POINTS.parent.mkdir(exist_ok=True)
+    POINTS.write_bytes(content)
+    with exclusive_lock() as file:
+        load_rows(file, ["0a" * 32], METRIC)
+
+
+def read_chosen(content: bytes) -> None:
+    POINTS.parent.mkdir(exist_ok=True)
+    POINTS.with_name("chosen.json").write_bytes(content)
+    load_chosen()
 
 
 def with_checksum(content: bytes) -> bytes:
@@ -180,6 +194,26 @@ def predictions_seeds() -> list[bytes]:
     return [b"".join(lines[:4])]
 
 
+def points_seeds() -> list[bytes]:
+    split = {
+        "n": 500,
+        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "replicas": {"n": 2, "mean": 0.5, "sd": 0.1},
+        "ensemble": 0.5,
+        "cross_entropy": 0.7,
+        "calibration_error": 0.01,
+    }
+    row = {
+        "key": "0a" * 32,
+        "overrides": ["train.lr=0.1"],
+        "metrics": {"evaluate": {"val": split}},
+        "md5": {"data/checkpoints/model.safetensors": "0b" * 16},
+        "seconds": 1.5,
+    }
+    line = json.dumps(row).encode() + b"\n"
+    return [line, line + line[:-9]]
+
+
 YAML_WORDS = [
     *"- : ? & * &a *a << | > ' [ ] { } , # % @ ` ! !! !!str --- ... ~ null true yes".split(),
     *"0x1F 0o17 0b1 1e5 .inf .nan 1_000 2001-01-01 \\u0041 \\x00 \\UFFFFFFFF \\N \\L".split(),
@@ -207,4 +241,10 @@ READERS = {
         predictions_seeds,
         'split index label predicted confidence replica_1 val test nan inf 1e400 -1 " ,'.split(),
     ),
+    "points": Reader(
+        read_points,
+        points_seeds,
+        'key overrides metrics md5 seconds evaluate val null NaN 1e400 -1 [] {} "" \\ud800'.split(),
+    ),
+    "chosen": Reader(read_chosen, lambda: [b'{"a": 1}'], "null NaN 1e400 {} [] 0".split()),
 }

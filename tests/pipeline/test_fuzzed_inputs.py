@@ -112,6 +112,16 @@ PREDICTIONS = [
     COLUMNS + b",replica_1,replica_1\nval,1,3,3,0.5,18446744073709551615,-1",
     COLUMNS + b",split,split\nval,1,3,3,0.5,\0,\0",
 ]
+LINES = [  # of JSON
+    b"[" * 5_000,
+    b"[" * 5_000 + b"\n",
+    b"null\n",
+    b"[]\n",
+    b'{"a": 0}\n',
+    b'{"key": NaN, "seconds": 1e400}\n',
+    b"\xff\n",
+    b'{"a": true}\n{"a": 1}\n',
+]
 INPUTS = {
     "yaml": YAML,
     "params": YAML,
@@ -119,6 +129,8 @@ INPUTS = {
     "checkpoint": TENSORS,
     "picture": PICTURES,
     "predictions": PREDICTIONS,
+    "points": LINES,
+    "chosen": LINES,
 }
 
 

@@ -95,7 +95,7 @@ def load_chosen() -> dict[str, int]:
             raise ValueError("a number of points is not a whole number above 0")
     except FileNotFoundError:
         return {}
-    except (AttributeError, OSError, ValueError) as error:
+    except (AttributeError, OSError, RecursionError, ValueError) as error:
         raise InputError(
             f"{CHOSEN}: not as a sweep writes it ({error}); remove it, and name the number of "
             "points by --best-of"
