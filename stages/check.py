@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
+from stages.datasets.cards import Card, read_card
 from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
-from stages.params.fetch import POOL_SIZES, Fetch
+from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train
 from stages.storage.errors import InputError, run
@@ -28,12 +29,33 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
 
+    # What is found here is found before anything is removed. The stages check it again, since
+    # `dvc.yaml` does not have the source among the dependencies of this one.
+
+    @field_validator("fetch")
+    @classmethod
+    def _check_source(cls, fetch: Fetch) -> Fetch:
+        if not Path(fetch.source).exists():
+            raise ValueError(
+                f"source: {fetch.source} not found; name a data card of sources/, or a folder of "
+                "pictures with a sub-folder for each class"
+            )
+        if card := _card(fetch):
+            fetch.check_card(card.info, has_split=card.train is not None)
+        return fetch
+
     @field_validator("prepare")
     @classmethod
     def _check_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
-        if fetch := info.data.get("fetch"):  # absent if it is invalid itself
-            prepare.check_pool(POOL_SIZES[fetch.dataset])
+        fetch = info.data.get("fetch")  # absent if it is invalid itself
+        if fetch and (card := _card(fetch)) and card.train:
+            prepare.check_pool(card.train)
         return prepare
+
+
+def _card(fetch: Fetch) -> Card | None:
+    """Return the data card that the parameters name; None if they name pictures."""
+    return read_card(Path(fetch.source)) if fetch.source.endswith(".yaml") else None
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
 and section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float64 (R, N, 10) of R replicas, the first of which is the model; `metrics/evaluate.json`, the
+float64 (R, N, K) of R replicas, the first of which is the model; `metrics/evaluate.json`, the
 metrics of each split; `metrics/predictions.csv`, a row for each image, with the predictions of
 all replicas; `metrics/mistakes.png`, the mistakes on val of which the model is most confident;
 `metrics/weights.png`, the weights of its first layer.
@@ -21,13 +21,14 @@ import torch
 
 from stages.arithmetic import exact
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
-from stages.learning.models import Model, predict
+from stages.learning.models import Linear, Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.pictures import encode_png, heatmap, image_grid
-from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split, write_tensors
+from stages.storage.pictures import encode_png, for_display, heatmap, image_grid
+from stages.storage.splits import read_split
+from stages.storage.tensors import Array, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
 DECIMALS = 6  # of the metrics
@@ -36,31 +37,31 @@ DECIMALS = 6  # of the metrics
 class Predictions(NamedTuple):
     """What a model predicts for N images, beside their labels."""
 
-    labels: Array  # uint8 (N,)
+    labels: Array  # uint8 or uint16 (N,)
     predicted: Array  # int64 (N,), the class of the largest logit
     confidence: Array  # float64 (N,), the probability of that class
     losses: Array  # float64 (N,), cross-entropy
 
 
 def probabilities(logits: Array) -> Array:
-    """Return the softmax of logits float64 (N, 10)."""
+    """Return the softmax of logits float64 (N, K)."""
     labels = torch.zeros(len(logits), dtype=torch.int64)  # any: the losses are not used
     return exact.softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
 
 
 def score(logits: Array, labels: Array) -> Predictions:
-    """Return the predictions for images with logits float64 (N, 10) and labels uint8 (N,)."""
+    """Return the predictions for images with logits float64 (N, K) and labels (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
     shares, losses = exact.softmax_cross_entropy(*tensors)
     return Predictions(labels, logits.argmax(1), shares.numpy().max(1), losses.numpy())
 
 
-def split_metrics(predictions: Predictions, bins: int) -> dict[str, Any]:
+def split_metrics(predictions: Predictions, classes: tuple[str, ...], bins: int) -> dict[str, Any]:
     """Return the metrics of a split.
 
-    `recall` and `precision` have an entry for each digit, null where they are undefined. The
-    expected calibration error has `bins` equal bins: Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599
+    `recall` and `precision` have an entry for each class, null where they are undefined; the
+    balanced accuracy is the mean of the recalls. The expected calibration error has `bins` equal
+    bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599
     """
     labels, predicted, confidence = predictions[:3]
     n = len(labels)
@@ -68,21 +69,27 @@ def split_metrics(predictions: Predictions, bins: int) -> dict[str, Any]:
     low, high = wilson_interval(int(correct.sum()), n)
     bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [math.fsum((correct - confidence)[bin_numbers == number]) for number in range(bins)]
-    hits = np.bincount(labels[correct], minlength=10)
+    hits, of_label, of_prediction = (
+        np.bincount(values, minlength=len(classes))
+        for values in (labels[correct], labels, predicted)
+    )
+    present = of_label > 0
+    recalls = (hits[present] / of_label[present]).tolist()
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
         "cross_entropy": round(math.fsum(predictions.losses) / n, DECIMALS),
         "calibration_error": round(math.fsum(map(abs, gaps)) / n, DECIMALS),
-        "recall": ratios(hits, np.bincount(labels, minlength=10)),
-        "precision": ratios(hits, np.bincount(predicted, minlength=10)),
+        "balanced_accuracy": round(math.fsum(recalls) / len(recalls), DECIMALS),
+        "recall": ratios(classes, hits, of_label),
+        "precision": ratios(classes, hits, of_prediction),
     }
 
 
 def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
     """Return mean and standard deviation of the accuracy of R replicas, and of their ensemble.
 
-    logits: float64 (R, N, 10). The ensemble predicts by the mean of the probabilities. The
+    logits: float64 (R, N, K). The ensemble predicts by the mean of the probabilities. The
     standard deviation is null for one replica.
     """
     accuracies = [(of_replica.argmax(1) == labels).mean().item() for of_replica in logits]
@@ -112,54 +119,74 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return round(low, DECIMALS), round(high, DECIMALS)
 
 
-def ratios(parts: Array, wholes: Array) -> list[float | None]:
+def ratios(classes: tuple[str, ...], parts: Array, wholes: Array) -> dict[str, float | None]:
     """Return part / whole for each class; None where the whole is 0."""
-    return [
-        round(part / whole, DECIMALS) if whole else None
-        for part, whole in zip(parts.tolist(), wholes.tolist(), strict=True)
-    ]
+    return {
+        name: round(part / whole, DECIMALS) if whole else None
+        for name, part, whole in zip(classes, parts.tolist(), wholes.tolist(), strict=True)
+    }
 
 
 def most_confident_mistakes(
-    images: Array, predictions: Predictions, count: int
+    images: Array, predictions: Predictions, classes: tuple[str, ...], count: int
 ) -> tuple[Array, list[str]]:
-    """Return up to `count` wrongly classified images (M, 28, 28), most confident first.
+    """Return up to `count` wrongly classified images (M, C, H, W), most confident first.
 
-    images: uint8 (N, 1, 28, 28). The captions name label, prediction and confidence.
+    images: uint8 (N, C, H, W). The captions name label, prediction and confidence.
     """
     labels, predicted, confidence = predictions[:3]
     wrong = np.flatnonzero(predicted != labels)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    captions = [f"{labels[i]} as {predicted[i]}, {confidence[i]:.0%}" for i in chosen]
-    return images[chosen, 0], captions
+    captions = [
+        f"{classes[labels[i]]} as {classes[predicted[i]]}, {confidence[i]:.0%}" for i in chosen
+    ]
+    return images[chosen], captions
 
 
-def first_layer_filters(model: Model) -> Array:
-    """Return up to 20 filters (M, k, k) of the model; k is 28, or the width of a convolution."""
+def first_layer_filters(model: Model, channels: int) -> Array:
+    """Return up to 20 filters (M, k, k) of the model, each the mean over the channels.
+
+    k is the size of the images, or the width of a convolution.
+    """
     weight = model.filters.detach()[:20]
-    side = math.isqrt(weight[0].numel())
-    return weight.reshape(-1, side, side).numpy()
+    side = math.isqrt(weight[0].numel() // channels)
+    filters = weight.reshape(-1, channels, side, side).numpy()
+    mean: Array = sum(filters[:, channel] for channel in range(channels)) / channels
+    return mean
 
 
 def prediction_rows(
-    name: str, index: Array, predictions: Predictions, others: Array
+    name: str,
+    classes: tuple[str, ...],
+    index: Array,
+    predictions: Predictions,
+    others: Array,
 ) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/predictions.csv` for the split `name`.
+    """Yield the rows of `metrics/predictions.csv` for the split `name`, with names of classes.
 
     index: int32 (N,), the position of each image in the raw split; others: int64 (R - 1, N), what
     the other replicas predict.
     """
     labels, predicted, confidence = predictions[:3]
-    columns = index, labels, predicted, confidence.round(DECIMALS), *others
+    names = np.array(classes)
+    of_classes = (names[column] for column in (labels, predicted))
+    columns = index, *of_classes, confidence.round(DECIMALS), *names[others]
     for row in zip(*(column.tolist() for column in columns), strict=True):
         yield [name, *row]
 
 
 def main() -> None:
     params = load_params(Evaluate, "evaluate")
-    model = read_checkpoint(CHECKPOINT)
+    model, info = read_checkpoint(CHECKPOINT)
     models = [model, *read_replicas(REPLICAS)]
-    splits = {name: read_split(path, PREPARED_LAYOUT) for name, path in DATA.items()}
+    splits = {}
+    for name, path in DATA.items():
+        info_of_split, splits[name] = read_split(path)
+        if info_of_split != info:
+            raise InputError(
+                f"{path}: of {info_of_split.title}, but the model was trained on {info.title}; "
+                "`dvc repro` makes both again"
+            )
     logits = {
         name: np.stack([predict(m, torch.from_numpy(split["images"])).numpy() for m in models])
         for name, split in splits.items()
@@ -168,7 +195,7 @@ def main() -> None:
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
     predictions = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
     metrics = {
-        name: split_metrics(predictions[name], params.calibration_bins)
+        name: split_metrics(predictions[name], info.classes, params.calibration_bins)
         | replica_metrics(logits[name], split["labels"])
         for name, split in splits.items()
     }
@@ -178,19 +205,25 @@ def main() -> None:
         row
         for name, split in splits.items()
         for row in prediction_rows(
-            name, split["index"], predictions[name], logits[name][1:].argmax(2)
+            name, info.classes, split["index"], predictions[name], logits[name][1:].argmax(2)
         )
     ]
     # Of val alone: whoever looks at mistakes on test begins to choose by them.
-    mistakes = most_confident_mistakes(splits["val"]["images"], predictions["val"], params.mistakes)
-    filters = first_layer_filters(model)
-    filter_captions = [str(number) for number in range(len(filters))]
+    mistakes, captions = most_confident_mistakes(
+        splits["val"]["images"], predictions["val"], info.classes, params.mistakes
+    )
+    filters = first_layer_filters(model, info.shape[0])
+    # Only those of the linear model belong to classes.
+    names = info.classes if isinstance(model, Linear) else map(str, range(len(filters)))
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), metrics)
     write_csv(Path("metrics/predictions.csv"), header, rows)
-    write_bytes(Path("metrics/mistakes.png"), encode_png(image_grid(*mistakes)))
-    weights = image_grid(heatmap(filters), filter_captions, columns=5)
+    write_bytes(
+        Path("metrics/mistakes.png"),
+        encode_png(image_grid(for_display(mistakes, info.style), captions)),
+    )
+    weights = image_grid(heatmap(filters), list(names)[: len(filters)], columns=5)
     write_bytes(Path("metrics/weights.png"), encode_png(weights))
     for name, result in metrics.items():
         accuracy, replicas = result["accuracy"], result["replicas"]

@@ -1,33 +1,70 @@
 """Fetch a data set, split into a training pool and a test split.
 
-Reads section `fetch` of `params.yaml`. What has to be downloaded comes from the official
-servers, or from the folder or URL that the environment variable MNIST_MIRROR names. Writes
-`data/raw/{train,test}.safetensors`: images uint8 (N, 1, 28, 28), labels uint8 (N,).
+Reads section `fetch` of `params.yaml`, and what it names: a data card, or a folder or a tar file
+of labelled pictures. What has to be downloaded comes from the addresses of the card, or from the
+folder or URL that the environment variable MNIST_MIRROR names. Writes
+`data/raw/{train,test}.safetensors`: images uint8 (N, C, H, W), labels uint8 or uint16 (N,).
 
     python -m stages.fetch
 """
 
 from pathlib import Path
 
-from stages.datasets.mnist_5k import load_mnist_5k
+from stages.datasets.cards import Card, read_card
+from stages.datasets.package_table import load_package_table
+from stages.datasets.splitting import DEFAULT_TEST_SHARE
 from stages.params import load_params
 from stages.params.fetch import Fetch
-from stages.storage.errors import run
-from stages.storage.tensors import write_tensors
+from stages.storage.errors import InputError, run
+from stages.storage.splits import DatasetInfo, write_split
+from stages.storage.tensors import Array
+
+
+def load_source(params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]]:
+    """Return the data set that `fetch.source` names, and its splits.
+
+    Raises `InputError` if there is none, or if it is not as the parameters say.
+    """
+    source = Path(params.source)
+    if not source.exists():
+        raise InputError(
+            f"params.yaml: fetch.source: {source} not found; name a data card of sources/, or a "
+            "folder of pictures with a sub-folder for each class"
+        )
+    if source.suffix == ".yaml":
+        card = read_card(source)
+        try:
+            params.check_card(card.info, has_split=card.train is not None)
+        except ValueError as error:
+            raise InputError(f"params.yaml: fetch: {error}") from None
+        return card.info, load_card(card, params.test_share or DEFAULT_TEST_SHARE)
+    # Here, because Pillow takes a while to import.
+    from stages.datasets.pictures import load_pictures
+
+    return load_pictures(source, params)
+
+
+def load_card(card: Card, test_share: float) -> dict[str, dict[str, Array]]:
+    """Return the splits of a data card: images uint8 (N, C, H, W), labels (N,)."""
+    if card.files.format == "csv":
+        return load_package_table(card, card.files, test_share)
+    # Here, because HTTP takes as long to import as all else together.
+    from stages.datasets.download import download_dataset
+
+    return download_dataset(card, card.files)
 
 
 def main() -> None:
-    dataset = load_params(Fetch, "fetch").dataset
-    if dataset == "mnist-5k":
-        splits = load_mnist_5k()
-    else:
-        # Here, because HTTP takes as long to import as all else together.
-        from stages.datasets.download import download_dataset
-
-        splits = download_dataset(dataset)
+    params = load_params(Fetch, "fetch")
+    info, splits = load_source(params)
     for name, split in splits.items():
-        write_tensors(Path(f"data/raw/{name}.safetensors"), split)
-        print(f"{name}: {len(split['labels']):,} images")
+        if not len(split["labels"]):
+            raise InputError(
+                f"params.yaml: fetch.source: {params.source} has no pictures for {name}; add more"
+            )
+    for name, split in splits.items():
+        write_split(Path(f"data/raw/{name}.safetensors"), info, split)
+        print(f"{name}: {len(split['labels']):,} images of {len(info.classes)} classes")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Take the training and the validation images out of the training pool.
 
 Reads `data/raw` and section `prepare` of `params.yaml`. Writes
-`data/prepared/{train,val,test}.safetensors`: images uint8 (N, 1, 28, 28), labels uint8 (N,),
+`data/prepared/{train,val,test}.safetensors`: images uint8 (N, C, H, W), labels (N,),
 index int32 (N,), the position of the image in its raw split; `metrics/prepare.json`, the size of
 each split and of each class in it; `metrics/samples.png`, the first training images. The test
 split is passed on unchanged, whatever the parameters.
@@ -17,8 +17,9 @@ from stages.params import load_params
 from stages.params.prepare import Prepare
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes, write_json
-from stages.storage.pictures import encode_png, image_grid
-from stages.storage.tensors import RAW_LAYOUT, Array, read_split, write_tensors
+from stages.storage.pictures import encode_png, for_display, image_grid
+from stages.storage.splits import read_split, write_split
+from stages.storage.tensors import Array
 
 RAW_DATA = Path("data/raw")
 SAMPLES = 18  # images in metrics/samples.png
@@ -27,7 +28,7 @@ SAMPLES = 18  # images in metrics/samples.png
 def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     """Return the positions of the training and of the validation images in the pool.
 
-    labels: uint8 (N,), of a pool that is large enough, as `Prepare.check_pool` says.
+    labels: (N,), of a pool that is large enough, as `Prepare.check_pool` says.
 
     `first` trains on the first images of the pool and validates on the next. The others
     validate on the first images of a shuffled pool and train on the next, so that the
@@ -57,12 +58,19 @@ def _class_progress(labels: Array) -> Array:
 
 def main() -> None:
     params = load_params(Prepare, "prepare")
-    pool = read_split(RAW_DATA / "train.safetensors", RAW_LAYOUT)
-    test = read_split(RAW_DATA / "test.safetensors", RAW_LAYOUT)
+    info, pool = read_split(RAW_DATA / "train.safetensors", with_index=False)
+    _, test = read_split(RAW_DATA / "test.safetensors", with_index=False)
     try:
         params.check_pool(len(pool["labels"]))
     except ValueError as error:
         raise InputError(f"params.yaml: prepare: {error}") from None
+    counts = np.bincount(pool["labels"], minlength=len(info.classes))
+    if params.sampling == "stratified" and counts.min() < 2:
+        raise InputError(
+            f"params.yaml: prepare.sampling: stratified needs two images of each class, and the "
+            f"training pool has {counts.min()} of {info.classes[counts.argmin()]}; add some, or "
+            "set it to random"
+        )
     train_index, val_index = split_pool(pool["labels"], params)
     splits = {
         "train": {name: tensor[train_index] for name, tensor in pool.items()},
@@ -73,13 +81,14 @@ def main() -> None:
     metrics = {}
     for name, split in splits.items():
         split["index"] = index[name].astype(np.int32)
-        write_tensors(Path(f"data/prepared/{name}.safetensors"), split)
-        classes = np.bincount(split["labels"], minlength=10).tolist()
+        write_split(Path(f"data/prepared/{name}.safetensors"), info, split)
+        counts = np.bincount(split["labels"], minlength=len(info.classes))
+        classes = dict(zip(info.classes, counts.tolist(), strict=True))
         metrics[name] = {"n": len(split["labels"]), "classes": classes}
         print(f"{name}: {metrics[name]['n']:,} images")
     write_json(Path("metrics/prepare.json"), metrics)
-    images, labels = splits["train"]["images"][:SAMPLES, 0], splits["train"]["labels"][:SAMPLES]
-    captions = [str(label) for label in labels]
+    images = for_display(splits["train"]["images"][:SAMPLES], info.style)
+    captions = [info.classes[label] for label in splits["train"]["labels"][:SAMPLES]]
     write_bytes(Path("metrics/samples.png"), encode_png(image_grid(images, captions)))
 
 

@@ -33,24 +33,26 @@ from stages.params import load_params
 from stages.params.train import Train, replica_seeds
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_csv, write_json
-from stages.storage.tensors import PREPARED_LAYOUT, read_metadata, read_split, write_tensors
+from stages.storage.splits import DatasetInfo, read_split
+from stages.storage.tensors import read_metadata, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 DECIMALS = 6  # of the metrics
 
 
-def load_split(path: Path, device: str = "cpu") -> Split:
-    """Return a split; on a CPU its images are a view of the memory-mapped file."""
-    split = read_split(path, PREPARED_LAYOUT, mmap=True)
+def load_split(path: Path, device: str = "cpu") -> tuple[DatasetInfo, Split]:
+    """Return a data set and a split; on a CPU its images are a view of the memory-mapped file."""
+    info, split = read_split(path, mmap=True)
     images, labels = torch.from_numpy(split["images"]), torch.from_numpy(split["labels"]).long()
-    return Split(images.to(device), labels.to(device))
+    black_outside = info.style != "natural"
+    return info, Split(images.to(device), labels.to(device), len(info.classes), black_outside)
 
 
 def train_or_resume(
-    train: Split, val: Split, params: Train, path: Path, record_history: bool
+    info: DatasetInfo, train: Split, val: Split, params: Train, path: Path, record_history: bool
 ) -> TrainingState:
     """Return the state after the last epoch; `path` holds that of every epoch on the way."""
-    state = initial_state(params)
+    state = initial_state(params, info.shape, len(info.classes))
     if tensors := resume.load_state(path, state.layout()):
         state.restore(tensors)
         if state.last.epoch < params.epochs:
@@ -65,7 +67,7 @@ def train_or_resume(
     return state
 
 
-def write_outputs(states: list[TrainingState], params: Train) -> None:
+def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
     """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
     model_state = states[0]
     # The curves are drawn with these settings in their legend.
@@ -80,8 +82,8 @@ def write_outputs(states: list[TrainingState], params: Train) -> None:
         if name not in ("iteration", "epoch")
     }
     models = [state.model for state in states]
-    write_checkpoint(CHECKPOINT, models[0], params.model, params.width)
-    write_replicas(REPLICAS, models, params.model, params.width)
+    write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
+    write_replicas(REPLICAS, models, params.model, params.width, info)
     write_csv(Path("metrics/history.csv"), [*HistoryRow._fields, *settings], rows)
     write_json(Path("metrics/train.json"), summary)
 
@@ -116,7 +118,7 @@ def main() -> None:
     keep_freed_memory()
     if params.device == "cuda":
         prepare_cuda()
-    train, val = (load_split(DATA[name], params.device) for name in ("train", "val"))
+    (info, train), (_, val) = (load_split(DATA[name], params.device) for name in ("train", "val"))
     inputs = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # its bits depend on these
         inputs["cpu"] = torch.backends.cpu.get_cpu_capability()
@@ -132,13 +134,14 @@ def main() -> None:
             is_model = number == 0
             key = resume.fingerprint(params=own.model_dump(), record_history=is_model, **inputs)
             paths.append(stack.enter_context(resume.exclusive_state(key)))
-            states.append(train_or_resume(train, val, own, paths[-1], record_history=is_model))
+            state = train_or_resume(info, train, val, own, paths[-1], record_history=is_model)
+            states.append(state)
             if not is_model:
                 share = accuracy(states[-1].model, val)
                 print(
                     f"replica {number + 1}/{params.replicas}: accuracy val {share:.4f}", flush=True
                 )
-        write_outputs(states, params)
+        write_outputs(states, params, info)
         for path in paths:
             path.unlink()
 

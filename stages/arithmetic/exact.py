@@ -157,55 +157,66 @@ def _channel_sums(x: Tensor) -> Tensor:
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
+    ) -> Tensor:
         probabilities, losses = softmax_cross_entropy(logits, labels, smoothing)
-        ctx.save_for_backward(probabilities, labels)
+        ctx.save_for_backward(probabilities, labels, weights)
         ctx.smoothing = smoothing
+        if weights is not None:
+            losses = losses * weights
         # fsum rounds once, whatever the order of the terms.
         return losses.new_tensor(math.fsum(losses.tolist()) / len(labels))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        probabilities, labels = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        probabilities, labels, weights = ctx.saved_tensors
         if ctx.smoothing:
-            errors = probabilities - smoothed_targets(labels, ctx.smoothing)
+            errors = probabilities - smoothed_targets(labels, probabilities.shape[1], ctx.smoothing)
         else:  # the same in less time
-            labels = labels.unsqueeze(1)
-            errors = probabilities.scatter(1, labels, probabilities.gather(1, labels) - 1)
-        return errors * (gradients[0] / len(labels)), None, None
+            columns = labels.unsqueeze(1)
+            errors = probabilities.scatter(1, columns, probabilities.gather(1, columns) - 1)
+        if weights is not None:
+            errors = errors * weights.unsqueeze(1)
+        return errors * (gradients[0] / len(labels)), None, None, None
 
 
 class _Mse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        errors = logits - smoothed_targets(labels, smoothing)
-        ctx.save_for_backward(errors)
-        return exact_sum((errors * errors).flatten(), 0) / errors.numel()
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
+    ) -> Tensor:
+        errors = logits - smoothed_targets(labels, logits.shape[1], smoothing)
+        weighted = errors if weights is None else errors * weights.unsqueeze(1)
+        ctx.save_for_backward(weighted)
+        return exact_sum((weighted * errors).flatten(), 0) / errors.numel()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        [errors] = ctx.saved_tensors
-        return errors * (gradients[0] * 2 / errors.numel()), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        [weighted] = ctx.saved_tensors
+        return weighted * (gradients[0] * 2 / weighted.numel()), None, None, None
 
 
-def smoothed_targets(labels: Tensor, smoothing: float) -> Tensor:
-    """Return one-hot vectors float64 (N, 10), of which all classes share the `smoothing`.
+def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return one-hot vectors float64 (N, K), of which all K classes share the `smoothing`.
 
     Label smoothing: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
     """
-    return one_hot(labels, 10).double() * (1 - smoothing) + smoothing / 10
+    return one_hot(labels, classes).double() * (1 - smoothing) + smoothing / classes
 
 
 def softmax_cross_entropy(
     logits: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Return probabilities (N, 10) and the cross-entropy of each example (N,), float64."""
+    """Return probabilities (N, K) and the cross-entropy of each example (N,), float64."""
     shifted = logits.double() - logits.amax(1, keepdim=True)
     exponentials = exp(shifted)
     sums = torch.as_tensor(sum(as_numpy(exponentials).T))  # column by column, in that order
     target_logits = shifted.gather(1, labels.unsqueeze(1)).squeeze(1)
     if smoothing:
-        target_logits = target_logits * (1 - smoothing) + exact_sum(shifted, 1) * (smoothing / 10)
+        target_logits = target_logits * (1 - smoothing) + exact_sum(shifted, 1) * (
+            smoothing / logits.shape[1]
+        )
     # Clamp, because the logarithm of a sum of 1 comes out as -1e-16.
     return exponentials / sums.unsqueeze(1), (log(sums) - target_logits).clamp(min=0)
 
@@ -253,13 +264,21 @@ def batch_norm(
     return result
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Return `torch.nn.functional.cross_entropy` of logits (N, 10) and labels int64 (N,)."""
-    result: Tensor = _CrossEntropy.apply(logits, labels, smoothing)
+def cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
+    """Return `torch.nn.functional.cross_entropy` of logits (N, K) and labels int64 (N,).
+
+    weights: float64 (N,), by which the loss of each example is multiplied before the mean.
+    """
+    result: Tensor = _CrossEntropy.apply(logits, labels, smoothing, weights)
     return result
 
 
-def mse(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Return `torch.nn.functional.mse_loss` of logits (N, 10) and labels as one-hot vectors."""
-    result: Tensor = _Mse.apply(logits, labels, smoothing)
+def mse(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """Return `torch.nn.functional.mse_loss` of logits (N, K) and labels as one-hot vectors.
+
+    weights: as in `cross_entropy`.
+    """
+    result: Tensor = _Mse.apply(logits, labels, smoothing, weights)
     return result

@@ -34,9 +34,17 @@ def batch_norm(
     )
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+def cross_entropy(
+    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
+    if weights is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (losses * weights.to(torch.float32)).mean()
 
 
-def mse(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    return functional.mse_loss(logits, exact.smoothed_targets(labels, smoothing).to(torch.float32))
+def mse(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    targets = exact.smoothed_targets(labels, logits.shape[1], smoothing).to(torch.float32)
+    if weights is None:
+        return functional.mse_loss(logits, targets)
+    return ((logits - targets) ** 2 * weights.to(torch.float32).unsqueeze(1)).mean()

@@ -1,131 +1,147 @@
-"""Download the official MNIST and three data sets of its form, or read them from a mirror.
+"""Download a data set in MNIST's format, or read it from a mirror.
 
-torchvision knows the files, their addresses and the MD5 of each. They come from there, or from
-the folder or URL that the environment variable MNIST_MIRROR names; a file with another content
-is refused wherever it comes from.
+The data card names the files, their addresses and their MD5. They come from there, or from the
+folder or URL that the environment variable MNIST_MIRROR names; a file with another content is
+refused wherever it comes from.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import stat
 import sys
 import time
+import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import numpy as np
 from tqdm import tqdm
 
+from stages.datasets.cards import Card, File, IdxFiles
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 
-TORCHVISION_CLASSES = {
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-    "kmnist": "KMNIST",
-    "qmnist": "QMNIST",
-}
-
-# The MD5 of the decompressed files where it is known, so that a file that was compressed again
-# is accepted. In torchvision's order: training images and labels, test images and labels.
-DECOMPRESSED_MD5 = {
-    "mnist": (
-        "6bbc9ace898e44ae57da46a324031adb",
-        "a25bea736e30d166cdddb491f175f624",
-        "2646ac647ad5339dbf082846283269ea",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-    "fashion-mnist": (
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "9018921c3c673c538a1fc5bad174d6f9",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
-}
-
+DOWNLOADS = Path(".dvc/tmp/downloads")  # files that are not complete, or not yet used
 MAX_ATTEMPTS = 3
 RETRY_DELAY = 1.0  # seconds before the second attempt, twice as many before the third
 READ_TIMEOUT = 20.0  # seconds without a byte
-MAX_BYTES = 50_000_000  # of a file, compressed or not; 60,000 images have 47 million
-
-
-class Resource(NamedTuple):
-    """A compressed file, its MD5, and whether that is the MD5 of the decompressed content."""
-
-    name: str
-    urls: tuple[str, ...]
-    md5: str
-    of_decompressed: bool
+DEADLINE = 1_800.0  # seconds for a file
+MAX_BYTES = 1_000_000_000  # of a file that is downloaded
+IDX_DTYPES = {0x08: "u1", 0x0C: ">i4"}
 
 
 class UnusableLocationError(Exception):
     """A location lacks the file, or has another one: trying again does not help."""
 
 
-def download_dataset(dataset: str) -> dict[str, dict[str, Array]]:
-    """Return the training pool and the test split: images uint8 (N, 1, 28, 28), labels uint8 (N,).
+def download_dataset(card: Card, files: IdxFiles) -> dict[str, dict[str, Array]]:
+    """Return the training pool and the test split: images uint8 (N, C, H, W), labels uint8 (N,).
 
-    Raises `InputError` if a file cannot be had.
+    Raises `InputError` if a file cannot be had, or if it is not as the card says.
     """
-    train_images, train_labels, test_images, test_labels = (
-        download_file(dataset, resource) for resource in resources(dataset)
-    )
-    files = {"train": (train_images, train_labels), "test": (test_images, test_labels)}
-    return {
-        name: {"images": _parse_images(images), "labels": _parse_labels(labels, dataset)}
-        for name, (images, labels) in files.items()
-    }
+    with contextlib.ExitStack() as stack:
+        archive = None
+        if files.archive:
+            content = stack.enter_context(downloaded(files.archive, files.addresses))
+            archive = stack.enter_context(open_archive(files.archive, content))
+        splits = {}
+        for name, count, of_images, of_labels in (
+            ("train", card.train, files.train_images, files.train_labels),
+            ("test", card.test, files.test_images, files.test_labels),
+        ):
+            arrays = []
+            for file, shape in ((of_images, (count, *card.shape)), (of_labels, (count,))):
+                max_bytes = 100 + 32 * count if shape == (count,) else 100 + int(np.prod(shape))
+                if archive:
+                    compressed = read_member(archive, file.name, max_bytes)
+                else:
+                    with downloaded(file, files.addresses, max_bytes) as content:
+                        compressed = content.read()
+                arrays.append(parse_idx(decompress(compressed, max_bytes), file.name))
+            images, labels = arrays
+            splits[name] = check_split(card, files, count, images, labels, of_images.name)
+    return splits
 
 
-def resources(dataset: str) -> list[Resource]:
-    """Return the four files of a data set: training images and labels, test images and labels."""
-    from torchvision import datasets  # here, because it takes as long to import as torch
+def check_split(
+    card: Card, files: IdxFiles, count: int, images: Array, labels: Array, name: str
+) -> dict[str, Array]:
+    """Return a split in the card's shape; raises `InputError` if the files have another one."""
+    if images.shape != (count, *card.shape[1:]) or len(labels) != count:
+        raise InputError(
+            f"{name}: has images {images.shape} and {len(labels)} labels, but the data card says "
+            f"{count} of {card.shape[1:]}; correct the card"
+        )
+    if files.transposed:
+        images = images.swapaxes(1, 2)
+    if labels.ndim == 2:  # QMNIST has eight numbers for each image, the first of which is the label
+        labels = labels[:, 0]
+    labels = labels.astype(np.int64) - files.first_label
+    if labels.min() < 0 or labels.max() >= len(card.classes):
+        raise InputError(
+            f"{name}: has labels from {labels.min()} to {labels.max()}, counted from first_label, "
+            f"but the data card has {len(card.classes)} classes; correct the card"
+        )
+    return {"images": images[:, None], "labels": labels}
 
-    torchvision_class = getattr(datasets, TORCHVISION_CLASSES[dataset])
-    if dataset == "qmnist":
-        listed = [*torchvision_class.resources["train"], *torchvision_class.resources["test"]]
-        return [Resource(url.rpartition("/")[2], (url,), md5, False) for url, md5 in listed]
-    result = [
-        Resource(name, tuple(mirror + name for mirror in torchvision_class.mirrors), md5, False)
-        for name, md5 in torchvision_class.resources
-    ]
-    if known := DECOMPRESSED_MD5.get(dataset):
-        result = [
-            resource._replace(md5=md5, of_decompressed=True)
-            for resource, md5 in zip(result, known, strict=True)
-        ]
-    return result
 
+@contextlib.contextmanager
+def downloaded(file: File, addresses: list[str], max_bytes: int = MAX_BYTES) -> Iterator[BinaryIO]:
+    """Yield a file, open to read, from the first location that has it.
 
-def download_file(dataset: str, resource: Resource) -> bytes:
-    """Return the decompressed content of a file, from the first location that has it.
-
-    Raises `InputError` if no location has it after `MAX_ATTEMPTS`.
+    What was downloaded before a failure is kept, so that the next attempt, or the next run, goes
+    on from there. Raises `InputError` if no location has it after `MAX_ATTEMPTS`.
     """
     mirror = os.environ.get("MNIST_MIRROR")
-    locations = [f"{mirror.rstrip('/')}/{resource.name}"] if mirror else list(resource.urls)
+    folders = [mirror] if mirror else addresses
+    locations = [f"{folder.rstrip('/')}/{file.name}" for folder in folders]
     problems: dict[str, str] = {}
-    for attempt in range(MAX_ATTEMPTS):
-        if attempt and locations:
-            print(f"{_summarize(problems)}; trying again", file=sys.stderr, flush=True)
-            time.sleep(RETRY_DELAY * attempt)
-        for location in tuple(locations):
-            try:
-                return _decompress(_read_location(location), resource)
-            except UnusableLocationError as error:
-                problems[location] = str(error)
-                locations.remove(location)
-            except (OSError, HTTPException, ValueError) as error:
-                problems[location] = str(error) or type(error).__name__
+    with _exclusive_file(file) as target:
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt and locations:
+                print(f"{_summarize(problems)}; trying again", file=sys.stderr, flush=True)
+                time.sleep(RETRY_DELAY * attempt)
+            for location in tuple(locations):
+                try:
+                    _copy(location, target, max_bytes)
+                    _verify(target, file, max_bytes)
+                except UnusableLocationError as error:
+                    problems[location] = str(error)
+                    locations.remove(location)
+                except (OSError, HTTPException, ValueError) as error:
+                    problems[location] = str(error) or type(error).__name__
+                else:
+                    target.seek(0)
+                    yield target
+                    Path(target.name).unlink()
+                    return
     alternative = "unset MNIST_MIRROR to download" if mirror else "connect to the network"
     raise InputError(
-        f"{dataset}: {_summarize(problems)}; {alternative}, or set MNIST_MIRROR to a folder or URL "
-        f"that holds {resource.name} and the other three files"
+        f"{_summarize(problems)}; {alternative}, or set MNIST_MIRROR to a folder or URL that holds "
+        f"{file.name}"
     )
+
+
+@contextlib.contextmanager
+def _exclusive_file(file: File) -> Iterator[BinaryIO]:
+    """Yield the file to which this process alone downloads; waits while another one does."""
+    key = hashlib.sha256(file.model_dump_json().encode()).hexdigest()[:16]
+    path = DOWNLOADS / f"{key}-{Path(file.name).name}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = path.open("a+b")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error}); give permission there") from None
+    with target:
+        fcntl.flock(target, fcntl.LOCK_EX)
+        yield target
 
 
 def _summarize(problems: dict[str, str]) -> str:
@@ -134,58 +150,119 @@ def _summarize(problems: dict[str, str]) -> str:
     )
 
 
-def _read_location(location: str) -> bytes:
-    """Return the content of a URL or of a file, at most a little more than `MAX_BYTES`."""
-    if "://" not in location:
-        try:
-            return Path(location).read_bytes()
-        except OSError as error:
-            raise UnusableLocationError(error.strerror) from None
+def _copy(location: str, target: BinaryIO, max_bytes: int) -> None:
+    """Append to `target` what it lacks of the content of a URL, or copy a file there."""
+    if "://" in location:
+        _download(location, target, max_bytes)
+        return
     try:
-        response = urlopen(location, timeout=READ_TIMEOUT)
+        with open(os.open(location, os.O_RDONLY | os.O_NONBLOCK), "rb") as source:
+            status = os.fstat(source.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnusableLocationError("not a regular file")
+            if status.st_size > max_bytes:
+                raise UnusableLocationError(f"{status.st_size:,} bytes are too many")
+            content = source.read()
+    except OSError as error:
+        raise UnusableLocationError(error.strerror) from None
+    target.truncate(0)
+    target.write(content)
+
+
+def _download(location: str, target: BinaryIO, max_bytes: int) -> None:
+    deadline = time.monotonic() + DEADLINE
+    start = target.seek(0, os.SEEK_END)
+    request = Request(location, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urlopen(request, timeout=READ_TIMEOUT)
     except HTTPError as error:
-        if error.code < 500:
-            message = f"the server answers {error.code} {error.reason}"
-            raise UnusableLocationError(message) from None
-        raise
-    size = int(response.headers.get("Content-Length", 0)) or None
+        with error:
+            if start and error.code == 416:  # there is nothing from there on
+                return
+            if error.code < 500:
+                message = f"the server answers {error.code} {error.reason}"
+                raise UnusableLocationError(message) from None
+            raise
+    if start and response.status != 206:  # the server sends all of it
+        start = 0
+        target.truncate(0)
+    size = start + int(response.headers.get("Content-Length", 0)) or None
     name = location.rpartition("/")[2]
-    content = bytearray()
     # disable=None shows the progress bar on a terminal only.
-    with response, tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=None) as bar:
-        read: Callable[[int], bytes] = response.read1  # what has arrived, without waiting for more
-        while len(content) <= MAX_BYTES and (block := read(2**16)):
-            content += block
+    bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=name, disable=None)
+    with response, bar:
+        # read1 returns what has arrived, without waiting for more.
+        while target.tell() <= max_bytes and (block := response.read1(2**16)):
+            target.write(block)
             bar.update(len(block))
-    return bytes(content)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not complete after {DEADLINE:,.0f} seconds")
+    if size and target.tell() < size:
+        raise ValueError(f"cut short after {target.tell():,} bytes")
 
 
-def _decompress(content: bytes, resource: Resource) -> bytes:
-    """Return the decompressed content.
+def _verify(target: BinaryIO, file: File, max_bytes: int) -> None:
+    """Raise `UnusableLocationError`, and empty the file, if it is not the one of the card."""
+    target.flush()
+    target.seek(0)
+    try:
+        if os.fstat(target.fileno()).st_size > max_bytes:
+            raise UnusableLocationError("too long")
+        if file.decompressed_md5:
+            content, expected = decompress(target.read(), max_bytes), file.decompressed_md5
+            digest = hashlib.md5(content, usedforsecurity=False)
+        else:
+            digest = hashlib.file_digest(target, lambda: hashlib.md5(usedforsecurity=False))
+            expected = file.md5 or digest.hexdigest()
+        if digest.hexdigest() != expected:
+            raise UnusableLocationError("another content than the official one (its MD5 differs)")
+    except (UnusableLocationError, ValueError):
+        target.truncate(0)
+        raise
 
-    Raises `ValueError` if it is no whole gzip file, and `UnusableLocationError` if the MD5 differs.
-    """
+
+def decompress(content: bytes, max_bytes: int) -> bytes:
+    """Return the content of a gzip file; raises `ValueError` if it is none, or a long one."""
     decompressor = zlib.decompressobj(wbits=31)  # 31: gzip
     try:
-        decompressed = decompressor.decompress(content, MAX_BYTES)
+        decompressed = decompressor.decompress(content, max_bytes)
     except zlib.error as error:
         raise ValueError(f"not a gzip file ({error})") from None
     if not decompressor.eof:
-        too_long = decompressor.unconsumed_tail or len(content) > MAX_BYTES
-        raise ValueError("too long" if too_long else f"cut short after {len(content):,} bytes")
-    checked = decompressed if resource.of_decompressed else content
-    if hashlib.md5(checked, usedforsecurity=False).hexdigest() != resource.md5:
-        raise UnusableLocationError("another content than the official one (its MD5 differs)")
+        if decompressor.unconsumed_tail:
+            raise ValueError("too long")
+        raise ValueError(f"cut short after {len(content):,} bytes")
     return decompressed
 
 
-def _parse_images(content: bytes) -> Array:
-    """Return the images of an IDX file, uint8 (N, 1, 28, 28)."""
-    return np.frombuffer(content, np.uint8, offset=16).reshape(-1, 1, 28, 28)
+@contextlib.contextmanager
+def open_archive(file: File, content: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """Yield a zip file; raises `InputError` if it is none."""
+    try:
+        with zipfile.ZipFile(content) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{file.name}: not a zip file ({error}); correct the data card") from None
 
 
-def _parse_labels(content: bytes, dataset: str) -> Array:
-    """Return the labels of an IDX file, uint8 (N,)."""
-    if dataset == "qmnist":  # eight integers for each image, the first of which is the digit
-        return np.frombuffer(content, ">i4", offset=12).reshape(-1, 8)[:, 0].astype(np.uint8)
-    return np.frombuffer(content, np.uint8, offset=8)
+def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    """Return a file of an archive; raises `InputError` if it is not there, or too long."""
+    try:
+        if archive.getinfo(name).file_size > max_bytes:
+            raise InputError(f"{archive.filename}: {name} is too long; correct the data card")
+        return archive.read(name)
+    except KeyError:
+        raise InputError(f"{archive.filename}: has no {name}; correct the data card") from None
+
+
+def parse_idx(content: bytes, name: str) -> Array:
+    """Return the array of a file in the IDX format; raises `InputError` if it is none."""
+    header = np.frombuffer(content[:4], np.uint8)
+    dimensions = int(header[3]) if len(header) == 4 else 0
+    dtype = np.dtype(IDX_DTYPES.get(int(header[2]), "V")) if dimensions else np.dtype("V")
+    offset = 4 + 4 * dimensions
+    shape = tuple(np.frombuffer(content[4:offset], ">u4").tolist())
+    expected = offset + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if dtype.kind == "V" or len(shape) < dimensions or len(content) != expected:
+        raise InputError(f"{name}: not an IDX file of bytes or integers; correct the data card")
+    return np.frombuffer(content, dtype, offset=offset).reshape(shape)

@@ -1,15 +1,18 @@
 """Checkpoints: the weights of a model, or of its replicas, in a tensor file.
 
-The metadata of the file name the model and its width, so that it can be built again.
+The metadata of the file name the model, its width and the data set that it was trained on, so that
+it can be built again.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, Model, build_model
 from stages.storage.errors import InputError
+from stages.storage.splits import DatasetInfo, parse_info
 from stages.storage.tensors import (
     REMEDY,
     Array,
@@ -25,40 +28,52 @@ REPLICAS = Path("data/checkpoints/replicas.safetensors")
 MAX_WIDTH = 512  # as in `stages.params.train`, so that a forged checkpoint cannot claim memory
 
 
-def write_checkpoint(path: Path, model: Model, name: str, width: int) -> None:
-    """Write the weights of a model; name and width are those it was built with."""
+def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
+    """Write the weights of a model; name, width and data set are those it was built with."""
     tensors = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, model=name, width=str(width))
+    write_tensors(path, tensors, **_metadata(name, width, info))
 
 
-def write_replicas(path: Path, models: list[Model], name: str, width: int) -> None:
+def write_replicas(
+    path: Path, models: list[Model], name: str, width: int, info: DatasetInfo
+) -> None:
     """Write the weights of all models but the first, stacked along a new first dimension."""
     weights = [model.state_dict() for model in models]
     tensors = {
         key: torch.stack([state[key] for state in weights])[1:].cpu().numpy() for key in weights[0]
     }
-    write_tensors(path, tensors, model=name, width=str(width))
+    write_tensors(path, tensors, **_metadata(name, width, info))
 
 
-def read_checkpoint(path: Path) -> Model:
-    """Return the model of a checkpoint; raises `InputError` if the file holds none."""
-    model, name, width = empty_model(path)
+def _metadata(name: str, width: int, info: DatasetInfo) -> dict[str, str]:
+    return {"model": name, "width": str(width), "dataset": info.model_dump_json()}
+
+
+def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:
+    """Return the model of a checkpoint, and the data set that it was trained on.
+
+    Raises `InputError` if the file holds no model.
+    """
+    description = read_description(path)
+    model = description.build()
     layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-    return load_weights(name, width, _read_finite(path, layout))
+    load_weights(model, _read_finite(path, layout))
+    return model, description.info
 
 
 def read_replicas(path: Path) -> list[Model]:
     """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
-    model, name, width = empty_model(path)
-    layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in model.state_dict().items()}
+    description = read_description(path)
+    weights = description.build().state_dict()
+    layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in weights.items()}
     tensors = _read_finite(path, layout)
     count, *others = {len(array) for array in tensors.values()}
     if others:
         raise InputError(f"{path}: its tensors differ in the number of replicas; {REMEDY}")
-    return [
-        load_weights(name, width, {key: array[number] for key, array in tensors.items()})
-        for number in range(count)
-    ]
+    models = [description.build() for _ in range(count)]
+    for number, model in enumerate(models):
+        load_weights(model, {key: array[number] for key, array in tensors.items()})
+    return models
 
 
 def _read_finite(path: Path, layout: Layout) -> dict[str, Array]:
@@ -73,11 +88,21 @@ def _read_finite(path: Path, layout: Layout) -> dict[str, Array]:
     return tensors
 
 
-def empty_model(path: Path) -> tuple[Model, str, int]:
-    """Return a model as the metadata of a checkpoint describe it, its name and its width.
+class Description(NamedTuple):
+    """What the metadata of a checkpoint say of its model."""
 
-    Raises `InputError` if they describe none.
-    """
+    name: str
+    width: int
+    info: DatasetInfo
+
+    def build(self) -> Model:
+        """Return such a model, with other weights than those of the checkpoint."""
+        classes = len(self.info.classes)
+        return build_model(self.name, self.width, self.info.shape, classes, torch.Generator())
+
+
+def read_description(path: Path) -> Description:
+    """Return what a checkpoint says of its model; raises `InputError` if it says none."""
     metadata = read_metadata(path)
     name, width = metadata.get("model"), metadata.get("width", "")
     if name not in MODEL_NAMES:
@@ -86,11 +111,9 @@ def empty_model(path: Path) -> tuple[Model, str, int]:
         )
     if width not in map(str, range(1, MAX_WIDTH + 1) if name in MODELS_WITH_WIDTH else [0]):
         raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
-    return build_model(name, int(width), torch.Generator()), name, int(width)
+    return Description(name, int(width), parse_info(path, metadata))
 
 
-def load_weights(name: str, width: int, weights: dict[str, Array]) -> Model:
-    """Return the model of that name and width with these weights."""
-    model = build_model(name, width, torch.Generator())
+def load_weights(model: Model, weights: dict[str, Array]) -> None:
+    """Give a model these weights."""
     model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
-    return model

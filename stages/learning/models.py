@@ -1,11 +1,10 @@
-"""The models: from images (N, 1, 28, 28) to logits (N, 10).
+"""The models: from images (N, C, H, W) to logits (N, K) of K classes.
 
 Images are uint8, or float32 scaled to [0, 1]. The arithmetic of a model, one of `PRECISIONS`, is
 an argument; its weights are float32 in either. The property `filters` of a model is the weight
 of the layer that sees the pixels.
 """
 
-import itertools
 import math
 
 import torch
@@ -14,17 +13,22 @@ from torch.nn.functional import max_pool2d
 
 from stages.arithmetic import exact, float32
 
+Shape = tuple[int, int, int]  # of an image: channels, height, width
+
 PRECISIONS = {"exact": exact, "float32": float32}
 
 
 class Linear(nn.Module):
-    """Multinomial logistic regression: one layer from 784 pixels to 10 classes."""
+    """Multinomial logistic regression: one layer from all pixels to the classes."""
 
-    def __init__(self, generator: torch.Generator, precision: str) -> None:
+    def __init__(
+        self, shape: Shape, classes: int, generator: torch.Generator, precision: str
+    ) -> None:
         super().__init__()
         self.ops = PRECISIONS[precision]
-        self.weight = _uniform((10, 784), 784, generator)
-        self.bias = _uniform((10,), 784, generator)
+        pixels = math.prod(shape)
+        self.weight = _uniform((classes, pixels), pixels, generator)
+        self.bias = _uniform((classes,), pixels, generator)
 
     @property
     def filters(self) -> Tensor:
@@ -37,15 +41,18 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """A hidden layer of `width` units with ReLU, then one layer to 10 classes."""
+    """A hidden layer of `width` units with ReLU, then one layer to the classes."""
 
-    def __init__(self, width: int, generator: torch.Generator, precision: str) -> None:
+    def __init__(
+        self, shape: Shape, classes: int, width: int, generator: torch.Generator, precision: str
+    ) -> None:
         super().__init__()
         self.ops = PRECISIONS[precision]
-        self.hidden_weight = _uniform((width, 784), 784, generator)
-        self.hidden_bias = _uniform((width,), 784, generator)
-        self.weight = _uniform((10, width), width, generator)
-        self.bias = _uniform((10,), width, generator)
+        pixels = math.prod(shape)
+        self.hidden_weight = _uniform((width, pixels), pixels, generator)
+        self.hidden_bias = _uniform((width,), pixels, generator)
+        self.weight = _uniform((classes, width), width, generator)
+        self.bias = _uniform((classes,), width, generator)
 
     @property
     def filters(self) -> Tensor:
@@ -59,23 +66,34 @@ class MLP(nn.Module):
 
 
 class CNN(nn.Module):
-    """Five convolutions of 3 x 3, then one layer to 10 classes.
+    """Convolutions of 3 x 3, then one layer to the classes.
 
-    The first two convolutions have `width` channels, the next two twice as many, the last four
-    times as many. There is no padding: an image is 28, 26, 24, pooled 12, 10, 8, pooled 4, and 2
-    pixels wide.
+    As long as an image is 8 pixels wide or more, there are two convolutions, and the second is
+    pooled. At least 3 pixels then pass one more. The first two convolutions have `width` channels,
+    the next two twice as many, and so on. There is no padding: an image of 28 pixels is 26, 24,
+    pooled 12, 10, 8, pooled 4, and 2 pixels wide; one of 8 pixels is 6, 4, and pooled 2.
     """
 
-    def __init__(self, width: int, generator: torch.Generator, precision: str) -> None:
+    def __init__(
+        self, shape: Shape, classes: int, width: int, generator: torch.Generator, precision: str
+    ) -> None:
         super().__init__()
         self.ops = PRECISIONS[precision]
-        channels = [1, width, width, 2 * width, 2 * width, 4 * width]
+        channels, size, _ = shape
+        layers = []
+        while size >= 8:
+            layers += [(channels, width, False), (width, width, True)]
+            channels, width, size = width, 2 * width, (size - 4) // 2
+        if size >= 3:
+            layers.append((channels, width, False))
+            channels, size = width, size - 2
         self.convolutions = nn.ModuleList(
-            Convolution(in_channels, out_channels, generator, precision, pool=number in (1, 3))
-            for number, (in_channels, out_channels) in enumerate(itertools.pairwise(channels))
+            Convolution(in_channels, out_channels, generator, precision, pool)
+            for in_channels, out_channels, pool in layers
         )
-        self.weight = _uniform((10, 16 * width), 16 * width, generator)
-        self.bias = _uniform((10,), 16 * width, generator)
+        features = channels * size * size
+        self.weight = _uniform((classes, features), features, generator)
+        self.bias = _uniform((classes,), features, generator)
 
     @property
     def filters(self) -> Tensor:
@@ -126,22 +144,27 @@ MODEL_NAMES = ("linear", *MODELS_WITH_WIDTH)
 
 
 def build_model(
-    name: str, width: int, generator: torch.Generator, precision: str = "exact"
+    name: str,
+    width: int,
+    shape: Shape,
+    classes: int,
+    generator: torch.Generator,
+    precision: str = "exact",
 ) -> Model:
     """Return a model with initial weights drawn from `generator`; `linear` has width 0."""
     if name == "linear":
-        return Linear(generator, precision)
-    return MODELS_WITH_WIDTH[name](width, generator, precision)
+        return Linear(shape, classes, generator, precision)
+    return MODELS_WITH_WIDTH[name](shape, classes, width, generator, precision)
 
 
 @torch.inference_mode()
 def predict(model: Model, images: Tensor) -> Tensor:
-    """Return the logits (N, 10) of images (N, 1, 28, 28); leaves the model in evaluation mode."""
+    """Return the logits (N, K) of images (N, C, H, W); leaves the model in evaluation mode."""
     model.train(False)
     chunk = 32 if isinstance(model, CNN) else 128  # as many images as a CPU's cache holds
     logits = model(images[:chunk])
     # Allocate the result once: many small results between large tensors fragment the memory.
-    result: Tensor = logits.new_empty(len(images), 10)
+    result: Tensor = logits.new_empty(len(images), logits.shape[1])
     result[:chunk] = logits
     for start in range(chunk, len(images), chunk):
         result[start : start + chunk] = model(images[start : start + chunk])

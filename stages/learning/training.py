@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine
-from stages.learning.models import PRECISIONS, Model, build_model, predict
+from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine, mirror
+from stages.learning.models import PRECISIONS, Model, Shape, build_model, predict
 from stages.learning.optimizers import NUM_MOMENTS, optimizer_step
 from stages.params.train import Train
 from stages.storage.errors import InputError
@@ -24,8 +24,10 @@ from stages.storage.tensors import Array, Layout
 
 
 class Split(NamedTuple):
-    images: Tensor  # uint8 (N, 1, 28, 28)
+    images: Tensor  # uint8 (N, C, H, W)
     labels: Tensor  # int64 (N,)
+    classes: int  # how many there are
+    black_outside: bool = True  # what lies outside an image is black
 
 
 class BatchLoss(NamedTuple):
@@ -91,10 +93,11 @@ class TrainingState:
         }
 
 
-def initial_state(params: Train) -> TrainingState:
-    """Return the state before the first epoch."""
+def initial_state(params: Train, shape: Shape, classes: int) -> TrainingState:
+    """Return the state before the first epoch, for images of a shape (C, H, W)."""
     generator = seeded_generator(params.seed, "weights")
-    model = build_model(params.model, params.width, generator, params.precision).to(params.device)
+    model = build_model(params.model, params.width, shape, classes, generator, params.precision)
+    model = model.to(params.device)
     moments = [
         [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
         for weight in model.parameters()
@@ -149,10 +152,13 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
     weights = list(state.model.parameters())
     loss_function = getattr(PRECISIONS[params.precision], params.loss)
     order = list(batches(len(train.labels), params, epoch))
-    if params.augment == "affine":
+    if params.augment != "none":
         generator = seeded_generator(params.seed, f"augmentation of epoch {epoch}")
         shape = len(train.labels), NUM_TRANSFORM_PARAMS
         transform_params = (torch.rand(shape, generator=generator) * 2 - 1).to(params.device)
+    if params.augment == "affine_mirror":
+        is_mirrored = (torch.rand(len(train.labels), generator=generator) < 0.5).to(params.device)
+    class_weights = balanced_weights(train) if params.class_weights == "balanced" else None
     state.model.train()
     # disable=None shows the progress bar on a terminal only.
     bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
@@ -160,9 +166,12 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
         iteration += 1
         # train.images[batch] is the same, but takes ten times as long.
         images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
-        if params.augment == "affine":
-            images = affine(images, transform_params[batch])
-        loss = loss_function(state.model(images), labels, params.label_smoothing)
+        if params.augment == "affine_mirror":
+            images = mirror(images, is_mirrored[batch])
+        if params.augment != "none":
+            images = affine(images, transform_params[batch], train.black_outside)
+        weights_of_images = None if class_weights is None else class_weights[labels]
+        loss = loss_function(state.model(images), labels, params.label_smoothing, weights_of_images)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(
@@ -174,6 +183,17 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
         optimizer_step(weights, gradients, state.moments, iteration, total_iterations, params)
         bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
         yield BatchLoss(value, len(batch))
+
+
+def balanced_weights(train: Split) -> Tensor:
+    """Return a weight for each class, float64 (K,), by which all classes count the same.
+
+    It is N / (K * count), as scikit-learn's `class_weight="balanced"`, so that the mean weight of
+    an image is 1. A class without images has the weight 0.
+    """
+    counts = train.labels.bincount(minlength=train.classes).double()
+    weights = len(train.labels) / (train.classes * counts)
+    return weights.where(counts > 0, 0.0)
 
 
 def record_row(

@@ -7,7 +7,7 @@ states everything that a run uses.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_params(model: type[S], name: str | None = None) -> S:
@@ -33,29 +34,34 @@ def load_params(model: type[S], name: str | None = None) -> S:
 
     Raises `InputError` with a line for each problem.
     """
-    values = _read()
+    return read_model(model, PATH, name)
+
+
+def read_model(model: type[M], path: Path, name: str | None = None) -> M:
+    """Return the section `name` of a YAML file, or the whole file, checked against `model`.
+
+    Raises `InputError` with a line for each problem.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        content = "is empty" if values is None else f"is a {type(values).__name__}"
+        raise InputError(f"{path}: {content}; it needs sections of `key: value` lines")
     if name and name not in values:
-        raise InputError(f"{PATH}: {name}: missing; every section has to be given")
+        raise InputError(f"{path}: {name}: missing; every section has to be given")
     try:
         return model.model_validate(values[name] if name else values)
     except ValidationError as error:
-        raise InputError(*_messages(error, model, name)) from None
+        raise InputError(*_messages(error, model, path, name)) from None
 
 
-def _read() -> dict[object, Any]:
-    values = read_yaml(PATH)
-    if not isinstance(values, dict):
-        content = "is empty" if values is None else f"is a {type(values).__name__}"
-        raise InputError(f"{PATH}: {content}; it needs sections of `key: value` lines")
-    return values
-
-
-def _messages(error: ValidationError, model: type[Section], name: str | None) -> list[str]:
+def _messages(
+    error: ValidationError, model: type[BaseModel], path: Path, name: str | None
+) -> list[str]:
     """Return a line for each problem: the file, the dotted key, the value and what is wrong."""
     messages = []
     for problem in error.errors():
         keys = [*([name] if name else []), *map(str, problem["loc"])]
-        place = f"{PATH}: {'.'.join(key if key.isprintable() else repr(key) for key in keys)}"
+        place = f"{path}: {'.'.join(key if key.isprintable() else repr(key) for key in keys)}"
         match problem["type"]:
             case "extra_forbidden":
                 messages.append(f"{place}: unknown parameter{_suggestion(problem['loc'], model)}")
@@ -74,11 +80,14 @@ def _messages(error: ValidationError, model: type[Section], name: str | None) ->
     return messages
 
 
-def _suggestion(location: tuple[int | str, ...], model: type[Section]) -> str:
+def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     """Return for an unknown parameter the most similar known one, or else all known ones."""
     *sections, unknown = location
     for section in sections:
-        model = cast(type[Section], model.model_fields[str(section)].annotation)
+        field = model.model_fields.get(str(section))
+        if field is None or not isinstance(field.annotation, type):  # one of several models
+            return ""
+        model = field.annotation
     known = list(model.model_fields)
     similar = difflib.get_close_matches(str(unknown), known, n=1)
     return f"; did you mean {similar[0]}?" if similar else f"; known are {', '.join(known)}"

@@ -29,8 +29,9 @@ class Train(Section):
     width: int = Field(ge=0, le=512)
     precision: Literal["exact", "float32"]
     device: Literal["cpu", "cuda"]
-    augment: Literal["none", "affine"]
+    augment: Literal["none", "affine", "affine_mirror"]
     loss: Literal["cross_entropy", "mse"]
+    class_weights: Literal["none", "balanced"]
     label_smoothing: float = Field(ge=0, lt=1)
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: float = Field(gt=0, le=MAX_FLOAT32)

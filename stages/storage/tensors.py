@@ -22,10 +22,6 @@ Array = np.ndarray[Any, Any]
 # For each tensor its dtype, as safetensors spells it, and its shape; None stands for any size.
 Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 
-RAW_LAYOUT: Layout = {"images": ("U8", (None, 1, 28, 28)), "labels": ("U8", (None,))}
-# index: the position of each image in the raw split
-PREPARED_LAYOUT: Layout = {**RAW_LAYOUT, "index": ("I32", (None,))}
-
 REMEDY = "`dvc repro` makes it again"
 
 
@@ -92,27 +88,6 @@ def read_tensors(
     if metadata.pop("sha256", None) != digest(tensors, metadata):
         raise InputError(f"{path}: altered since it was written (its SHA-256 differs); {remedy}")
     return tensors
-
-
-def read_split(path: Path, layout: Layout, mmap: bool = False) -> dict[str, Array]:
-    """Return the tensors of a split: images, labels and perhaps more, an entry for each image.
-
-    Raises `InputError` as `read_tensors` does, and if the split is empty, if the tensors differ
-    in length, or if a label is above 9.
-    """
-    split = read_tensors(path, layout, mmap=mmap)
-    lengths = {name: len(tensor) for name, tensor in split.items()}
-    if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise InputError(
-            f"{path}: its tensors need the same length above 0, but have {lengths}; {REMEDY}"
-        )
-    if (invalid := split["labels"] > 9).any():
-        position = int(invalid.argmax())
-        label = split["labels"][position]
-        raise InputError(
-            f"{path}: label {label} of image {position} is not a digit from 0 to 9; {REMEDY}"
-        )
-    return split
 
 
 def digest(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> str:

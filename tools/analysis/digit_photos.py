@@ -1,44 +1,26 @@
-"""Bring pictures of digits to the form of MNIST.
+"""Bring pictures to the form of a data set: strokes to that of MNIST, others as `fetch` does.
 
 In MNIST (LeCun et al. 1998, doi:10.1109/5.726791) the ink of a digit, without its background,
 fits a box of 20 x 20 pixels, and its centre of mass is the middle of 28 x 28.
 """
 
-import io
-import math
 import os
 import re
-import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
+from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
+from stages.storage.splits import DatasetInfo
 from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
-# A small file may stand for a picture that takes minutes or all memory. Within these bounds the
-# costliest known takes two seconds of CPU time and 800 MB. (Pillow's own bound, 89 million
-# pixels, is for JPEGs: they are reduced while they are decoded.)
-MAX_BYTES = 100_000_000
-MAX_PIXELS = 40_000_000  # to hold in memory
-MAX_SCANS = 30  # of a JPEG, each of which goes over the whole picture; the usual number is 10
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
-SUFFIXES = (".png", ".jpg", ".jpeg")
-# How to turn a picture upright, by its orientation in EXIF (JEITA CP-3451, 4.6.4).
-TRANSPOSITIONS: dict[object, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def list_pictures(paths: list[Path]) -> list[Path]:
@@ -62,18 +44,24 @@ def _walk(folder: Path) -> list[Path]:
     for parent, _, names in os.walk(folder, onerror=refuse):
         files += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
     if not files:
-        raise InputError(f"{folder}: no picture is in it; name a folder of PNGs or JPEGs")
+        raise InputError(f"{folder}: no picture is in it; name a folder of pictures")
     return sorted(files)
 
 
-def label_of(path: Path) -> int | None:
-    """Return the label that the name of a picture's folder or file begins with, if any."""
-    match = re.fullmatch(r"\d", path.parent.name) or re.match(r"\d(?!\d)", path.name)
-    return int(match[0]) if match else None
+def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
+    """Return the class that a picture's folder is named after, or that its own name begins with.
+
+    The name may go on after a `-`, `_`, space or point: 7.png and 7-second.jpg.
+    """
+    if path.parent.name in classes:
+        return path.parent.name
+    return next(
+        (name for name in classes if re.match(rf"{re.escape(name)}[-_ .]", path.name)), None
+    )
 
 
-def load_digits(paths: list[Path]) -> Array:
-    """Return the digits in pictures in the form of MNIST, uint8 (N, 1, 28, 28).
+def load_images(paths: list[Path], info: DatasetInfo) -> Array:
+    """Return pictures in the form of a data set, uint8 (N, C, H, W).
 
     Raises `InputError` with a line for each picture that cannot be read.
     """
@@ -81,78 +69,55 @@ def load_digits(paths: list[Path]) -> Array:
     problems: list[str] = []
     for path in paths:
         try:
-            images.append(to_mnist_form(read_picture(path)))
+            images.append(to_dataset_form(read_picture(path), info, path))
         except InputError as error:
             problems += error.args
     if problems:
         raise InputError(*problems)
-    return np.stack(images)[:, None]
+    return np.stack(images)
+
+
+def to_dataset_form(picture: Image.Image, info: DatasetInfo, path: Path) -> Array:
+    """Return a picture RGBA in the form of a data set, uint8 (C, H, W)."""
+    channels, size, _ = info.shape
+    if info.ink_box:
+        return to_strokes(find_drawing(picture, path), size, info.ink_box)[None]
+    image = fit_picture(picture, size, "rgb" if channels == 3 else "grey")
+    border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
+    if info.style == "light_on_black" and np.median(border) > 127:
+        return 255 - image
+    return image
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Return a picture upright and in RGB; raises `InputError` if nothing is drawn on it."""
-    refuse_irregular(path, "name a PNG or JPEG")
+    """Return a picture upright and as RGBA, of at most `MAX_SIDE` pixels in each direction."""
+    refuse_irregular(path, "name a picture, or a folder of them")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about details that do not prevent the reading
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(_read_bounded(path), formats=["PNG", "JPEG"]) as file:
-                file.draft("RGB", (MAX_SIDE, MAX_SIDE))  # reads a large JPEG faster
-                if math.prod(file.size) > MAX_PIXELS:
-                    raise InputError(f"{path}: more than {MAX_PIXELS:,} pixels; save it smaller")
-                # ImageOps.exif_transpose writes EXIF anew, where broken entries raise anything.
-                orientation = file.getexif().get(ExifTags.Base.Orientation)
-                transposition = TRANSPOSITIONS.get(orientation)
-                picture = file if transposition is None else file.transpose(transposition)
-                if picture.mode == "I;16":  # Pillow would convert the lower 8 of its 16 bits
-                    picture = Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
-                picture = picture.convert("RGBA")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; name a PNG or JPEG, or a folder of them") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"{path}: not found; name a picture, or a folder of them") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{path}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
+            f"{path}: cannot be read ({reason}); check its name and permissions"
         ) from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a PNG or JPEG; save it as one") from None
-    # Of Pillow: a broken PNG is a SyntaxError, a broken number in EXIF one of the last two.
-    except (OSError, SyntaxError, ValueError, ArithmeticError, struct.error) as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise InputError(
-                f"{path}: cannot be read ({error.strerror}); check its name and permissions"
-            ) from None
-        raise InputError(f"{path}: not a whole picture ({error}); save it again") from None
+    picture = decode_picture(content, str(path), MAX_SIDE)
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
-    # A transparent background becomes white, or black if the ink itself is white.
+    return picture
+
+
+def find_drawing(picture: Image.Image, path: Path) -> Image.Image:
+    """Return a picture RGBA as RGB; raises `InputError` if nothing is drawn on it.
+
+    A transparent background becomes white, or black if the ink itself is white.
+    """
     for background in ("white", "black"):
         canvas = Image.new("RGBA", picture.size, background)
         opaque = Image.alpha_composite(canvas, picture).convert("RGB")
         if extract_ink(np.asarray(opaque)).any():
             return opaque
     raise InputError(f"{path}: nothing is drawn on it; draw a digit in a darker or lighter colour")
-
-
-def _read_bounded(path: Path) -> io.BytesIO:
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; save it smaller")
-    if content.startswith(b"\xff\xd8") and _count_scans(content) > MAX_SCANS:
-        raise InputError(f"{path}: a JPEG of more than {MAX_SCANS} scans; save it again")
-    return io.BytesIO(content)
-
-
-def _count_scans(content: bytes) -> int:
-    """Return how often a JPEG goes over its picture.
-
-    Its markers are those of ITU-T T.81, B.1.1: a length follows each that the pattern finds.
-    """
-    marker = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
-    scans = position = 0
-    while (match := marker.search(content, position)) and match[1] != b"\xd9":
-        scans += match[1] == b"\xda"
-        position = match.end() + int.from_bytes(content[match.end() : match.end() + 2])
-    return scans
 
 
 def extract_ink(pixels: Array) -> Array:
@@ -178,17 +143,20 @@ def extract_ink(pixels: Array) -> Array:
     return np.where(is_digit[components], ink, 0)
 
 
-def to_mnist_form(picture: Image.Image) -> Array:
-    """Return the digit in a picture as MNIST has it, uint8 (28, 28), light on black."""
+def to_strokes(picture: Image.Image, size: int, ink_box: int) -> Array:
+    """Return the strokes in a picture as MNIST has them, uint8 (size, size), light on black.
+
+    They fit a box of `ink_box` pixels, and their centre of mass is the middle.
+    """
     ink = extract_ink(np.asarray(picture))
     [box] = ndimage.find_objects((ink > 0).astype(int))
-    digit = Image.fromarray(ink[box])
-    scale = 20 / max(digit.size)
-    width, height = (max(1, round(scale * side)) for side in digit.size)
-    small = np.asarray(digit.resize((width, height), Image.Resampling.BOX))
-    image = np.zeros((28, 28), np.uint8)
+    drawing = Image.fromarray(ink[box])
+    scale = ink_box / max(drawing.size)
+    width, height = (max(1, round(scale * side)) for side in drawing.size)
+    small = np.asarray(drawing.resize((width, height), Image.Resampling.BOX))
+    image = np.zeros((size, size), np.uint8)
     top, left = (
-        min(max(round(14 - centre), 0), 28 - side)
+        min(max(round(size / 2 - centre), 0), size - side)
         for centre, side in zip(ndimage.center_of_mass(small), small.shape, strict=True)
     )
     image[top : top + height, left : left + width] = np.rint(255 * small / small.max())
