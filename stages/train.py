@@ -49,10 +49,10 @@ def load_split(path: Path, device: str = "cpu") -> tuple[DatasetInfo, Split]:
 
 
 def train_or_resume(
-    info: DatasetInfo, train: Split, val: Split, params: Train, path: Path, record_history: bool
+    train: Split, val: Split, params: Train, path: Path, record_history: bool
 ) -> TrainingState:
     """Return the state after the last epoch; `path` holds that of every epoch on the way."""
-    state = initial_state(params, info.shape, len(info.classes))
+    state = initial_state(params, train)
     if tensors := resume.load_state(path, state.layout()):
         state.restore(tensors)
         if state.last.epoch < params.epochs:
@@ -134,7 +134,7 @@ def main() -> None:
             is_model = number == 0
             key = resume.fingerprint(params=own.model_dump(), record_history=is_model, **inputs)
             paths.append(stack.enter_context(resume.exclusive_state(key)))
-            state = train_or_resume(info, train, val, own, paths[-1], record_history=is_model)
+            state = train_or_resume(train, val, own, paths[-1], record_history=is_model)
             states.append(state)
             if not is_model:
                 share = accuracy(states[-1].model, val)

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import stat
 import sys
 import time
 import zipfile
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from stages.datasets.cards import Card, File, IdxFiles
 from stages.storage.errors import InputError
+from stages.storage.files import refuse_irregular
 from stages.storage.tensors import Array
 
 DOWNLOADS = Path(".dvc/tmp/downloads")  # files that are not complete, or not yet used
@@ -156,12 +156,11 @@ def _copy(location: str, target: BinaryIO, max_bytes: int) -> None:
         _download(location, target, max_bytes)
         return
     try:
-        with open(os.open(location, os.O_RDONLY | os.O_NONBLOCK), "rb") as source:
-            status = os.fstat(source.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise UnusableLocationError("not a regular file")
-            if status.st_size > max_bytes:
-                raise UnusableLocationError(f"{status.st_size:,} bytes are too many")
+        refuse_irregular(Path(location), "name a folder that has the file itself")
+        with Path(location).open("rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            if size > max_bytes:
+                raise UnusableLocationError(f"{size:,} bytes are too many")
             content = source.read()
     except OSError as error:
         raise UnusableLocationError(error.strerror) from None

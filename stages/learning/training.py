@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine, mirror
-from stages.learning.models import PRECISIONS, Model, Shape, build_model, predict
+from stages.learning.models import PRECISIONS, Model, build_model, predict
 from stages.learning.optimizers import NUM_MOMENTS, optimizer_step
 from stages.params.train import Train
 from stages.storage.errors import InputError
@@ -93,11 +93,18 @@ class TrainingState:
         }
 
 
-def initial_state(params: Train, shape: Shape, classes: int) -> TrainingState:
-    """Return the state before the first epoch, for images of a shape (C, H, W)."""
+def initial_state(params: Train, train: Split) -> TrainingState:
+    """Return the state before the first epoch, for images and classes such as those of `train`."""
     generator = seeded_generator(params.seed, "weights")
-    model = build_model(params.model, params.width, shape, classes, generator, params.precision)
-    model = model.to(params.device)
+    channels, height, width = train.images.shape[1:]
+    model = build_model(
+        params.model,
+        params.width,
+        (channels, height, width),
+        train.classes,
+        generator,
+        params.precision,
+    ).to(params.device)
     moments = [
         [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
         for weight in model.parameters()

@@ -25,8 +25,8 @@ MAX_SIZE = 128  # pixels
 MIN_SIZE = 8
 Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-# strokes: light strokes on black, which are cut out and centred | light_on_black: other light things
-# on black | natural: pictures as they are
+# strokes: light strokes on black, which are cut out and centred | light_on_black: other light
+# things on black | natural: pictures as they are
 Style = Literal["strokes", "light_on_black", "natural"]
 
 

@@ -1,8 +1,8 @@
 """A small training on real digits, for tests that train in their own process."""
 
 import torch
-
 from stages.datasets.mnist_5k import load_mnist_5k
+
 from stages.learning.training import Split, TrainingState, initial_state, train_epoch
 from stages.params.train import Train
 from tests.same_bits.trainings import USUAL

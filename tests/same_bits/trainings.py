@@ -10,8 +10,8 @@ import sys
 from contextlib import redirect_stdout
 
 import torch
-
 from stages.datasets.mnist_5k import load_mnist_5k
+
 from stages.evaluate import score, split_metrics
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch

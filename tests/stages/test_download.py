@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from stages.datasets.mnist_5k import load_mnist_5k
 
 from stages import fetch
 from stages.datasets import download
@@ -24,7 +25,6 @@ from stages.datasets.download import (
     download_file,
     resources,
 )
-from stages.datasets.mnist_5k import load_mnist_5k
 from stages.storage.errors import InputError
 from stages.storage.tensors import RAW_LAYOUT, read_split
 from tests.helpers.project import MNIST, Project, needs_mnist

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from stages.datasets.mnist_5k import load_mnist_5k
+
 from stages.storage.tensors import write_tensors
 from tests.helpers.project import Project
 

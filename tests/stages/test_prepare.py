@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
 from stages.datasets.mnist_5k import load_mnist_5k
+
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
 from stages.storage.tensors import Array
