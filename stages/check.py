@@ -49,7 +49,7 @@ class Params(Section):
     def _check_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
         fetch = info.data.get("fetch")  # absent if it is invalid itself
         if fetch and (card := _card(fetch)) and card.train:
-            prepare.check_pool(card.train)
+            prepare.sizes(card.train)
         return prepare
 
 

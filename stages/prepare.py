@@ -28,7 +28,7 @@ SAMPLES = 18  # images in metrics/samples.png
 def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     """Return the positions of the training and of the validation images in the pool.
 
-    labels: (N,), of a pool that is large enough, as `Prepare.check_pool` says.
+    labels: (N,), of a pool that is large enough, as `Prepare.sizes` says.
 
     `first` trains on the first images of the pool and validates on the next. The others
     validate on the first images of a shuffled pool and train on the next, so that the
@@ -36,7 +36,7 @@ def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     `stratified` first orders the shuffled pool such that every contiguous part of it has the
     classes in their proportions, to within two images.
     """
-    train, val = params.train_size, params.val_size
+    train, val = params.sizes(len(labels))
     if params.sampling == "first":
         order = np.arange(len(labels))
         return order[:train], order[train : train + val]
@@ -61,7 +61,7 @@ def main() -> None:
     info, pool = read_split(RAW_DATA / "train.safetensors", with_index=False)
     _, test = read_split(RAW_DATA / "test.safetensors", with_index=False)
     try:
-        params.check_pool(len(pool["labels"]))
+        params.sizes(len(pool["labels"]))
     except ValueError as error:
         raise InputError(f"params.yaml: prepare: {error}") from None
     counts = np.bincount(pool["labels"], minlength=len(info.classes))

@@ -38,6 +38,7 @@ TRANSPOSITIONS: dict[object, Image.Transpose] = {
 
 GRID_IMAGE_SIZE = 84  # screen pixels that an image may take
 CAPTION_HEIGHT, GAP = 18, 8  # of a line of text; between two images
+MAX_CAPTION_WIDTH = 180
 
 
 def decode_picture(content: bytes, name: str, max_side: int) -> Image.Image:
@@ -122,25 +123,32 @@ def image_grid(images: Array, captions: Sequence[str], columns: int = 6) -> Imag
     """
     scale = max(1, GRID_IMAGE_SIZE // images.shape[1])
     image_height, image_width = (scale * side for side in images.shape[1:3])
+    font = ImageFont.load_default(13)
+    captions = [_cut(caption, font) for caption in captions]
+    widths = [math.ceil(font.getlength(caption)) for caption in captions]
     rows = max(1, -(-len(images) // columns))
-    cell_width = max(image_width, GRID_IMAGE_SIZE) + GAP
+    cell_width = max(image_width, GRID_IMAGE_SIZE, *widths) + GAP
     cell_height = image_height + CAPTION_HEIGHT + GAP
     mode = "L" if images.shape[3] == 1 else "RGB"
     sheet = Image.new(mode, (columns * cell_width + GAP, rows * cell_height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, columns)
-        left, top = GAP + column * cell_width, GAP + row * cell_height
+        left = GAP + column * cell_width + (cell_width - GAP - image_width) // 2
+        top = GAP + row * cell_height
         picture = Image.fromarray(image[..., 0] if mode == "L" else image)
         enlarged = picture.resize((image_width, image_height), Image.Resampling.NEAREST)
         sheet.paste(enlarged, (left, top))
         middle = (left + image_width // 2, top + image_height + 2)
-        text = caption
-        while draw.textlength(text, font) > cell_width and len(text) > 1:
-            text = f"{text.rstrip('…')[:-1]}…"
-        draw.text(middle, text, "black", font, anchor="ma")
+        draw.text(middle, caption, "black", font, anchor="ma")
     return sheet
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Return a text that is at most `MAX_CAPTION_WIDTH` wide, if need be without its end."""
+    while font.getlength(text) > MAX_CAPTION_WIDTH:
+        text = f"{text.removesuffix('...')[:-1]}..."
+    return text
 
 
 def for_display(images: Array, style: str) -> Array:
