@@ -96,7 +96,9 @@ def check_split(
 
 
 @contextlib.contextmanager
-def downloaded(file: File, addresses: list[str], max_bytes: int = MAX_BYTES) -> Iterator[BufferedRandom]:
+def downloaded(
+    file: File, addresses: list[str], max_bytes: int = MAX_BYTES
+) -> Iterator[BufferedRandom]:
     """Yield a file, open to read, from the first location that has it.
 
     What was downloaded before a failure is kept, so that the next attempt, or the next run, goes

@@ -10,6 +10,7 @@ import sys
 from contextlib import redirect_stdout
 
 import torch
+
 from stages.evaluate import score, split_metrics
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
