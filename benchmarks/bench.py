@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 
-from stages.storage.tensors import PREPARED_LAYOUT, read_split, write_tensors
+from stages.storage.splits import read_split, write_split
 
 ROOT = Path(__file__).parent.parent
 MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))
@@ -144,7 +144,7 @@ def write_idx(folder: Path) -> None:
     raw = folder / "data/idx/MNIST/raw"
     raw.mkdir(parents=True)
     for name, idx in (("train", "train"), ("val", "t10k")):
-        split = read_split(folder / f"data/prepared/{name}.safetensors", PREPARED_LAYOUT)
+        _, split = read_split(folder / f"data/prepared/{name}.safetensors")
         n = len(split["labels"])
         images = struct.pack(">iiii", 2051, n, 28, 28) + split["images"].tobytes()
         labels = struct.pack(">ii", 2049, n) + split["labels"].tobytes()
@@ -265,7 +265,7 @@ def pipeline(folder: Path) -> tuple[str, list[Target]]:
 def convolutions(folder: Path) -> tuple[str, list[Target]]:
     """An epoch of the small CNN on all of MNIST but the 500 of val, in float32."""
     size = 59_500
-    changes = {"dataset": "mnist", "train_size": str(size)}
+    changes = {"source": "sources/mnist.yaml", "train_size": str(size)}
     mnist = reproduced(folder / "mnist", changes, "prepare")
     write_idx(mnist)
     ours, torch_alone = "ours", '`python -c "import torch"`'
@@ -293,7 +293,7 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
 def growth(folder: Path) -> tuple[str, list[Target]]:
     """An epoch of the default model on ever more images, those of val a quarter as many."""
     project = reproduced(folder / "growth", {}, "prepare")
-    base = read_split(project / "data/prepared/train.safetensors", PREPARED_LAYOUT)
+    info, base = read_split(project / "data/prepared/train.safetensors")
     sizes = {2_000: 30, 60_000: 1, 600_000: 1}  # epochs, so that none is over at once
     commands = {}
     for size in sizes:
@@ -301,7 +301,7 @@ def growth(folder: Path) -> tuple[str, list[Target]]:
         for name, n in (("train", size), ("val", size // 4)):
             places = np.arange(n) % len(base["labels"])
             split = {key: values[places] for key, values in base.items()}
-            write_tensors(project / f"data/prepared/{name}.safetensors", split)
+            write_split(project / f"data/prepared/{name}.safetensors", info, split)
         for precision in ("exact", "float32"):
             command = peer("ours", "linear", sizes[size], precision)
             commands[f"{size:,} images, {precision}"] = (project, command)

@@ -29,7 +29,9 @@ import torch
 from scipy import stats
 
 from benchmarks.bootstrap import bootstrap
-from stages.datasets.download import download_dataset
+from stages.datasets.cards import read_card
+from stages.datasets.splitting import DEFAULT_TEST_SHARE
+from stages.fetch import load_card
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
@@ -73,10 +75,11 @@ SETTINGS = [
 
 def train_replicas(setting: Setting, first: int, count: int) -> Array:
     """Return which of 32,500 images the replicas classify correctly, bool (count, 32500)."""
-    splits = download_dataset("mnist")
+    card = read_card(Path("sources/mnist.yaml"))
+    splits, classes = load_card(card, DEFAULT_TEST_SHARE), len(card.classes)
     images, labels = (torch.from_numpy(splits["train"][x].copy()) for x in ("images", "labels"))
-    train = Split(images[:2_000], labels[:2_000].long())
-    val = Split(images[2_000:2_500], labels[2_000:2_500].long())
+    train = Split(images[:2_000], labels[:2_000].long(), classes)
+    val = Split(images[2_000:2_500], labels[2_000:2_500].long(), classes)
     test = torch.from_numpy(splits["test"]["images"].copy())
     scored = torch.cat([images[2_500:25_000], test])
     truth = np.concatenate([splits["train"]["labels"][2_500:25_000], splits["test"]["labels"]])
@@ -84,7 +87,7 @@ def train_replicas(setting: Setting, first: int, count: int) -> Array:
     rows = []
     for seed in range(first, first + count):
         params = base.model_copy(update={**setting.changes, "seed": seed})
-        state = initial_state(params)
+        state = initial_state(params, train)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for _ in range(params.epochs):
                 train_epoch(state, train, val, params, record_history=False)

@@ -32,7 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def training(params: Train, train: Split, val: Split) -> tuple[TrainingState, float]:
     """Return the trained state and the CPU seconds that it took."""
     start = time.process_time()
-    state = initial_state(params)
+    state = initial_state(params, train)
     with contextlib.redirect_stdout(io.StringIO()):
         while state.last.epoch < params.epochs:
             train_epoch(state, train, val, params)
@@ -62,7 +62,7 @@ def compare(params: Train, train: Split, val: Split) -> str:
 
 def main() -> None:
     params = load_params(Train, "train")
-    train, val = load_split(DATA["train"]), load_split(DATA["val"])
+    (_, train), (_, val) = load_split(DATA["train"]), load_split(DATA["val"])
     for name, changes in MODELS.items():
         print(f"{name}: {compare(params.model_copy(update=changes), train, val)}", flush=True)
 

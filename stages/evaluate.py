@@ -151,8 +151,9 @@ def first_layer_filters(model: Model, channels: int) -> Array:
     weight = model.filters.detach()[:20]
     side = math.isqrt(weight[0].numel() // channels)
     filters = weight.reshape(-1, channels, side, side).numpy()
-    mean: Array = sum(filters[:, channel] for channel in range(channels)) / channels
-    return mean
+    # One channel after the other, which fixes the order of the additions.
+    total: Array = sum((filters[:, channel] for channel in range(1, channels)), start=filters[:, 0])
+    return total / channels
 
 
 def prediction_rows(

@@ -23,11 +23,11 @@ changes = {
 }
 params = load_params(Train, "train").model_copy(update=changes)
 keep_freed_memory()
-train, val = load_split(DATA["train"]), load_split(DATA["val"])
+(_, train), (_, val) = load_split(DATA["train"]), load_split(DATA["val"])
 
 
 def loop() -> tuple[float, float]:
-    state = initial_state(params)
+    state = initial_state(params, train)
     with contextlib.redirect_stdout(io.StringIO()):
         for _ in range(work.EPOCHS):
             train_epoch(state, train, val, params)

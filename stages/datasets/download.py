@@ -8,6 +8,7 @@ refused wherever it comes from.
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import sys
 import time
@@ -15,8 +16,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from http.client import HTTPException
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -52,13 +53,15 @@ def download_dataset(card: Card, files: IdxFiles) -> dict[str, dict[str, Array]]
             content = stack.enter_context(downloaded(files.archive, files.addresses))
             archive = stack.enter_context(open_archive(files.archive, content))
         splits = {}
+        # A card of such files has both counts.
         for name, count, of_images, of_labels in (
-            ("train", card.train, files.train_images, files.train_labels),
-            ("test", card.test, files.test_images, files.test_labels),
+            ("train", card.train or 0, files.train_images, files.train_labels),
+            ("test", card.test or 0, files.test_images, files.test_labels),
         ):
             arrays = []
             for file, shape in ((of_images, (count, *card.shape)), (of_labels, (count,))):
-                max_bytes = 100 + 32 * count if shape == (count,) else 100 + int(np.prod(shape))
+                # QMNIST has 32 bytes for each label.
+                max_bytes = 100 + (32 * count if shape == (count,) else math.prod(shape))
                 if archive:
                     compressed = read_member(archive, file.name, max_bytes)
                 else:
@@ -93,7 +96,9 @@ def check_split(
 
 
 @contextlib.contextmanager
-def downloaded(file: File, addresses: list[str], max_bytes: int = MAX_BYTES) -> Iterator[BinaryIO]:
+def downloaded(
+    file: File, addresses: list[str], max_bytes: int = MAX_BYTES
+) -> Iterator[BufferedRandom]:
     """Yield a file, open to read, from the first location that has it.
 
     What was downloaded before a failure is kept, so that the next attempt, or the next run, goes
@@ -130,7 +135,7 @@ def downloaded(file: File, addresses: list[str], max_bytes: int = MAX_BYTES) -> 
 
 
 @contextlib.contextmanager
-def _exclusive_file(file: File) -> Iterator[BinaryIO]:
+def _exclusive_file(file: File) -> Iterator[BufferedRandom]:
     """Yield the file to which this process alone downloads; waits while another one does."""
     key = hashlib.sha256(file.model_dump_json().encode()).hexdigest()[:16]
     path = DOWNLOADS / f"{key}-{Path(file.name).name}"
@@ -150,7 +155,7 @@ def _summarize(problems: dict[str, str]) -> str:
     )
 
 
-def _copy(location: str, target: BinaryIO, max_bytes: int) -> None:
+def _copy(location: str, target: BufferedRandom, max_bytes: int) -> None:
     """Append to `target` what it lacks of the content of a URL, or copy a file there."""
     if "://" in location:
         _download(location, target, max_bytes)
@@ -168,7 +173,7 @@ def _copy(location: str, target: BinaryIO, max_bytes: int) -> None:
     target.write(content)
 
 
-def _download(location: str, target: BinaryIO, max_bytes: int) -> None:
+def _download(location: str, target: BufferedRandom, max_bytes: int) -> None:
     deadline = time.monotonic() + DEADLINE
     start = target.seek(0, os.SEEK_END)
     request = Request(location, headers={"Range": f"bytes={start}-"} if start else {})
@@ -200,7 +205,7 @@ def _download(location: str, target: BinaryIO, max_bytes: int) -> None:
         raise ValueError(f"cut short after {target.tell():,} bytes")
 
 
-def _verify(target: BinaryIO, file: File, max_bytes: int) -> None:
+def _verify(target: BufferedRandom, file: File, max_bytes: int) -> None:
     """Raise `UnusableLocationError`, and empty the file, if it is not the one of the card."""
     target.flush()
     target.seek(0)
@@ -235,7 +240,7 @@ def decompress(content: bytes, max_bytes: int) -> bytes:
 
 
 @contextlib.contextmanager
-def open_archive(file: File, content: BinaryIO) -> Iterator[zipfile.ZipFile]:
+def open_archive(file: File, content: BufferedRandom) -> Iterator[zipfile.ZipFile]:
     """Yield a zip file; raises `InputError` if it is none."""
     try:
         with zipfile.ZipFile(content) as archive:

@@ -9,6 +9,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -158,7 +159,8 @@ def _list_classes(root: Path, parent: Path, split: str | None) -> Iterator[Pictu
             yield Picture(str(folder / name), split, class_name, read)
 
 
-class _FileReader(NamedTuple):
+@dataclass(frozen=True)
+class _FileReader:
     """Reads a picture below `root`."""
 
     root: Path
@@ -218,7 +220,8 @@ def list_tar(path: Path) -> Iterator[Picture]:
         )
 
 
-class _TarReader(NamedTuple):
+@dataclass(frozen=True)
+class _TarReader:
     """Reads a picture of a tar file, at its place in it."""
 
     path: Path

@@ -31,7 +31,8 @@ MAX_WIDTH = 512  # as in `stages.params.train`, so that a forged checkpoint cann
 def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
     """Write the weights of a model; name, width and data set are those it was built with."""
     tensors = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, **_metadata(name, width, info))
+    dataset = info.model_dump_json()
+    write_tensors(path, tensors, model=name, width=str(width), dataset=dataset)
 
 
 def write_replicas(
@@ -42,11 +43,8 @@ def write_replicas(
     tensors = {
         key: torch.stack([state[key] for state in weights])[1:].cpu().numpy() for key in weights[0]
     }
-    write_tensors(path, tensors, **_metadata(name, width, info))
-
-
-def _metadata(name: str, width: int, info: DatasetInfo) -> dict[str, str]:
-    return {"model": name, "width": str(width), "dataset": info.model_dump_json()}
+    dataset = info.model_dump_json()
+    write_tensors(path, tensors, model=name, width=str(width), dataset=dataset)
 
 
 def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:

@@ -24,7 +24,7 @@ class Fetch(Section):
         return source
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[Literal[1, 3], int, int]:
         return (3 if self.mode == "rgb" else 1), self.size, self.size
 
     def check_card(self, info: DatasetInfo, has_split: bool) -> None:

@@ -5,6 +5,7 @@ good, and raises `InputError` if they are not. Anything else is a defect.
 """
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -21,21 +22,18 @@ from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model
 from stages.params import load_params
-from stages.storage.tensors import (
-    PREPARED_LAYOUT,
-    RAW_LAYOUT,
-    read_metadata,
-    read_split,
-    write_tensors,
-)
+from stages.storage.splits import DatasetInfo, read_split, write_split
+from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
+from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT
-from tools.analysis.digit_photos import load_digits
+from tools.analysis.digit_photos import load_images
 from tools.analysis.results import parse_predictions
 from tools.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
 
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")
+PARTS = DatasetInfo(title="Parts", shape=(3, 16, 16), classes=("bolt", "nut"), style="natural")
 
 
 class Reader(NamedTuple):
@@ -56,7 +54,7 @@ def read_yaml_text(content: bytes) -> None:
 def read_split_file(content: bytes) -> None:
     TENSORS.write_bytes(with_checksum(content))
     read_metadata(TENSORS)
-    read_split(TENSORS, PREPARED_LAYOUT if b"index" in content else RAW_LAYOUT)
+    read_split(TENSORS, with_index=b"index" in content)
 
 
 def read_checkpoint_file(content: bytes) -> None:
@@ -70,9 +68,10 @@ def read_checkpoint_file(content: bytes) -> None:
 
 def read_picture_file(content: bytes) -> None:
     PICTURE.write_bytes(with_crcs(content))
-    images = load_digits([PICTURE])
-    assert images.shape == (1, 1, 28, 28)
-    assert images.dtype == np.uint8
+    for info in (PARTS, DIGITS):
+        images = load_images([PICTURE], info)
+        assert images.shape == (1, *info.shape)
+        assert images.dtype == np.uint8
 
 
 def read_predictions(content: bytes) -> None:
@@ -136,19 +135,24 @@ def with_crcs(content: bytes) -> bytes:
 
 
 def split_seeds() -> list[bytes]:
-    images = np.arange(2 * 784, dtype=np.uint8).reshape(2, 1, 28, 28)
-    tensors = {"images": images, "labels": np.array([3, 7], np.uint8)}
-    write_tensors(TENSORS, tensors)
-    raw = TENSORS.read_bytes()
-    write_tensors(TENSORS, {**tensors, "index": np.array([5, 0], np.int32)})
-    return [split_header_and_data(file) for file in (raw, TENSORS.read_bytes())]
+    seeds = []
+    for info, labels in ((DIGITS, [3, 7]), (PARTS, [1, 0])):
+        images = np.arange(2 * math.prod(info.shape)).astype(np.uint8).reshape(2, *info.shape)
+        tensors = {"images": images, "labels": np.array(labels)}
+        for index in ({}, {"index": np.array([5, 0], np.int32)}):
+            write_split(TENSORS, info, {**tensors, **index})
+            seeds.append(split_header_and_data(TENSORS.read_bytes()))
+    return seeds
 
 
 def checkpoint_seeds() -> list[bytes]:
     seeds = []
     for name, width in (("linear", 0), ("mlp", 1), ("cnn", 1)):
-        write_checkpoint(TENSORS, build_model(name, width, torch.Generator()), name, width)
-        seeds.append(split_header_and_data(TENSORS.read_bytes()))
+        for info in (DIGITS, PARTS):
+            classes = len(info.classes)
+            model = build_model(name, width, info.shape, classes, torch.Generator())
+            write_checkpoint(TENSORS, model, name, width, info)
+            seeds.append(split_header_and_data(TENSORS.read_bytes()))
     return seeds
 
 
@@ -224,6 +228,7 @@ TENSOR_WORDS = [
     *'images labels index data_offsets dtype shape __metadata__ about sha256 right "I32"'.split(),
     *'"U8" "BOOL" "F32" "F64" "BF16" "F8_E4M3" 784 18446744073709551615 -1 [] {} null'.split(),
     *"model width linear mlp cnn replicas weight bias 0 1 512 NaN Infinity".split(),
+    *"dataset title shape classes style strokes light_on_black natural ink_box 8 128".split(),
 ]
 
 READERS = {

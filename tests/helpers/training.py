@@ -1,13 +1,14 @@
 """A small training on real digits, for tests that train in their own process."""
 
 import torch
-from stages.datasets.mnist_5k import load_mnist_5k
 
 from stages.learning.training import Split, TrainingState, initial_state, train_epoch
 from stages.params.train import Train
+from tests.helpers.cards import DIGITS, load
 from tests.same_bits.trainings import USUAL
 
 WIDTHS = {"linear": 0, "mlp": 24, "cnn": 3}  # a small one for each model
+SHAPE, CLASSES = DIGITS.shape, len(DIGITS.classes)
 
 
 def train_params(**changes: object) -> Train:
@@ -18,9 +19,9 @@ def train_params(**changes: object) -> Train:
 
 def digits(start: int, stop: int) -> Split:
     """Return the images of the training pool of mnist-5k from `start` up to before `stop`."""
-    pool = load_mnist_5k()["train"]
+    pool = load("mnist-5k")["train"]
     labels = torch.from_numpy(pool["labels"][start:stop].copy()).long()
-    return Split(torch.from_numpy(pool["images"][start:stop].copy()), labels)
+    return Split(torch.from_numpy(pool["images"][start:stop].copy()), labels, CLASSES)
 
 
 TRAIN, VAL = digits(0, 150), digits(150, 250)
@@ -28,7 +29,7 @@ TRAIN, VAL = digits(0, 150), digits(150, 250)
 
 def fit(params: Train) -> TrainingState:
     """Return the state after all epochs of a training on TRAIN."""
-    state = initial_state(params)
+    state = initial_state(params, TRAIN)
     for _ in range(params.epochs):
         train_epoch(state, TRAIN, VAL, params)
     return state

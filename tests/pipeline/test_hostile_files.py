@@ -16,7 +16,9 @@ from ruamel.yaml import YAML
 
 from stages import check
 from stages.storage.errors import InputError, run
-from stages.storage.tensors import RAW_LAYOUT, read_metadata, read_split, write_tensors
+from stages.storage.splits import read_split, write_split
+from stages.storage.tensors import read_metadata
+from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT, Project
 from tools.analysis.results import load_results
 
@@ -26,7 +28,7 @@ WORDS = [
     *"1e-05 010 yes null ~ .inf .nan -1 1.5 true 2026-11-20 0x1F 1_000 1:30 !!binary".split(),
     *"!!python/object:os.system !!float !!set << &a *a | > ' [ ] { } , : - ? # % @ `".split(),
     *("\t", "\n", "\n  ", "  ", "\x00", "\x7f", "\ufeff", "\u2028", "é", "🙂", "---\n", "...\n"),
-    *"fetch train lr epochs seed dataset mnist-5k".split(),
+    *"fetch train lr epochs seed source sources/mnist-5k.yaml".split(),
     "[" * 2_000,
     "{a: " * 2_000,
     "9" * 5_000,
@@ -54,7 +56,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-KEYS = st.sampled_from("lr seed epochs dataset sampling train_size model lrr".split())
+KEYS = st.sampled_from(
+    "lr seed epochs source size mode test_share sampling train_size model lrr".split()
+)
 SECTIONS = st.sampled_from("fetch prepare train evaluate trian".split())
 
 
@@ -79,6 +83,7 @@ def test_no_params_file_gets_more_than_a_message(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("sources").symlink_to(ROOT / "sources")
     refused = 0
 
     @settings(max_examples=examples)
@@ -135,7 +140,7 @@ def test_no_tensor_file_gets_more_than_a_message(tmp_path: Path) -> None:
     path = tmp_path / "split.safetensors"
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
-    write_tensors(path, {"images": images, "labels": np.zeros(20, np.uint8)})
+    write_split(path, DIGITS, {"images": images, "labels": np.zeros(20, np.uint8)})
     whole = path.read_bytes()
     header_size = 8 + struct.unpack("<Q", whole[:8])[0]
 
@@ -156,7 +161,7 @@ def test_no_tensor_file_gets_more_than_a_message(tmp_path: Path) -> None:
         tracemalloc.start()
         try:
             read_metadata(path)
-            split = read_split(path, RAW_LAYOUT)
+            _, split = read_split(path, with_index=False)
         except InputError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.storage.tensors import PREPARED_LAYOUT, read_split
+from stages.storage.splits import read_split
 from tests.helpers.project import Project
 
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -151,7 +151,7 @@ def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
     evaluated = metrics(reproduced, "evaluate")
     for split, n in (("val", 500), ("test", 2_500)):
         mine = [row for row in rows if row["split"] == split]
-        data = read_split(reproduced.path / f"data/prepared/{split}.safetensors", PREPARED_LAYOUT)
+        _, data = read_split(reproduced.path / f"data/prepared/{split}.safetensors")
         assert [int(row["label"]) for row in mine] == data["labels"].tolist()
         assert [int(row["index"]) for row in mine] == data["index"].tolist()
         correct = sum(row["label"] == row["predicted"] for row in mine)

@@ -44,7 +44,10 @@ def torch_affine(images: Tensor, transform_params: Tensor) -> Tensor:
 @pytest.mark.parametrize("seed", range(3))
 def test_affine_equals_torch(seed: int) -> None:
     transform_params = random_transform_params(seed)
-    result, expected = affine(IMAGES, transform_params), torch_affine(IMAGES, transform_params)
+    result, expected = (
+        affine(IMAGES, transform_params, True),
+        torch_affine(IMAGES, transform_params),
+    )
     assert result.dtype == torch.uint8
     assert result.shape == IMAGES.shape
     # Half a grey level is the rounding to uint8, and the rest the difference of the precisions.
@@ -54,7 +57,7 @@ def test_affine_equals_torch(seed: int) -> None:
 
 def test_parameters_of_zero_leave_the_images_as_they_are() -> None:
     transform_params = torch.zeros(len(IMAGES), NUM_TRANSFORM_PARAMS)
-    assert torch.equal(affine(IMAGES, transform_params), IMAGES)
+    assert torch.equal(affine(IMAGES, transform_params, True), IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -65,14 +68,14 @@ def test_the_largest_shift_is_two_pixels(position: int, right: int, down: int) -
     transform_params[:, position] = 1
     expected = torch.zeros_like(IMAGES)
     expected[:, :, down:, right:] = IMAGES[:, :, : 28 - down, : 28 - right]
-    assert torch.equal(affine(IMAGES, transform_params), expected)
+    assert torch.equal(affine(IMAGES, transform_params, True), expected)
 
 
 def test_an_image_depends_on_its_own_parameters_alone() -> None:
     transform_params = random_transform_params(0)
     order = torch.randperm(len(IMAGES))
-    shuffled = affine(IMAGES[order], transform_params[order])
-    assert torch.equal(affine(IMAGES, transform_params)[order], shuffled)
+    shuffled = affine(IMAGES[order], transform_params[order], True)
+    assert torch.equal(affine(IMAGES, transform_params, True)[order], shuffled)
 
 
 def test_sine_and_cosine_are_accurate() -> None:

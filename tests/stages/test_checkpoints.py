@@ -17,26 +17,41 @@ from stages.learning.checkpoints import (
 from stages.learning.models import MODEL_NAMES, build_model, predict
 from stages.learning.training import seeded_generator
 from stages.storage.errors import InputError
+from stages.storage.splits import DatasetInfo
 from stages.storage.tensors import write_tensors
+from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
-from tests.helpers.training import VAL, WIDTHS
+from tests.helpers.training import WIDTHS
+
+PARTS = DatasetInfo(
+    title="Parts", shape=(3, 17, 17), classes=("bolt", "nut", "Räder"), style="natural"
+)
+DATASET = DIGITS.model_dump_json()
 
 
+@pytest.mark.parametrize("info", [DIGITS, PARTS], ids=lambda info: info.title)
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_models_that_are_read_give_the_logits_of_those_written(name: str, tmp_path: Path) -> None:
+def test_models_that_are_read_give_the_logits_of_those_written(
+    name: str, info: DatasetInfo, tmp_path: Path
+) -> None:
     width = WIDTHS[name]
-    models = [build_model(name, width, seeded_generator(seed, "weights")) for seed in range(3)]
-    write_checkpoint(tmp_path / "model", models[0], name, width)
-    write_replicas(tmp_path / "replicas", models, name, width)
-    read_models = [read_checkpoint(tmp_path / "model"), *read_replicas(tmp_path / "replicas")]
+    models = [
+        build_model(name, width, info.shape, len(info.classes), seeded_generator(seed, "weights"))
+        for seed in range(3)
+    ]
+    write_checkpoint(tmp_path / "model", models[0], name, width, info)
+    write_replicas(tmp_path / "replicas", models, name, width, info)
+    first, info_of_model = read_checkpoint(tmp_path / "model")
+    assert info_of_model == info
+    read_models = [first, *read_replicas(tmp_path / "replicas")]
+    images = torch.randint(0, 256, (20, *info.shape), dtype=torch.uint8)
     for model, read_model in zip(models, read_models, strict=True):
-        logits = predict(model, VAL.images[:20])
-        assert torch.equal(predict(read_model, VAL.images[:20]), logits)
+        assert torch.equal(predict(read_model, images), predict(model, images))
 
 
 def test_replicas_of_different_numbers_are_refused(tmp_path: Path) -> None:
     weights = {"weight": np.zeros((3, 10, 784), np.float32), "bias": np.zeros((2, 10), np.float32)}
-    write_tensors(tmp_path / "replicas", weights, model="linear", width="0")
+    write_tensors(tmp_path / "replicas", weights, model="linear", width="0", dataset=DATASET)
     with pytest.raises(InputError, match=r"replicas: its tensors differ in the number of replicas"):
         read_replicas(tmp_path / "replicas")
 
@@ -47,15 +62,21 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(
     path = project.path / CHECKPOINT
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
     path.unlink()  # it may be a link into DVC's cache
-    write_tensors(path, weights, model="forest")
+    write_tensors(path, weights, model="forest", dataset=DATASET)
     assert "holds no model of linear, mlp, cnn but 'forest'" in refusal("evaluate")
     for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
-        write_tensors(path, weights, model="cnn", width=width)
+        write_tensors(path, weights, model="cnn", width=width, dataset=DATASET)
         assert f"{width[:9]!r} is no width of cnn" in refusal("evaluate")
-    write_tensors(path, {**weights, "bias": np.zeros(9, np.float32)}, model="linear", width="0")
+    write_tensors(
+        path,
+        {**weights, "bias": np.zeros(9, np.float32)},
+        model="linear",
+        width="0",
+        dataset=DATASET,
+    )
     assert "bias is F32 [9] instead of F32 [10]" in refusal("evaluate")
     not_finite = np.full(10, np.nan, np.float32)
-    write_tensors(path, {**weights, "bias": not_finite}, model="linear", width="0")
+    write_tensors(path, {**weights, "bias": not_finite}, model="linear", width="0", dataset=DATASET)
     assert "logits that are not finite" in refusal("evaluate")
 
 
@@ -64,10 +85,10 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
     path = tmp_path / "model"
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
     weights["weight"][3, 5] = value
-    write_tensors(path, weights, model="linear", width="0")
+    write_tensors(path, weights, model="linear", width="0", dataset=DATASET)
     with pytest.raises(InputError, match=r"model: weight is not finite, .*; lower train.lr, and"):
         read_checkpoint(path)
     replicas = {name: array[None] for name, array in weights.items()}
-    write_tensors(path, replicas, model="linear", width="0")
+    write_tensors(path, replicas, model="linear", width="0", dataset=DATASET)
     with pytest.raises(InputError, match="model: weight is not finite"):
         read_replicas(path)

@@ -28,13 +28,13 @@ def random_split(n: int, device: str) -> Split:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (n,), generator=generator)
-    return Split(images.to(device), labels.to(device))
+    return Split(images.to(device), labels.to(device), classes=10)
 
 
 def digest_of_training(params: Train) -> str:
     """Return the digest of the state after all epochs of a training."""
     split = random_split(96, params.device)
-    state = initial_state(params)
+    state = initial_state(params, split)
     for _ in range(params.epochs):
         train_epoch(state, split, split, params)
     return digest(state.tensors())
@@ -53,7 +53,7 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
     params = model_params(model, precision, batch_size=16, **changes)
     params = params.model_copy(update={"device": "meta"})
     # Before the mode begins, because in it the weights of a module would stay where they are.
-    state = initial_state(params)
+    state = initial_state(params, random_split(40, "cpu"))
     monkeypatch.setattr(Tensor, "item", lambda _: 0.5)
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: [0.5] * tensor.numel())
     for name, value in (("__float__", 0.5), ("__int__", 1), ("__bool__", True)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from sklearn.metrics import precision_score, recall_score
+from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 
 from stages.evaluate import (
     Predictions,
@@ -16,7 +16,10 @@ from stages.evaluate import (
 )
 from stages.learning.checkpoints import CHECKPOINT
 from stages.storage.tensors import Array, write_tensors
+from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
+
+CLASSES = DIGITS.classes
 
 
 def example(n: int = 300) -> tuple[Array, Array]:
@@ -48,7 +51,9 @@ def test_predictions_equal_torch() -> None:
 
 
 def test_the_loss_of_a_mistake_with_a_confidence_of_one_is_finite() -> None:
-    metrics = split_metrics(score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), 15)
+    metrics = split_metrics(
+        score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), CLASSES, 15
+    )
     assert metrics["cross_entropy"] == pytest.approx(1e30)
     assert metrics["calibration_error"] == 1.0
 
@@ -81,7 +86,7 @@ def test_one_replica_has_no_standard_deviation_and_is_its_own_ensemble() -> None
 def test_accuracy_and_cross_entropy_are_means_over_all_images() -> None:
     logits, labels = example()
     predictions = score(logits, labels)
-    metrics = split_metrics(predictions, 15)
+    metrics = split_metrics(predictions, CLASSES, 15)
     assert metrics["n"] == 300
     correct = logits.argmax(1) == labels
     assert metrics["accuracy"]["value"] == pytest.approx(correct.mean(), abs=1e-6)
@@ -90,17 +95,23 @@ def test_accuracy_and_cross_entropy_are_means_over_all_images() -> None:
 
 def test_recall_and_precision_equal_scikit_learn() -> None:
     logits, labels = example()
-    metrics = split_metrics(score(logits, labels), 15)
+    metrics = split_metrics(score(logits, labels), CLASSES, 15)
     predicted = logits.argmax(1)
     for name, function in (("recall", recall_score), ("precision", precision_score)):
         expected = function(labels, predicted, average=None)
-        assert metrics[name] == pytest.approx(expected, abs=1e-6)
+        assert tuple(metrics[name]) == CLASSES
+        assert list(metrics[name].values()) == pytest.approx(expected, abs=1e-6)
+    expected = balanced_accuracy_score(labels, predicted)
+    assert metrics["balanced_accuracy"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_recall_without_labels_and_precision_without_predictions_are_undefined() -> None:
-    metrics = split_metrics(score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), 15)
-    assert metrics["recall"][:4] == [1.0, None, 0.0, None]
-    assert metrics["precision"][:4] == [1.0, 0.0, None, None]
+    metrics = split_metrics(
+        score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), CLASSES, 15
+    )
+    assert list(metrics["recall"].values())[:4] == [1.0, None, 0.0, None]
+    assert list(metrics["precision"].values())[:4] == [1.0, 0.0, None, None]
+    assert metrics["balanced_accuracy"] == 0.5  # of the classes that have images
 
 
 def test_the_calibration_error_of_two_bins_computed_by_hand() -> None:
@@ -112,13 +123,14 @@ def test_the_calibration_error_of_two_bins_computed_by_hand() -> None:
     expected = 4 / 6 * abs(0.5 - 0.6) + 2 / 6 * abs(1.0 - 0.9)
     one_bin = abs(4 / 6 - (4 * 0.6 + 2 * 0.9) / 6)
     predictions = score(logits, labels)
-    assert split_metrics(predictions, 5)["calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert split_metrics(predictions, 1)["calibration_error"] == pytest.approx(one_bin, abs=1e-6)
+    for bins, error in ((5, expected), (1, one_bin)):
+        metrics = split_metrics(predictions, CLASSES, bins)
+        assert metrics["calibration_error"] == pytest.approx(error, abs=1e-6)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin() -> None:
     predictions = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
-    assert split_metrics(predictions, 7)["calibration_error"] == 0.0
+    assert split_metrics(predictions, CLASSES, 7)["calibration_error"] == 0.0
 
 
 def test_the_most_confident_mistakes_come_first() -> None:
@@ -126,8 +138,8 @@ def test_the_most_confident_mistakes_come_first() -> None:
     confidence = np.array([0.99, 0.5, 0.9, 0.7])
     predicted = np.array([1, 0, 0, 0])
     predictions = Predictions(np.array([1, 2, 3, 4]), predicted, confidence, np.zeros(4))
-    chosen, captions = most_confident_mistakes(images, predictions, count=2)
-    assert chosen[:, 0, 0].tolist() == [2, 3]
+    chosen, captions = most_confident_mistakes(images, predictions, CLASSES, count=2)
+    assert chosen[:, 0, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]
 
 
@@ -142,7 +154,7 @@ def test_a_refusal_leaves_the_last_results(project: Project) -> None:
     checkpoint = project.path / CHECKPOINT
     checkpoint.unlink()
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
-    write_tensors(checkpoint, weights, model="linear", width="0")
+    write_tensors(checkpoint, weights, model="linear", width="0", dataset=DIGITS.model_dump_json())
     assert project.refused("evaluate").startswith("data/prepared/test.safetensors: ")
     assert {path: path.read_bytes() for path in results} == results
     assert project.status() == ""

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from stages.datasets.mnist_5k import load_mnist_5k
 
-from stages.storage.tensors import write_tensors
+from stages.storage.splits import write_split
+from tests.helpers.cards import DIGITS, load
 from tests.helpers.project import Project
 
 BYTES = 60_000 * 784  # of the training images of MNIST
@@ -30,7 +30,7 @@ def peak_memory(project: Project, stage: str, how: str) -> int:
 def test_sixty_thousand_images_take_at_most_three_times_their_bytes(project: Project) -> None:
     project.env["OMP_NUM_THREADS"] = "1"  # as in a stage that Python runs with -m
     project.set_params(
-        "fetch.dataset=mnist",
+        "fetch.source=sources/mnist.yaml",
         "prepare.train_size=59500",
         "train.epochs=1",
         "train.replicas=2",
@@ -38,10 +38,11 @@ def test_sixty_thousand_images_take_at_most_three_times_their_bytes(project: Pro
     )
     # As many images as MNIST has: these digits again and again.
     for name, repeats in (("train", 24), ("test", 4)):
-        split = load_mnist_5k()[name]
+        split = load("mnist-5k")[name]
         path = project.path / f"data/raw/{name}.safetensors"
         path.unlink()  # it may be a link into DVC's cache
-        write_tensors(path, {key: np.concatenate([a] * repeats) for key, a in split.items()})
+        repeated = {key: np.concatenate([a] * repeats) for key, a in split.items()}
+        write_split(path, DIGITS, repeated)
     for stage, limit in {"prepare": 3, "train": 1.75}.items():
         used = peak_memory(project, stage, "run") - peak_memory(project, stage, "import")
         assert BYTES < used < limit * BYTES, f"{stage}: {used / BYTES:.2f} times"

@@ -13,13 +13,15 @@ from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, b
 from stages.learning.optimizers import NUM_MOMENTS
 from stages.learning.training import seeded_generator
 from stages.params.train import Train
-from tests.helpers.training import TRAIN, WIDTHS, train_params
+from tests.helpers.training import CLASSES, SHAPE, TRAIN, WIDTHS, train_params
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str) -> None:
-    model = build_model(name, WIDTHS[name], seeded_generator(0, "weights"), precision)
+    model = build_model(
+        name, WIDTHS[name], SHAPE, CLASSES, seeded_generator(0, "weights"), precision
+    )
     images = torch.randint(0, 256, (42, 1, 28, 28), dtype=torch.uint8)
     logits = predict(model, images)
     assert logits.shape == (42, 10)
@@ -28,7 +30,7 @@ def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str
 
 
 def test_the_convolutional_model_equals_torchs_layers() -> None:
-    model = build_model("cnn", 3, seeded_generator(0, "weights"), "float32")
+    model = build_model("cnn", 3, SHAPE, CLASSES, seeded_generator(0, "weights"), "float32")
     weights = model.state_dict()
     layers: list[torch.nn.Module] = []
     in_channels = 1
@@ -51,7 +53,7 @@ def test_the_convolutional_model_equals_torchs_layers() -> None:
 @pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
 def test_initial_weights_have_the_distribution_of_torchs_layers(name: str, fan_in: int) -> None:
     width = 500 if name in MODELS_WITH_WIDTH else 0
-    filters = build_model(name, width, seeded_generator(0, "weights")).filters
+    filters = build_model(name, width, SHAPE, CLASSES, seeded_generator(0, "weights")).filters
     bound = 1 / math.sqrt(fan_in)
     assert filters.abs().max() <= bound
     assert filters.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
@@ -73,7 +75,7 @@ def test_the_schema_has_the_widths_of_the_models(name: str) -> None:
         valid, invalid = [1, 7, MAX_WIDTH], [-1, 0, MAX_WIDTH + 1]
     for width in valid:
         params = train_params(model=name, width=width)
-        filters = build_model(name, params.width, torch.Generator()).filters
+        filters = build_model(name, params.width, SHAPE, CLASSES, torch.Generator()).filters
         assert len(filters) == (width if name in MODELS_WITH_WIDTH else 10)
     for width in invalid:
         with pytest.raises(ValidationError, match="width"):

@@ -21,6 +21,7 @@ GOOD = (ROOT / "params.yaml").read_text()
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    Path("sources").symlink_to(ROOT / "sources")
     return tmp_path
 
 
@@ -79,7 +80,7 @@ def test_the_committed_file_is_valid() -> None:
             "train.lr: input should be a valid number, not a list",
         ),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
-        ("mnist-5k ", "cifar ", "fetch.dataset: input should be 'mnist-5k', 'mnist', 'fashion"),
+        ("mnist-5k.yaml", "cifar.yaml", "fetch: source: sources/cifar.yaml not found; name a data"),
         ("width: 0 ", "width: 9 ", "train.width: belongs to mlp and cnn; with linear it has to be"),
         ("model: linear ", "model: mlp ", "train.width: mlp needs one, such as 128"),
         ("width: 0 ", "width: 513 ", "train.width: input should be less than or equal to 512"),
@@ -110,7 +111,7 @@ def test_a_bad_value_is_named_with_its_remedy(old: str, new: str, line: str) -> 
             "train.width: cnn needs one, such as 16",
         ),
         (
-            [("dataset: mnist-5k", "dataset: mnist"), ("train_size: 2000", "train_size: 60000")],
+            [("mnist-5k.yaml", "mnist.yaml"), ("train_size: 2000", "train_size: 60000")],
             "prepare: train_size 60000 + val_size 500 is more than the 60000 images",
         ),
     ],

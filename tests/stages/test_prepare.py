@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from stages.datasets.mnist_5k import load_mnist_5k
 
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
 from stages.storage.tensors import Array
+from tests.helpers.cards import load
 from tests.helpers.project import Project
 
-POOL = load_mnist_5k()["train"]["labels"]
+POOL = load("mnist-5k")["train"]["labels"]
 
 
 def prepare_params(**changes: object) -> Prepare:

@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
-from stages.storage import tensors
 from stages.storage.errors import InputError
-from stages.storage.tensors import (
-    RAW_LAYOUT,
-    Array,
-    read_metadata,
-    read_split,
-    read_tensors,
-    write_tensors,
-)
+from stages.storage.splits import read_split, write_split
+from stages.storage.tensors import Array, read_metadata, read_tensors, write_tensors
+from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
 
 # The tensor files that each stage reads.
@@ -59,10 +53,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_tensors_that_are_read_are_those_written(path: Path) -> None:
-    write_tensors(path, random_split(), source="here")
-    for name, tensor in read_split(path, RAW_LAYOUT).items():
+    write_split(path, DIGITS, random_split())
+    info, split = read_split(path, with_index=False)
+    assert info == DIGITS
+    for name, tensor in split.items():
         np.testing.assert_array_equal(tensor, random_split()[name])
-    assert tensors.read_metadata(path)["source"] == "here"
 
 
 @pytest.mark.parametrize(
@@ -105,14 +100,14 @@ def test_everybody_may_read_the_file(path: Path) -> None:
 
 
 def test_a_cut_or_a_flipped_bit_is_noticed(path: Path) -> None:
-    write_tensors(path, random_split(2))
+    write_split(path, DIGITS, random_split(2))
     content = path.read_bytes()
     random = np.random.default_rng(0)
     random_lengths = random.integers(10, len(content), 30).tolist()
     for length in [0, 1, 7, 8, 9, len(content) - 1, *random_lengths]:
         path.write_bytes(content[:length])
         with pytest.raises(InputError, match=r"split.safetensors: .*; `dvc repro` makes it again"):
-            read_split(path, RAW_LAYOUT)
+            read_split(path, with_index=False)
     for bit in random.integers(0, 8 * len(content), 300).tolist():
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -120,7 +115,7 @@ def test_a_cut_or_a_flipped_bit_is_noticed(path: Path) -> None:
         # A flipped space around the JSON of the header is no damage.
         if header(flipped) != header(content) or bit // 8 >= header_end(content):
             with pytest.raises(InputError, match=r"split\.safetensors: "):
-                read_split(path, RAW_LAYOUT)
+                read_split(path, with_index=False)
 
 
 def header_end(content: bytes | bytearray) -> int:
@@ -139,7 +134,7 @@ def header(content: bytes | bytearray) -> object:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is not a digit from 0 to 9"),
+        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is none of the 10 classes"),
         ({"labels": np.zeros(19, np.uint8)}, "its tensors need the same length above 0"),
         (
             random_split(0),
@@ -154,20 +149,20 @@ def header(content: bytes | bytearray) -> object:
 def test_tensors_that_are_no_split_are_refused(
     path: Path, changes: dict[str, Array], message: str
 ) -> None:
-    write_tensors(path, {**random_split(), **changes})
+    write_tensors(path, {**random_split(), **changes}, dataset=DIGITS.model_dump_json())
     with pytest.raises(InputError, match=message):
-        read_split(path, RAW_LAYOUT)
+        read_split(path, with_index=False)
 
 
 def test_a_file_without_a_checksum_is_refused(path: Path) -> None:
     save_file(random_split(), path)
     with pytest.raises(InputError, match="altered since it was written"):
-        read_split(path, RAW_LAYOUT)
+        read_split(path, with_index=False)
 
 
 def test_a_missing_file_is_refused_with_a_remedy(path: Path) -> None:
     with pytest.raises(InputError, match=r"split.safetensors: not found; `dvc repro`"):
-        read_tensors(path, RAW_LAYOUT)
+        read_tensors(path, {})
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def test_the_model_is_the_same_for_any_number_of_replicas(
     assert contents[0] == contents[1] == contents[2] != contents[3]
     np.testing.assert_array_equal(replicas[0][:2], replicas[1])
     # The third replica is the model of its seed.
-    np.testing.assert_array_equal(replicas[0][1], read_checkpoint(CHECKPOINT).filters.detach())
+    model, _ = read_checkpoint(CHECKPOINT)
+    np.testing.assert_array_equal(replicas[0][1], model.filters.detach())
 
 
 def test_replicas_of_different_seeds_do_not_overlap() -> None:

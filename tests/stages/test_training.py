@@ -13,12 +13,12 @@ from stages.learning.training import batches, initial_state, seeded_generator, t
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, write_tensors
-from tests.helpers.training import TRAIN, VAL, WIDTHS, fit, train_params
+from tests.helpers.training import CLASSES, SHAPE, TRAIN, VAL, WIDTHS, fit, train_params
 
 
 def numpy_training(params: Train) -> tuple[Array, Array, list[float]]:
     """Return weights, bias and the loss of each batch of softmax regression, trained by SGD."""
-    model = build_model("linear", 0, seeded_generator(params.seed, "weights"))
+    model = build_model("linear", 0, SHAPE, CLASSES, seeded_generator(params.seed, "weights"))
     weights = {name: value.double().numpy() for name, value in model.state_dict().items()}
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     losses = []
@@ -108,8 +108,9 @@ def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.Mon
     calls: list[torch.Tensor] = []
 
     def record_transform_params(
-        images: torch.Tensor, transform_params: torch.Tensor
+        images: torch.Tensor, transform_params: torch.Tensor, black_outside: bool
     ) -> torch.Tensor:
+        assert black_outside
         calls.append(transform_params)
         return images
 
@@ -154,7 +155,7 @@ def test_a_parameter_changes_the_weights_and_the_model_still_learns(
 def test_every_weight_of_a_model_is_trained_and_the_model_learns(name: str, width: int) -> None:
     params = train_params(model=name, width=width, epochs=4, lr=0.05, batch_size=16)
     state = fit(params)
-    initial = dict(initial_state(params).model.named_parameters())
+    initial = dict(initial_state(params, TRAIN).model.named_parameters())
     for key, weight in state.model.named_parameters():
         assert (weight != initial[key]).any(), key
     assert state.last.train_accuracy > 0.3
@@ -178,10 +179,10 @@ def test_the_global_random_state_does_not_matter() -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one(changes: dict[str, object]) -> None:
     params = train_params(epochs=4, log_every=4, **changes)
     uninterrupted = fit(params)
-    interrupted = initial_state(params)
+    interrupted = initial_state(params, TRAIN)
     for _ in range(2):
         train_epoch(interrupted, TRAIN, VAL, params)
-    resumed = initial_state(params)
+    resumed = initial_state(params, TRAIN)
     resumed.restore({name: array.copy() for name, array in interrupted.tensors().items()})
     for _ in range(2):
         train_epoch(resumed, TRAIN, VAL, params)
@@ -193,7 +194,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(changes: dict[str, objec
 
 def test_without_a_history_the_weights_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     params = train_params(model="cnn", width=2, augment="affine")
-    with_history, without_history = fit(params), initial_state(params)
+    with_history, without_history = fit(params), initial_state(params, TRAIN)
     capsys.readouterr()
     for _ in range(params.epochs):
         train_epoch(without_history, TRAIN, VAL, params, record_history=False)
@@ -251,7 +252,7 @@ def test_a_state_that_no_training_can_go_on_from_is_set_aside(
 ) -> None:
     """Otherwise every further run of this training would stop at it again."""
     path = tmp_path / "state.safetensors"
-    state = initial_state(train_params())
+    state = initial_state(train_params(), TRAIN)
     train_epoch(state, TRAIN, VAL, train_params(), record_history=False)
     tensors = state.tensors()
     write_tensors(path, tensors)
