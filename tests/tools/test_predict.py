@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -161,11 +162,10 @@ def test_a_model_of_things_names_them_and_prepares_their_pictures(
     assert results == [("Ankle boot", "Ankle boot"), ("a leaf", "a leaf"), (None, "007")]
     assert all(list(one["probabilities"]) == list(classes) for one in output["pictures"])
     assert (output["accuracy"]["n"], output["accuracy"]["value"]) == (2, 1)
-    [name, label, predicted, confidence] = (
-        reproduced.run(*command).stdout.splitlines()[1].split("  ")
-    )
-    assert Path(name.strip()).name == "Ankle boot-1.webp"
-    assert (label.strip(), predicted.strip(), confidence) == ("Ankle boot", "Ankle boot", "100.0%")
+    row = reproduced.run(*command).stdout.splitlines()[1]
+    [name, label, predicted, confidence] = re.split("  +", row.strip())
+    assert Path(name).name == "Ankle boot-1.webp"
+    assert (label, predicted, confidence) == ("Ankle boot", "Ankle boot", "100.0%")
 
 
 def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
@@ -181,5 +181,5 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
         assert f"{tmp_path}/{escaped} " in done.stdout
     (tmp_path / names[0]).write_bytes(b"")
     done = reproduced.run("python", "-m", "tools.predict", str(tmp_path), ok=False)
-    line = rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
-    assert done.stderr == f"{line}\n"
+    message = "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
+    assert done.stderr == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"

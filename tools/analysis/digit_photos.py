@@ -52,13 +52,12 @@ def _walk(folder: Path) -> list[Path]:
 def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
     """Return the class that a picture's folder is named after, or that its own name begins with.
 
-    The name may go on after a `-`, `_`, space or point: 7.png and 7-second.jpg.
+    The name may go on after a `-`, `_`, point or white space: 7.png and 7-second.jpg.
     """
     if path.parent.name in classes:
         return path.parent.name
-    return next(
-        (name for name in classes if re.match(rf"{re.escape(name)}[-_ .]", path.name)), None
-    )
+    begins = [name for name in classes if re.match(rf"{re.escape(name)}[-_.\s]", path.name)]
+    return max(begins, key=len, default=None)
 
 
 def load_images(paths: list[Path], info: DatasetInfo) -> Array:
@@ -82,9 +81,8 @@ def to_dataset_form(path: Path, info: DatasetInfo) -> Array:
     """Return a picture in the form of a data set, uint8 (C, H, W)."""
     channels, size, _ = info.shape
     if info.ink_box:
-        return to_strokes(find_drawing(read_picture(path, MAX_SIDE), path), size, info.ink_box)[
-            None
-        ]
+        drawing = find_drawing(read_picture(path, MAX_SIDE), path)
+        return to_strokes(drawing, size, info.ink_box)[None]
     picture = read_picture(path, OVERSAMPLING * size)
     image = fit_picture(picture, size, "rgb" if channels == 3 else "grey")
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
