@@ -1,9 +1,10 @@
-"""Classify pictures of digits: PNG or JPEG files with one digit each on an even background.
+"""Classify pictures. They are prepared as the data were that the model was trained on.
 
-A folder stands for the pictures in it. A picture has a label if its folder is named after a
-digit, or if its own name begins with one, such as 7.png and 7-second.jpg.
+For drawn digits or letters, that means one of them in a picture, on an even background. A folder
+stands for the pictures in it. A picture has a label if its folder is named after a class, or if
+its own name begins with one, such as 7.png and 7-second.jpg.
 
-    python -m tools.predict digit.png
+    python -m tools.predict docs/seven.png
     python -m tools.predict photos --json
 """
 
@@ -15,15 +16,21 @@ from typing import Any
 import numpy as np
 
 from stages.storage.errors import InputError, run
-from tools.analysis.digit_photos import label_of, list_pictures, load_digits
+from stages.storage.splits import parse_info
+from stages.storage.tensors import REMEDY, read_metadata
+from tools.analysis.digit_photos import label_of, list_pictures, load_images
 
 
 def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
     """Return the prediction for each picture, and the accuracy on those with a label.
 
-    The accuracy has a 95 % Wilson interval; it is None if no picture has a label.
+    Labels and predictions are names of classes. The accuracy has a 95 % Wilson interval; it is
+    None if no picture has a label.
     """
-    images = load_digits(paths)
+    metadata = read_metadata(checkpoint)
+    if "model" not in metadata:
+        raise InputError(f"{checkpoint}: holds no model; {REMEDY}")
+    images = load_images(paths, parse_info(checkpoint, metadata))
 
     import torch  # here, so that a bad picture is refused before the second that this takes
 
@@ -31,7 +38,7 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
     from stages.learning.checkpoints import read_checkpoint
     from stages.learning.models import predict
 
-    model = read_checkpoint(checkpoint)
+    model, info = read_checkpoint(checkpoint)
     with np.errstate(all="ignore"):  # in the place of warnings, the logits are checked
         logits = predict(model, torch.from_numpy(images)).numpy()
     if not np.isfinite(logits).all():
@@ -39,10 +46,10 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
     pictures: list[dict[str, Any]] = [
         {
             "file": str(path),
-            "label": label_of(path),
-            "predicted": int(row.argmax()),
+            "label": label_of(path, info.classes),
+            "predicted": info.classes[row.argmax()],
             "confidence": round(row.max().item(), 6),
-            "probabilities": row.round(6).tolist(),
+            "probabilities": dict(zip(info.classes, row.round(6).tolist(), strict=True)),
         }
         for path, row in zip(paths, probabilities(logits), strict=True)
     ]
@@ -79,9 +86,9 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.predict", description="Classify pictures of digits."
+        prog="python -m tools.predict", description="Classify pictures."
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or folder")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
     parser.add_argument(
         "--checkpoint",
         type=Path,

@@ -2,12 +2,19 @@
 
 import pytest
 
-from stages.storage.tensors import PREPARED_LAYOUT, Array, read_split
+from stages.storage.splits import DatasetInfo, read_split
+from stages.storage.tensors import Array
 from tests.helpers.project import Project
+
+
+@pytest.fixture(scope="session")
+def dataset(reproduced: Project) -> DatasetInfo:
+    """What the digits are."""
+    return read_split(reproduced.path / "data/prepared/test.safetensors")[0]
 
 
 @pytest.fixture(scope="session")
 def digits(reproduced: Project) -> tuple[Array, Array]:
     """Two hundred images of test, uint8 (200, 28, 28), and their labels."""
-    split = read_split(reproduced.path / "data/prepared/test.safetensors", PREPARED_LAYOUT)
+    _, split = read_split(reproduced.path / "data/prepared/test.safetensors")
     return split["images"][:200, 0], split["labels"][:200]

@@ -141,7 +141,12 @@ def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
         (["HEAD", "nonsense"], "nonsense: no commit, branch, tag or experiment has this name"),
         (["HEAD", "empty"], "empty: metrics/predictions.csv is not there; `dvc pull`"),
         (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
-        (["HEAD", "text"], "text: metrics/predictions.csv has another value than a whole number"),
+        (["HEAD", "text"], "text: metrics/predictions.csv has another value than a class in its"),
+        (
+            ["HEAD", "unnumbered"],
+            "unnumbered: metrics/predictions.csv has another value than a whole",
+        ),
+        (["HEAD", "classless"], "classless: metrics/evaluate.json names no classes (KeyError("),
         (["HEAD", "twice"], "twice: metrics/predictions.csv has image "),
         (["HEAD", "sweep-0123abcd"], "sweep-0123abcd: no commit, branch, tag or experiment has"),
         (["HEAD", "broken"], "broken: metrics/predictions.csv cannot be read ("),
@@ -158,6 +163,8 @@ def test_what_cannot_be_compared_is_refused(
             ("empty", "git rm -q metrics/predictions.csv"),
             ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
             ("text", "sed -i '2s/,[0-9]*$/,three/' metrics/predictions.csv"),
+            ("unnumbered", "sed -i '2s/,[0-9]*,/,three,/' metrics/predictions.csv"),
+            ("classless", "sed -i s/recall/recalled/ metrics/evaluate.json"),
             ("twice", "sed -i 2p metrics/predictions.csv"),
             ("broken", ": > metrics/predictions.csv"),
             ("yaml", "echo 'a: [' > params.yaml"),
@@ -181,6 +188,12 @@ def test_results_of_other_code_are_refused_as_stale(small_project: Project) -> N
         "workspace: stages/prepare.py has changed since its results were made; "
         "`dvc repro` makes them again\n"
     )
+
+
+def test_results_of_another_data_card_are_refused_as_stale(small_project: Project) -> None:
+    small_project.edit("sources/mnist-5k.yaml", "title: 5,000", "title: 5,001")
+    message = output(small_project, "HEAD", "workspace", ok=False)
+    assert message.startswith("workspace: sources/mnist-5k.yaml has changed since its results ")
 
 
 def test_a_running_training_is_named(small_project: Project) -> None:

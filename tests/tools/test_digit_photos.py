@@ -1,18 +1,35 @@
 """Pictures of digits are brought to the form of MNIST."""
 
+import itertools
 import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from stages.datasets.pictures import load_pictures
+from stages.params.fetch import Fetch
 from stages.storage.errors import InputError
+from stages.storage.splits import DatasetInfo, Style
 from stages.storage.tensors import Array
 from tests.helpers.pictures import on_green, on_nothing, photographed, shifted
-from tools.analysis.digit_photos import label_of, read_picture, to_mnist_form
+from tools.analysis.digit_photos import (
+    MAX_SIDE,
+    find_drawing,
+    label_of,
+    load_images,
+    read_picture,
+    to_strokes,
+)
+
+
+def mnist_form(path: Path) -> Array:
+    """Return the picture of a digit as MNIST would have it, uint8 (28, 28)."""
+    return to_strokes(find_drawing(read_picture(path, MAX_SIDE), path), 28, 20)
 
 
 @pytest.mark.parametrize("make", [shifted, on_green, on_nothing, photographed])
@@ -23,7 +40,7 @@ def test_a_picture_becomes_what_mnist_has(
     suffix = ".jpg" if make is photographed else ".png"
     for image in digits[0][:20]:
         make(image).save(tmp_path / f"digit{suffix}")
-        result = to_mnist_form(read_picture(tmp_path / f"digit{suffix}"))
+        result = mnist_form(tmp_path / f"digit{suffix}")
         assert result.dtype == np.uint8
         assert result.max() == 255
         rows, columns = (np.flatnonzero(result.any(axis)) for axis in (1, 0))
@@ -45,9 +62,9 @@ def test_sixteen_bits_and_a_rotation_in_exif_are_read(
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate it clockwise to display it
     Image.fromarray(np.rot90(image).copy()).save(rotated, exif=exif)
-    expected = to_mnist_form(read_picture(plain)).astype(int)
+    expected = mnist_form(plain).astype(int)
     for path in (deep, rotated):
-        assert np.abs(to_mnist_form(read_picture(path)) - expected).max() <= 2
+        assert np.abs(mnist_form(path) - expected).max() <= 2
 
 
 @pytest.mark.parametrize(
@@ -68,7 +85,7 @@ def test_a_broken_entry_of_exif_is_no_matter(
     for path, entries in ((upright, [good]), (other, [good, broken])):
         directory = struct.pack("<H", len(entries)) + b"".join(entries) + b"\xff" * 12
         image.save(path, exif=b"Exif\0\0II*\0\x08\0\0\0" + directory)
-    assert np.array_equal(to_mnist_form(read_picture(other)), to_mnist_form(read_picture(upright)))
+    assert np.array_equal(mnist_form(other), mnist_form(upright))
 
 
 def test_specks_are_not_part_of_the_digit(digits: tuple[Array, Array], tmp_path: Path) -> None:
@@ -78,7 +95,7 @@ def test_specks_are_not_part_of_the_digit(digits: tuple[Array, Array], tmp_path:
     speckled.putpixel((255, 250), 0)
     clean.save(tmp_path / "clean.png")
     speckled.save(tmp_path / "speckled.png")
-    one, other = (to_mnist_form(read_picture(tmp_path / f"{n}.png")) for n in ("clean", "speckled"))
+    one, other = (mnist_form(tmp_path / f"{n}.png") for n in ("clean", "speckled"))
     assert np.array_equal(one, other)
 
 
@@ -87,7 +104,7 @@ def test_a_small_file_of_a_huge_picture_is_refused(tmp_path: Path) -> None:
     Image.new("1", (8_000, 8_000)).save(path)
     assert path.stat().st_size < 10_000
     with pytest.raises(InputError, match=r"huge.png: more than 40,000,000 pixels; save it smaller"):
-        read_picture(path)
+        read_picture(path, MAX_SIDE)
 
 
 def test_a_large_jpeg_is_reduced_while_it_is_read(
@@ -95,7 +112,7 @@ def test_a_large_jpeg_is_reduced_while_it_is_read(
 ) -> None:
     path = tmp_path / "large.jpg"
     Image.fromarray(255 - digits[0][0]).resize((6_400, 6_400)).save(path)
-    assert max(read_picture(path).size) == 800
+    assert max(read_picture(path, MAX_SIDE).size) == 800
 
 
 def test_a_jpeg_of_many_scans_is_refused(digits: tuple[Array, Array], tmp_path: Path) -> None:
@@ -106,13 +123,13 @@ def test_a_jpeg_of_many_scans_is_refused(digits: tuple[Array, Array], tmp_path: 
     picture.save(path, progressive=True, comment=b"\xff\xda" * 100)
     content = path.read_bytes()
     path.write_bytes(content + b"\xff\xda\x00\x02" * 100)
-    read_picture(path)
+    read_picture(path, MAX_SIDE)
     last = content[content.rindex(b"\xff\xda") : -2]
     path.write_bytes(content[:-2] + last * 20 + b"\xff\xd9")
-    read_picture(path)
+    read_picture(path, MAX_SIDE)
     path.write_bytes(content[:-2] + last * 21 + b"\xff\xd9")
     with pytest.raises(InputError, match=r"scans.jpg: a JPEG of more than 30 scans; save it again"):
-        read_picture(path)
+        read_picture(path, MAX_SIDE)
 
 
 def test_a_file_of_many_bytes_is_refused(tmp_path: Path) -> None:
@@ -120,19 +137,74 @@ def test_a_file_of_many_bytes_is_refused(tmp_path: Path) -> None:
     path.touch()
     os.truncate(path, 100_000_001)
     with pytest.raises(InputError, match=r"long.png: more than 100,000,000 bytes; save it smaller"):
-        read_picture(path)
+        read_picture(path, MAX_SIDE)
 
 
 @pytest.mark.parametrize(
     ("path", "label"),
     [
-        ("7.png", 7),
-        ("7-b.png", 7),
-        ("3/x.png", 3),
-        ("3/7.png", 3),
-        ("17.png", None),
+        ("7.png", "7"),
+        ("7-b.png", "7"),
+        ("3/x.png", "3"),
+        ("3/7.png", "3"),
+        ("17.png", "17"),
+        ("71.png", None),
         ("b7.png", None),
+        ("Ankle boot 2.jpg", "Ankle boot"),
+        ("T-shirt.jpg", "T-shirt"),
+        ("T.jpg", "T"),
+        ("a+ (1).jpg", "a+"),
+        ("a+/7.jpg", "a+"),
     ],
 )
-def test_the_label_is_in_the_name(path: str, label: int | None) -> None:
-    assert label_of(Path("photos", path)) == label
+def test_the_label_is_in_the_name(path: str, label: str | None) -> None:
+    classes = ("3", "7", "17", "T", "T-shirt", "Ankle boot", "a+")
+    assert label_of(Path("photos", path), classes) == label
+
+
+def natural(style: Style, channels: Literal[1, 3]) -> DatasetInfo:
+    return DatasetInfo(title="things", shape=(channels, 16, 16), classes=("a", "b"), style=style)
+
+
+def test_pictures_of_things_are_prepared_as_fetch_does(tmp_path: Path) -> None:
+    """With their aspect, padded by the colour of their border, and not cut out."""
+    path = tmp_path / "wide.png"
+    picture = Image.new("RGB", (64, 32), (200, 30, 90))
+    picture.paste((20, 220, 40), (16, 8, 48, 24))
+    picture.save(path)
+    [image] = load_images([path], natural("natural", 3))
+    expected = np.full((3, 16, 16), [[[200]], [[30]], [[90]]], np.uint8)
+    assert np.array_equal(image[:, :4], expected[:, :4])
+    assert np.array_equal(image[:, 12:], expected[:, 12:])
+    assert np.abs(image[:, 8, 8].astype(int) - [20, 220, 40]).max() <= 2
+
+
+def test_a_picture_that_the_model_was_trained_on_has_the_same_pixels(tmp_path: Path) -> None:
+    """Also a photo of many pixels, which is reduced while it is read."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for split, name, class_name in itertools.product(("train", "test"), "12", "ab"):
+        path = tmp_path / split / class_name / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(np.roll(noise, len(list(tmp_path.rglob("*.jpg"))), 0))
+        picture.resize((1_800, 1_200)).save(path)
+    params = Fetch(source=str(tmp_path), size=16, mode="rgb", test_share=None)
+    info, splits = load_pictures(tmp_path, params)
+    fetched = [image.tobytes() for split in splits.values() for image in split["images"]]
+    images = load_images(sorted(tmp_path.rglob("*.jpg")), info)
+    assert sorted(image.tobytes() for image in images) == sorted(fetched)
+    assert len(set(fetched)) == 8
+
+
+@pytest.mark.parametrize(("style", "inverted"), [("natural", False), ("light_on_black", True)])
+def test_things_on_white_are_inverted_where_the_data_are_light_on_black(
+    tmp_path: Path, style: Style, inverted: bool
+) -> None:
+    dark_on_light, light_on_dark = tmp_path / "paper.png", tmp_path / "board.png"
+    picture = Image.new("L", (32, 32), 255)
+    picture.paste(50, (8, 8, 24, 24))
+    picture.save(dark_on_light)
+    Image.eval(picture, lambda value: 255 - value).save(light_on_dark)
+    paper, board = load_images([dark_on_light, light_on_dark], natural(style, 1))
+    assert (paper.shape, paper.dtype) == ((1, 16, 16), np.uint8)
+    assert np.array_equal(paper, board) == inverted
+    assert board[0, 0, 0] == 0 and board[0, 8, 8] == 205

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from stages.learning.models import build_model
 from stages.learning.training import seeded_generator
+from stages.storage.splits import DatasetInfo
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted
 from tests.helpers.project import Project
@@ -54,8 +56,10 @@ def test_one_picture_gets_a_digit_and_a_confidence(
     ]
     assert out == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
     assert one["label"] is None
-    assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-5)
-    assert one["probabilities"][one["predicted"]] == one["confidence"] == max(one["probabilities"])
+    probabilities = one["probabilities"]
+    assert list(probabilities) == list("0123456789")
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert probabilities[one["predicted"]] == one["confidence"] == max(probabilities.values())
 
 
 def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None:
@@ -78,12 +82,12 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
     expected = {
         "blank.jpg": "nothing is drawn on it",
         "cut.png": "not a whole picture",
-        "empty.png": "not a PNG or JPEG",
+        "empty.png": "not a picture; save it as PNG, JPEG,",
         "large.png": "more than 89,478,485 pixels",
         "larger.png": "more than 89,478,485 pixels",
         "noise.png": "nothing is drawn on it",
         "pipe.png": "is not a regular file",
-        "text.png": "not a PNG or JPEG",
+        "text.png": "not a picture; save it as PNG, JPEG,",
         "zero.png": "is not a regular file",
         "none.png": "not found",
         long.name: "cannot be read (File name too long)",
@@ -118,14 +122,17 @@ def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) 
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_model_without_finite_logits_is_refused(reproduced: Project, tmp_path: Path) -> None:
+def test_a_model_without_finite_logits_is_refused(
+    reproduced: Project, dataset: DatasetInfo, tmp_path: Path
+) -> None:
+    text = dataset.model_dump_json()
     weights = {"weight": np.ones((10, 784), np.float32), "bias": np.ones(10, np.float32)}
     weights["bias"][0] = np.nan
-    write_tensors(tmp_path / "nan", weights, model="linear", width="0")
-    cnn = build_model("cnn", 1, seeded_generator(0, "weights")).state_dict()
+    write_tensors(tmp_path / "nan", weights, model="linear", width="0", dataset=text)
+    cnn = build_model("cnn", 1, dataset.shape, 10, seeded_generator(0, "weights")).state_dict()
     tensors = {name: tensor.numpy() for name, tensor in cnn.items()}
     tensors["convolutions.0.var"] -= 2  # of which there is no square root
-    write_tensors(tmp_path / "negative", tensors, model="cnn", width="1")
+    write_tensors(tmp_path / "negative", tensors, model="cnn", width="1", dataset=text)
     for name, message in (
         ("nan", "bias is not finite, and gives"),
         ("negative", "gives logits that are not finite; lower train.lr"),
@@ -134,6 +141,31 @@ def test_a_model_without_finite_logits_is_refused(reproduced: Project, tmp_path:
         done = reproduced.run("python", "-m", "tools.predict", *command, ok=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{tmp_path / name}: {message}")
+
+
+def test_a_model_of_things_names_them_and_prepares_their_pictures(
+    reproduced: Project, tmp_path: Path
+) -> None:
+    """In colour, as they are: nothing has to be drawn on an even background."""
+    classes = ("Ankle boot", "a leaf", "007")
+    info = DatasetInfo(title="things", shape=(3, 8, 8), classes=classes, style="natural")
+    # The sum of the red pixels, of the green ones, of the blue ones.
+    weight = np.repeat(np.eye(3, dtype=np.float32), 64, 1)
+    weights = {"weight": weight, "bias": np.zeros(3, np.float32)}
+    text = info.model_dump_json()
+    write_tensors(tmp_path / "model", weights, model="linear", width="0", dataset=text)
+    for name, colour in (("Ankle boot-1", "red"), ("a leaf", "lime"), ("other", "blue")):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.webp", lossless=True)
+    command = ["python", "-m", "tools.predict", str(tmp_path), "--checkpoint", f"{tmp_path}/model"]
+    output = json.loads(reproduced.run(*command, "--json").stdout)
+    results = [(one["label"], one["predicted"]) for one in output["pictures"]]
+    assert results == [("Ankle boot", "Ankle boot"), ("a leaf", "a leaf"), (None, "007")]
+    assert all(list(one["probabilities"]) == list(classes) for one in output["pictures"])
+    assert (output["accuracy"]["n"], output["accuracy"]["value"]) == (2, 1)
+    row = reproduced.run(*command).stdout.splitlines()[1]
+    [name, label, predicted, confidence] = re.split("  +", row.strip())
+    assert Path(name).name == "Ankle boot-1.webp"
+    assert (label, predicted, confidence) == ("Ankle boot", "Ankle boot", "100.0%")
 
 
 def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
@@ -149,5 +181,5 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
         assert f"{tmp_path}/{escaped} " in done.stdout
     (tmp_path / names[0]).write_bytes(b"")
     done = reproduced.run("python", "-m", "tools.predict", str(tmp_path), ok=False)
-    line = rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: not a PNG or JPEG; save it as one"
-    assert done.stderr == f"{line}\n"
+    message = "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
+    assert done.stderr == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"

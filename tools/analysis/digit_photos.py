@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from stages.datasets.pictures import OVERSAMPLING
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
 from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
@@ -51,13 +52,12 @@ def _walk(folder: Path) -> list[Path]:
 def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
     """Return the class that a picture's folder is named after, or that its own name begins with.
 
-    The name may go on after a `-`, `_`, space or point: 7.png and 7-second.jpg.
+    The name may go on after a `-`, `_`, point or white space: 7.png and 7-second.jpg.
     """
     if path.parent.name in classes:
         return path.parent.name
-    return next(
-        (name for name in classes if re.match(rf"{re.escape(name)}[-_ .]", path.name)), None
-    )
+    begins = [name for name in classes if re.match(rf"{re.escape(name)}[-_.\s]", path.name)]
+    return max(begins, key=len, default=None)
 
 
 def load_images(paths: list[Path], info: DatasetInfo) -> Array:
@@ -69,7 +69,7 @@ def load_images(paths: list[Path], info: DatasetInfo) -> Array:
     problems: list[str] = []
     for path in paths:
         try:
-            images.append(to_dataset_form(read_picture(path), info, path))
+            images.append(to_dataset_form(path, info))
         except InputError as error:
             problems += error.args
     if problems:
@@ -77,11 +77,13 @@ def load_images(paths: list[Path], info: DatasetInfo) -> Array:
     return np.stack(images)
 
 
-def to_dataset_form(picture: Image.Image, info: DatasetInfo, path: Path) -> Array:
-    """Return a picture RGBA in the form of a data set, uint8 (C, H, W)."""
+def to_dataset_form(path: Path, info: DatasetInfo) -> Array:
+    """Return a picture in the form of a data set, uint8 (C, H, W)."""
     channels, size, _ = info.shape
     if info.ink_box:
-        return to_strokes(find_drawing(picture, path), size, info.ink_box)[None]
+        drawing = find_drawing(read_picture(path, MAX_SIDE), path)
+        return to_strokes(drawing, size, info.ink_box)[None]
+    picture = read_picture(path, OVERSAMPLING * size)
     image = fit_picture(picture, size, "rgb" if channels == 3 else "grey")
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
     if info.style == "light_on_black" and np.median(border) > 127:
@@ -89,8 +91,8 @@ def to_dataset_form(picture: Image.Image, info: DatasetInfo, path: Path) -> Arra
     return image
 
 
-def read_picture(path: Path) -> Image.Image:
-    """Return a picture upright and as RGBA, of at most `MAX_SIDE` pixels in each direction."""
+def read_picture(path: Path, max_side: int) -> Image.Image:
+    """Return the picture in a file as `decode_picture` does."""
     refuse_irregular(path, "name a picture, or a folder of them")
     try:
         with path.open("rb") as file:
@@ -102,22 +104,22 @@ def read_picture(path: Path) -> Image.Image:
         raise InputError(
             f"{path}: cannot be read ({reason}); check its name and permissions"
         ) from None
-    picture = decode_picture(content, str(path), MAX_SIDE)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
-    return picture
+    return decode_picture(content, str(path), max_side)
 
 
 def find_drawing(picture: Image.Image, path: Path) -> Image.Image:
-    """Return a picture RGBA as RGB; raises `InputError` if nothing is drawn on it.
+    """Return a picture RGBA as RGB, of at most `MAX_SIDE` pixels in each direction.
 
-    A transparent background becomes white, or black if the ink itself is white.
+    A transparent background becomes white, or black if the ink itself is white. Raises
+    `InputError` if nothing is drawn on it.
     """
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
     for background in ("white", "black"):
         canvas = Image.new("RGBA", picture.size, background)
         opaque = Image.alpha_composite(canvas, picture).convert("RGB")
         if extract_ink(np.asarray(opaque)).any():
             return opaque
-    raise InputError(f"{path}: nothing is drawn on it; draw a digit in a darker or lighter colour")
+    raise InputError(f"{path}: nothing is drawn on it; draw it in a darker or lighter colour")
 
 
 def extract_ink(pixels: Array) -> Array:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from stages.storage.errors import InputError
@@ -15,13 +14,14 @@ from tools.analysis.revisions import flatten, read_files
 from tools.analysis.significance import Array
 
 PREDICTIONS = "metrics/predictions.csv"
+METRICS = "metrics/evaluate.json"
 
 
 class Revision(NamedTuple):
     """The results of a revision on a split of N images, for its model and the R - 1 others."""
 
     name: str
-    images: Array  # int64 (N, 2): the image's index in its raw split, and its label
+    images: Array  # object (N, 2): the image's index in its raw split, and the name of its class
     correct: Array  # bool (R, N): whether each replica gets each image right; first the model
     params: dict[str, Any]  # by dotted name
     data_md5: str  # of the split's tensor file
@@ -46,8 +46,9 @@ def load_results(name: str, split: str) -> Revision:
     """
     if name == "workspace":
         _refuse_running()
-    predictions, *texts = read_files(name, PREDICTIONS, "params.yaml", "dvc.lock")
-    table = parse_predictions(predictions, name)
+    paths = PREDICTIONS, METRICS, "params.yaml", "dvc.lock"
+    predictions, metrics, *texts = read_files(name, *paths)
+    table = parse_predictions(predictions, parse_classes(metrics, name), name)
     table = table[table["split"] == split].sort_values("index")
     if table.empty:
         raise InputError(
@@ -81,12 +82,12 @@ def load_results(name: str, split: str) -> Revision:
 
 
 def _refuse_stale(lock: dict[str, Any]) -> None:
-    """Raise `InputError` if the code in the folder is not the one that made the results."""
+    """Raise `InputError` if code or data card of the folder are not those of the results."""
     for stage in lock["stages"].values():
         for dep in stage.get("deps", []):
             path = Path(dep["path"])
             # params.yaml is compared value by value, since a comment changes no result.
-            if path.suffix != ".py":
+            if path.suffix not in (".py", ".yaml") or path == Path("params.yaml"):
                 continue
             content = path.read_bytes() if path.is_file() else b""
             if hashlib.md5(content, usedforsecurity=False).hexdigest() != dep["md5"]:
@@ -110,46 +111,64 @@ def _refuse_running() -> None:
             )
 
 
-def load_predictions(name: str) -> pd.DataFrame:
-    """Return the predictions of a revision, as `parse_predictions` does."""
-    [content] = read_files(name, PREDICTIONS)
-    return parse_predictions(content, name)
+def load_predictions(name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the predictions of a revision, as `parse_predictions` does, and its classes."""
+    predictions, metrics = read_files(name, PREDICTIONS, METRICS)
+    classes = parse_classes(metrics, name)
+    return parse_predictions(predictions, classes, name), classes
 
 
-def parse_predictions(content: bytes, name: str) -> pd.DataFrame:
+def parse_classes(content: bytes, name: str) -> list[str]:
+    """Return the names of the classes in `metrics/evaluate.json` of the revision `name`.
+
+    Raises `InputError` if it has none.
+    """
+    try:
+        recall = json.loads(content)["val"]["recall"]
+        # Before classes had names, it was a list.
+        return list(map(str, range(len(recall)))) if isinstance(recall, list) else list({**recall})
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name}: {METRICS} names no classes ({error!r}); `dvc repro` there makes it again"
+        ) from None
+
+
+def parse_predictions(content: bytes, classes: list[str], name: str) -> pd.DataFrame:
     """Return the table `metrics/predictions.csv` of the revision `name`, a row an image.
 
-    Its columns are split (str), index, label, predicted, replica_1, replica_2, ... (int64) and
-    confidence (float64, from 0 to 1). Raises `InputError` if one of them is missing or has
-    another value, or if an image has several rows.
+    classes: their names. The columns are split (str), index (int64), the names of classes label,
+    predicted, replica_1, replica_2, ... (str) and confidence (float64, from 0 to 1). Raises
+    `InputError` if one of them is missing or has another value, or if an image has several rows.
     """
     remedy = "`dvc repro` there makes it again"
     try:
-        table = pd.read_csv(io.BytesIO(content))
+        # As text, so that a class may be called NA or 007.
+        table = pd.read_csv(io.BytesIO(content), dtype=str, na_filter=False)
     except ValueError as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{name}: {PREDICTIONS} cannot be read ({problem}); {remedy}") from None
     if missing := sorted({"split", "index", "label", "predicted"} - set(table)):
         raise InputError(f"{name}: {PREDICTIONS} has no column {', '.join(missing)}; {remedy}")
     replicas = [column for column in table if column.startswith("replica_")]
-    for column in ("index", "label", "predicted", *replicas):
-        if not pd.api.types.is_integer_dtype(table[column]):
+    for column in ("label", "predicted", *replicas):
+        if not table[column].isin(classes).all():
             raise InputError(
-                f"{name}: {PREDICTIONS} has another value than a whole number in its column "
-                f"{column}; {remedy}"
+                f"{name}: {PREDICTIONS} has another value than a class in its column {column}; "
+                f"{remedy}"
             )
+    table["index"] = pd.to_numeric(table["index"], errors="coerce")
+    if not pd.api.types.is_integer_dtype(table["index"]):
+        raise InputError(
+            f"{name}: {PREDICTIONS} has another value than a whole number in its column index; "
+            f"{remedy}"
+        )
     if (repeated := table.duplicated(["split", "index"])).any():
         split, index = table.loc[repeated, ["split", "index"]].iloc[0]
         raise InputError(f"{name}: {PREDICTIONS} has image {index} of {split} twice; {remedy}")
-    if "confidence" not in table or not np.all(_is_probability(table["confidence"])):
+    confidence = pd.to_numeric(table.get("confidence", pd.Series()), errors="coerce")
+    if "confidence" not in table or not confidence.between(0, 1).all():
         raise InputError(f"{name}: {PREDICTIONS} has no confidences from 0 to 1; {remedy}")
-    return table
-
-
-def _is_probability(column: "pd.Series[Any]") -> Array:
-    """Return which values are numbers from 0 to 1; NaN and text are not."""
-    result: Array = pd.to_numeric(column, errors="coerce").between(0, 1).to_numpy()
-    return result
+    return table.assign(confidence=confidence)
 
 
 def _parse_mapping(content: bytes, name: str) -> dict[str, Any]:

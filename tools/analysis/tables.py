@@ -8,6 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -131,7 +132,7 @@ def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
             outs = parse_yaml(lock.decode(), f"{name}: dvc.lock")["stages"]["prepare"]["outs"]
             columns[name] = {
                 "commit": describe_commit(name),
-                "data set": revision.params["fetch.dataset"],
+                "data set": dataset_title(revision),
                 "images": ", ".join(
                     f"{summary['n']:,} {split}" for split, summary in json.loads(prepared).items()
                 ),
@@ -141,6 +142,21 @@ def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
                 ),
             }
     return pd.DataFrame(columns).fillna("").reset_index(names="")
+
+
+def dataset_title(revision: Revision) -> str:
+    """Return the title of the data set that a revision is about, or the name of its pictures.
+
+    Raises `InputError` if its data card has none.
+    """
+    source = revision.params.get("fetch.source")
+    if source is None:  # before data sets had cards
+        return str(revision.params.get("fetch.dataset", "unknown data"))
+    if not str(source).endswith(".yaml"):
+        return Path(str(source)).name
+    [card] = read_files(revision.name, str(source))
+    with _refuse_other_versions(revision.name):
+        return str(parse_yaml(card.decode(), f"{revision.name}: {source}")["title"])
 
 
 @contextlib.contextmanager
