@@ -35,9 +35,9 @@ def draw_shape(name: str, random: np.random.Generator) -> Image.Image:
 
 
 def make_shapes(folder: Path, count: int = 60, seed: int = 0) -> None:
-    """Write `count` pictures of each shape."""
+    """Write `count` pictures of each shape; other seeds give others, with other names."""
     random = np.random.default_rng(seed)
     for name in CLASSES:
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            draw_shape(name, random).save(folder / name / f"{number}.png")
+            draw_shape(name, random).save(folder / name / f"{seed + number}.png")

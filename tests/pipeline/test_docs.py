@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project
+from tests.helpers.shapes import make_shapes
 
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -33,6 +34,10 @@ def commands(text: str) -> list[str]:
 
 
 def run(project: Project, command: str, storage: Path) -> None:
+    pictures = project.path / "data/pictures"
+    if command.startswith("dvc add data/pictures"):  # the user has new ones
+        seed = len(list(pictures.glob("*/*")))
+        make_shapes(pictures, count=20, seed=seed)
     if "/path/to/mnist" in command and not MNIST.is_dir():
         return
     command = command.replace("/path/to/mnist", str(MNIST))
@@ -102,7 +107,7 @@ def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> Non
 
 # Pages whose commands cost much. `make test` runs the commands of `comparing` in the README, an
 # experiment on MNIST in tests/stages/test_download.py and sweeps in tests/tools/test_sweep.py.
-SLOW_PAGES = ("comparing", "data", "sweeps")
+SLOW_PAGES = ("comparing", "data", "security", "sweeps", "your-pictures")
 
 
 @pytest.mark.parametrize(
