@@ -27,6 +27,7 @@ INSTRUMENTED = ["stages", "tools", "yaml", "PIL", "json", "pandas.io", "pandas.c
 
 with atheris.instrument_imports(include=INSTRUMENTED):
     from stages.storage.errors import InputError
+    from tests.helpers.cards import SOURCES
     from tests.helpers.project import ROOT
     from tests.helpers.readers import READERS
 
@@ -49,6 +50,8 @@ def main() -> None:
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
+    if not Path("sources").exists():
+        Path("sources").symlink_to(SOURCES)  # which params.yaml names
     for number, seed in enumerate(reader.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
     words = ("".join(f"\\x{byte:02x}" for byte in word.encode()) for word in reader.words)

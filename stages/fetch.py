@@ -15,8 +15,9 @@ from stages.datasets.package_table import load_package_table
 from stages.datasets.splitting import DEFAULT_TEST_SHARE
 from stages.params import load_params
 from stages.params.fetch import Fetch
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, run
-from stages.storage.splits import DatasetInfo, write_split
+from stages.storage.splits import write_split
 from stages.storage.tensors import Array
 
 

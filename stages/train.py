@@ -31,9 +31,10 @@ from stages.learning.training import (
 )
 from stages.params import load_params
 from stages.params.train import Train, replica_seeds
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_csv, write_json
-from stages.storage.splits import DatasetInfo, read_split
+from stages.storage.splits import read_split
 from stages.storage.tensors import read_metadata, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}

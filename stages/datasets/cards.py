@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from stages.params import Section, Size, read_model
-from stages.storage.splits import DatasetInfo
+from stages.storage.dataset_info import DatasetInfo
 
 Md5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]

@@ -18,9 +18,9 @@ import numpy as np
 
 from stages.datasets.splitting import DEFAULT_TEST_SHARE, is_test
 from stages.params.fetch import Fetch
+from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
-from stages.storage.splits import MAX_CLASSES, DatasetInfo
 from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")

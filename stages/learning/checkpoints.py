@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, Model, build_model
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import DatasetInfo, parse_info
+from stages.storage.splits import parse_info
 from stages.storage.tensors import (
     REMEDY,
     Array,

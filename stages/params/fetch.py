@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from stages.params import Section
-from stages.storage.splits import MAX_SIZE, MIN_SIZE, DatasetInfo
+from stages.storage.dataset_info import MAX_SIZE, MIN_SIZE, DatasetInfo
 
 
 class Fetch(Section):

@@ -22,7 +22,8 @@ from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model
 from stages.params import load_params
-from stages.storage.splits import DatasetInfo, read_split, write_split
+from stages.storage.dataset_info import DatasetInfo
+from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS

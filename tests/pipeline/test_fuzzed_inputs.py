@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.storage.errors import InputError
+from tests.helpers.cards import SOURCES
 from tests.helpers.readers import READERS
 
 YAML = [
@@ -139,6 +140,7 @@ def test_a_fuzzed_input_is_read_or_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("sources").symlink_to(SOURCES)
     read, seeds, _ = READERS[name]
     for content in seeds():
         read(content)

@@ -18,7 +18,7 @@ from stages import check
 from stages.storage.errors import InputError, run
 from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import read_metadata
-from tests.helpers.cards import DIGITS
+from tests.helpers.cards import DIGITS, SOURCES
 from tests.helpers.project import ROOT, Project
 from tools.analysis.results import load_results
 
@@ -83,7 +83,7 @@ def test_no_params_file_gets_more_than_a_message(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("sources").symlink_to(ROOT / "sources")
+    Path("sources").symlink_to(SOURCES)
     refused = 0
 
     @settings(max_examples=examples)

@@ -16,8 +16,8 @@ from stages.learning.checkpoints import (
 )
 from stages.learning.models import MODEL_NAMES, build_model, predict
 from stages.learning.training import seeded_generator
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import DatasetInfo
 from stages.storage.tensors import write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project

@@ -9,6 +9,7 @@ from stages.check import Params
 from stages.params import load_params
 from stages.params.train import Train
 from stages.storage.errors import InputError
+from tests.helpers.cards import SOURCES
 from tests.helpers.project import ROOT, Project
 
 # Nine levels of ten aliases: a thousand million numbers, if somebody wrote them out.
@@ -21,7 +22,7 @@ GOOD = (ROOT / "params.yaml").read_text()
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("sources").symlink_to(ROOT / "sources")
+    Path("sources").symlink_to(SOURCES)
     return tmp_path
 
 

@@ -155,7 +155,8 @@ def test_tensors_that_are_no_split_are_refused(
 
 
 def test_a_file_without_a_checksum_is_refused(path: Path) -> None:
-    save_file(random_split(), path)
+    about = json.dumps({"dataset": DIGITS.model_dump_json()})
+    save_file(random_split(), path, {"about": about})
     with pytest.raises(InputError, match="altered since it was written"):
         read_split(path, with_index=False)
 
