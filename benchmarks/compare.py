@@ -52,6 +52,7 @@ SEEDS = (2, 3, 5, 10)
 IMAGES = (500, 2_500, 10_000)
 FAMILY = 20  # settings that are compared with one
 LOOKS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20)  # replicas of each, after which somebody looks
+MIN_SHOWN = 0.004  # the smallest difference for which advice is tried
 MAX_REPLICAS = 50  # of `--until-known`
 
 
@@ -274,6 +275,22 @@ def until_known(cell: Cell, images: int) -> list[dict[str, Any]]:
     ]
 
 
+def summarize(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the range of each column over all models and numbers of images, by seeds."""
+
+    def cell_range(column: "pd.Series[Any]") -> str:
+        values = column[column != ""].str.split().str[0].astype(float)
+        return "" if values.empty else f"{values.min()} to {values.max()}"
+
+    kinds = frame["comparison"].str.partition(": ")[2].rename("comparison")
+    groups = frame.drop(columns=["comparison", "images"]).groupby([kinds, "seeds"], sort=False)
+    return groups.agg(cell_range).reset_index()
+
+
+def print_table(frame: pd.DataFrame) -> None:
+    print(frame.to_markdown(index=False, disable_numparse=True), end="\n\n", flush=True)
+
+
 def percent(share: float, n: int = TRIALS) -> str:
     """Return a share of n trials in percent, with its 95 % Wilson interval."""
     interval = stats.binomtest(round(share * n), n).proportion_ci(0.95, "wilson")
@@ -299,7 +316,8 @@ def main() -> None:
             for name, of_setting in jobs.items()
         }
         all_cells = list(cells(scored, models))
-        different = [cell for cell in all_cells if "null" not in cell.name]
+        # Smaller differences would need more replicas than there are.
+        different = [cell for cell in all_cells if abs(cell.b.mean() - cell.a.mean()) > MIN_SHOWN]
         paired = [cell for cell in different if cell.is_paired]
         tables = [
             [
@@ -323,7 +341,9 @@ def main() -> None:
             results = [job.result() for job in table]
             rows = [row for result in results for row in result]
             frame = pd.DataFrame(rows)
-            print(frame.to_markdown(index=False, disable_numparse=True), end="\n\n", flush=True)
+            if table is tables[0]:
+                print_table(summarize(frame))
+            print_table(frame)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Give DVC a private folder for its databases, in this clone only.
 
-DVC keeps what it knows of files in a folder of `/var/tmp` that is open to all users, and unpickles
-what it finds there. This makes `.dvc/site-cache`, which only you can enter, and sets it as DVC's
+DVC keeps what it knows of files in a folder of `/var/tmp` that is open to all users, and what it
+finds there can run code. This makes `.dvc/site-cache`, which only you can enter, and sets it as DVC's
 `core.site_cache_dir`. The path is absolute: type the command again after moving the project.
 
     python -m tools.site_cache

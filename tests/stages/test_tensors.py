@@ -66,7 +66,8 @@ def test_the_tensors_that_are_read_are_those_written(path: Path) -> None:
         {**random_split(), "index": np.arange(20, dtype=np.int32)},
         {"weight": np.ones((0, 10, 784), np.float32), "bias é": np.ones((0, 10), np.float32)},
         {"rows": np.eye(3), "model w": np.eye(4, dtype=np.float32), "unlogged": np.ones((0, 2))},
-        {"transposed": np.arange(6, dtype=np.int64).reshape(2, 3).T, "b": np.ones(3, ">f8")},
+        {"transposed": np.arange(6, dtype=np.int64).reshape(2, 3).T},
+        {"b": np.arange(3, dtype=">f8"), "a": np.ones(3, np.uint8)},
     ],
 )
 def test_the_bytes_of_a_file_are_those_of_safetensors(path: Path, arrays: dict[str, Array]) -> None:
