@@ -87,7 +87,7 @@ def write_local_config(folder: Path, site_cache: Path, cache: str | None, **core
     """Write the configuration of DVC for a clone of the project, in its `.dvc/config.local`.
 
     site_cache: the folder for DVC's databases, which has to be absolute and is made for this user
-        alone: DVC unpickles what it finds there, and its default is open to all users.
+        alone: what DVC finds there can run code, and its default is open to all users.
     cache: the folder of DVC's cache; None if the clone has its own.
     core: other options of the section core.
     """
