@@ -411,7 +411,7 @@ def test_a_drawing_is_brought_to_the_size_of_the_data(
     [
         ('"name": "linear"', '"name": "resnet"', "This page cannot compute a model resnet: "),
         ('"bias": {', '"offset": {', "to it bias is 10, and in the checkpoint missing. "),
-        ('"shape": [10, 784]', '"shape": [784, 10]', "to it weight is 10 × 784, and in the "),
+        ('"shape": [10, 784]', '"shape": [784, 10]', "to it weight is 10 \u00d7 784, and "),
     ],
 )
 def test_a_page_says_that_it_cannot_compute_a_model(

@@ -137,7 +137,8 @@ def precision_and_recall(splits: list[Split]) -> Plot:
     classes = list(dict.fromkeys(name for split in splits for name in split.classes))
     title = "Precision and recall"
     if len(classes) > MAX_CLASSES:
-        lowest = sorted(recalls, key=lambda name: fmean(recalls[name]))[:MAX_CLASSES]
+        present = [name for name in classes if name in recalls]
+        lowest = sorted(present, key=lambda name: fmean(recalls[name]))[:MAX_CLASSES]
         classes = [name for name in classes if name in lowest]
         rows = [row for row in rows if row["class"] in lowest]
         title = f"{title} of the {MAX_CLASSES} classes with the lowest recall"
