@@ -1,10 +1,10 @@
 "use strict";
 
-// The canvas to draw on: its drawing is brought to the form of MNIST and classified.
+// The canvas to draw on: its drawing is brought to the form of the data set and classified.
 
-// ink (side * side) -> 784 numbers from 0 to 255, or null without ink; as to_mnist_form in
+// ink (side * side) -> size * size numbers from 0 to 255, or null without ink; as to_strokes in
 // tools/analysis/digit_photos.py.
-function toMnistForm(ink, side) {
+function toStrokes(ink, side, size, inkBox) {
   let [top, left, bottom, right] = [side, side, -1, -1];
   ink.forEach((value, i) => {
     if (value === 0) return;
@@ -14,8 +14,8 @@ function toMnistForm(ink, side) {
   });
   if (bottom < 0) return null;
   const [boxHeight, boxWidth] = [bottom - top + 1, right - left + 1];
-  const scale = 20 / Math.max(boxHeight, boxWidth);
-  const [height, width] = [boxHeight, boxWidth].map((size) => Math.max(1, Math.round(size * scale)));
+  const scale = inkBox / Math.max(boxHeight, boxWidth);
+  const [height, width] = [boxHeight, boxWidth].map((length) => Math.max(1, Math.round(length * scale)));
   const small = Float64Array.from({ length: height * width }, (_, i) => {
     const [y, x] = [Math.floor(i / width), i % width];
     let [sum, count] = [0, 0];
@@ -34,39 +34,46 @@ function toMnistForm(ink, side) {
     momentY += value * Math.floor(i / width);
     momentX += value * (i % width);
   });
-  const offset = (moment, size) => Math.min(Math.max(Math.round(14 - moment / mass), 0), 28 - size);
+  const offset = (moment, length) =>
+    Math.min(Math.max(Math.round(size / 2 - moment / mass), 0), size - length);
   const [offsetY, offsetX] = [offset(momentY, height), offset(momentX, width)];
-  const image = new Array(784).fill(0);
+  const image = new Array(size * size).fill(0);
   small.forEach((value, i) => {
-    const pixel = (offsetY + Math.floor(i / width)) * 28 + offsetX + (i % width);
+    const pixel = (offsetY + Math.floor(i / width)) * size + offsetX + (i % width);
     image[pixel] = Math.round((255 * value) / largest);
   });
   return image;
 }
 
-// Show the model's input, its probabilities and the predicted digit.
+// Show the model's input, its probabilities and the predicted class.
 function classify(canvas) {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const ink = Array.from({ length: data.length / 4 }, (_, i) => data[4 * i + 3]); // the opacity
-  const image = toMnistForm(ink, canvas.width);
+  const { size, classes } = model;
+  const image = toStrokes(ink, canvas.width, size, model.ink_box);
   const probabilities = image && softmax(logits(image));
   const predicted = probabilities && probabilities.indexOf(Math.max(...probabilities));
   document.getElementById("prediction").textContent = image
-    ? `${predicted}, ${Math.round(100 * probabilities[predicted])} %`
+    ? `${classes[predicted]}, ${Math.round(100 * probabilities[predicted])} %`
     : "";
-  document.querySelectorAll("#probabilities tr").forEach((row, digit) => {
-    row.className = digit === predicted ? "predicted" : "";
-    row.querySelector("span").style.width = image ? `${100 * probabilities[digit]}%` : 0;
-    row.lastElementChild.textContent = image ? `${(100 * probabilities[digit]).toFixed(1)} %` : "–";
+  document.querySelectorAll("#probabilities tr").forEach((row, label) => {
+    row.className = label === predicted ? "predicted" : "";
+    row.querySelector("span").style.width = image ? `${100 * probabilities[label]}%` : 0;
+    row.lastElementChild.textContent = image ? `${(100 * probabilities[label]).toFixed(1)} %` : "–";
   });
   const context = document.getElementById("model-input").getContext("2d");
-  const pixels = context.createImageData(28, 28);
-  (image ?? new Array(784).fill(0)).forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
+  const pixels = context.createImageData(size, size);
+  (image ?? new Array(size * size).fill(0)).forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
   context.putImageData(pixels, 0, 0);
 }
 
 const canvas = document.getElementById("canvas"); // null if the page has no model
-if (canvas) {
+const problem = canvas && findProblem();
+if (problem) {
+  const sentence = document.createElement("p");
+  sentence.textContent = problem;
+  document.getElementById("drawing").replaceWith(sentence);
+} else if (canvas) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   let last = null; // the end of the stroke that is being drawn
   const position = (event) => [event.offsetX, event.offsetY];

@@ -1,6 +1,6 @@
 "use strict";
 
-// The arithmetic of the models in stages/learning/models.py, in float64.
+// The arithmetic of the models in stages/learning/models.py, in float64, for grey square images.
 // A tensor is { shape, values }, with the values in C order.
 
 const model = JSON.parse(document.getElementById("model").textContent); // a string if there is none
@@ -11,6 +11,50 @@ const weights = Object.fromEntries(
     { shape, values: new Float32Array(Uint8Array.from(atob(values), (c) => c.charCodeAt(0)).buffer) },
   ]),
 );
+
+// The convolutions of a CNN, from the first to the last, and the number of features after them.
+function convolutionLayers(size, width) {
+  const layers = [];
+  let channels = 1;
+  while (size >= 8) {
+    layers.push({ channels, width, pool: false }, { channels: width, width, pool: true });
+    [channels, width, size] = [width, 2 * width, Math.floor((size - 4) / 2)];
+  }
+  if (size >= 3) {
+    layers.push({ channels, width, pool: false });
+    [channels, size] = [width, size - 2];
+  }
+  return { layers, features: channels * size * size };
+}
+
+// The shapes of a model's weights by name, or null if this page does not know the model.
+function weightShapes({ name, width, size, classes: { length: n } }) {
+  const pixels = size * size;
+  if (name === "linear") return { weight: [n, pixels], bias: [n] };
+  if (name === "mlp") {
+    return { hidden_weight: [width, pixels], hidden_bias: [width], weight: [n, width], bias: [n] };
+  }
+  if (name !== "cnn") return null;
+  const { layers, features } = convolutionLayers(size, width);
+  const shapes = layers.flatMap((layer, number) => [
+    [`convolutions.${number}.weight`, [layer.width, layer.channels, 3, 3]],
+    ...["scale", "shift", "mean", "var"].map((key) => [`convolutions.${number}.${key}`, [layer.width]]),
+  ]);
+  return { ...Object.fromEntries(shapes), weight: [n, features], bias: [n] };
+}
+
+// A sentence that says why this page cannot compute the model, or null if it can.
+function findProblem() {
+  const shapes = weightShapes(model);
+  if (!shapes) return `This page cannot compute a model ${model.name}: classify pictures with python -m tools.predict.`;
+  for (const name of new Set([...Object.keys(shapes), ...Object.keys(weights)])) {
+    const [expected, actual] = [shapes[name], weights[name]?.shape].map((shape) => shape?.join(" × ") ?? "missing");
+    if (expected !== actual) {
+      return `This page cannot compute the model: to it ${name} is ${expected}, and in the checkpoint ${actual}. Classify pictures with python -m tools.predict.`;
+    }
+  }
+  return null;
+}
 
 // x (K), weight (N, K), bias (N) -> (N)
 function linear(x, weight, bias) {
@@ -47,11 +91,13 @@ function conv2d(x, side, weight) {
   return y;
 }
 
-// The maximum of each 2 x 2 pixels: x (C, side, side) -> (C, side / 2, side / 2)
+// The maximum of each 2 x 2 pixels: x (C, side, side) -> (C, side / 2, side / 2), rounded down.
 function maxPool2d(x, side) {
-  const half = side / 2;
-  return Float64Array.from({ length: x.length / 4 }, (_, i) => {
-    const corner = 2 * (Math.floor(i / half) * side + (i % half));
+  const half = Math.floor(side / 2);
+  const channels = x.length / (side * side);
+  return Float64Array.from({ length: channels * half * half }, (_, i) => {
+    const [channel, row, column] = [Math.floor(i / (half * half)), Math.floor(i / half) % half, i % half];
+    const corner = (channel * side + 2 * row) * side + 2 * column;
     return Math.max(x[corner], x[corner + 1], x[corner + side], x[corner + side + 1]);
   });
 }
@@ -66,23 +112,23 @@ function batchNorm(x, { mean, variance, scale, shift }) {
   });
 }
 
-// The ten logits of an image of 784 numbers from 0 to 255.
+// The logits of an image, size * size numbers from 0 to 255.
 function logits(image) {
   let x = Float64Array.from(image, (value) => value / 255);
   if (model.name === "mlp") x = relu(linear(x, weights.hidden_weight, weights.hidden_bias));
   if (model.name === "cnn") {
-    let side = 28;
-    for (let layer = 0; layer < 5; layer++) {
-      const tensor = (name) => weights[`convolutions.${layer}.${name}`];
+    let side = model.size;
+    convolutionLayers(model.size, model.width).layers.forEach(({ pool }, number) => {
+      const tensor = (name) => weights[`convolutions.${number}.${name}`];
       x = conv2d(x, side, tensor("weight"));
       side -= 2;
-      if (layer === 1 || layer === 3) {
+      if (pool) {
         x = maxPool2d(x, side);
-        side /= 2;
+        side = Math.floor(side / 2);
       }
       const statistics = { mean: tensor("mean"), variance: tensor("var") };
       x = relu(batchNorm(x, { ...statistics, scale: tensor("scale"), shift: tensor("shift") }));
-    }
+    });
   }
   return Array.from(linear(x, weights.weight, weights.bias));
 }

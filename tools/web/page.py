@@ -13,6 +13,7 @@ from tools.analysis.results import Revision, load_predictions, load_results
 from tools.analysis.revisions import read_files
 from tools.analysis.tables import (
     changed_params_table,
+    dataset_title,
     difference_table,
     metrics_table,
     params_table,
@@ -28,7 +29,6 @@ WEB = Path(__file__).parent
 SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
 CHECKPOINT = "data/checkpoints/model.safetensors"
 MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
-DIGITS = ("mnist-5k", "mnist", "qmnist")  # data sets of handwritten digits
 
 
 def render_report(names: list[str]) -> tuple[str, list[Figure]]:
@@ -45,9 +45,10 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         plots, pictures, missing = dvc_plots(names, Path(folder))
         model = embed_model(revisions[-1], Path(folder))
     splits = [
-        Split(name, split, predictions)
+        Split(name, split, of_split, classes)
         for name in names
-        for split, predictions in load_predictions(name).groupby("split", sort=False)
+        for predictions, classes in [load_predictions(name)]
+        for split, of_split in predictions.groupby("split", sort=False)
     ]
     plots += [precision_and_recall(splits), calibration(splits)]
     tables = [metrics]
@@ -63,6 +64,7 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
     page = template.render(
         policy=content_security_policy([library, *scripts], images="data:", csv=True),
         names=names,
+        title=" and ".join(dict.fromkeys(map(dataset_title, revisions))),
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
         tables=[table for table in tables if not table.empty],
@@ -85,9 +87,6 @@ def embed_model(revision: Revision, folder: Path) -> dict[str, Any] | str:
 
     folder: for a temporary file.
     """
-    dataset = revision.params.get("fetch.dataset")
-    if dataset not in DIGITS:
-        return f"The model of {revision.name} was trained on {dataset}, not on handwritten digits."
     try:
         [content] = read_files(revision.name, CHECKPOINT)
     except InputError as error:
@@ -97,16 +96,31 @@ def embed_model(revision: Revision, folder: Path) -> dict[str, Any] | str:
             f"The model of {revision.name} has {len(content):,} bytes, too many for a page; "
             "classify pictures with python -m tools.predict instead."
         )
-    from stages.learning.checkpoints import read_checkpoint  # here, because torch takes a second
+    # Here, because torch takes a second.
+    from stages.learning.checkpoints import read_checkpoint, read_description
 
     path = folder / Path(CHECKPOINT).name
     path.write_bytes(content)
     try:
-        tensors = read_checkpoint(path).state_dict()
+        model, info = read_checkpoint(path)
+        name, width, _ = read_description(path)
     except InputError as error:
         return f"The page has no model: {str(error).replace(str(path), CHECKPOINT)}."
-    weights = {
-        name: {"shape": tensor.shape, "values": base64.b64encode(tensor.numpy()).decode()}
-        for name, tensor in tensors.items()
+    if info.style != "strokes":
+        return (
+            f"The model of {revision.name} was trained on {info.title}, whose images are prepared "
+            "otherwise than a drawing; classify pictures with python -m tools.predict."
+        )
+    return {
+        "revision": revision.name,
+        "title": info.title,
+        "size": info.shape[1],
+        "ink_box": info.ink_box,
+        "classes": info.classes,
+        "name": name,
+        "width": width,
+        "weights": {
+            key: {"shape": tensor.shape, "values": base64.b64encode(tensor.numpy()).decode()}
+            for key, tensor in model.state_dict().items()
+        },
     }
-    return {"revision": revision.name, "name": revision.params["train.model"], "weights": weights}

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +15,7 @@ from stages.storage.errors import InputError
 from tools.analysis.comparison import Comparison
 
 PICTURES = {  # titles of the pipeline's own pictures, and a text for those who cannot see them
-    "metrics/samples.png": ("Training digits", "Some of the training digits with their labels."),
+    "metrics/samples.png": ("Training images", "Some of the training images with their labels."),
     "metrics/mistakes.png": (
         "Most confident mistakes on val",
         "The misclassified images of val with the highest confidence, each with its label, the "
@@ -27,6 +28,8 @@ PICTURES = {  # titles of the pipeline's own pictures, and a text for those who 
     ),
 }
 
+MAX_CLASSES = 30  # in a plot with a place for each class
+
 
 class Split(NamedTuple):
     """The predictions of a revision on one of its splits."""
@@ -34,6 +37,7 @@ class Split(NamedTuple):
     revision: str
     split: str
     predictions: pd.DataFrame  # as `tools.analysis.results.parse_predictions` returns them
+    classes: list[str]  # in their order
 
 
 class Plot(NamedTuple):
@@ -101,7 +105,10 @@ def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> Plot:
     text = json.dumps(spec)
     if '"content": "data"' not in text:  # a tooltip of that kind shows all columns
         rows = rows[[column for column in rows if f'"{column}"' in text or f".{column}" in text]]
-    csv = {"values": rows.to_csv(index=False), "format": {"type": "csv"}}
+    form: dict[str, Any] = {"type": "csv"}
+    if names_of_classes := [column for column in ("label", "predicted") if column in rows]:
+        form["parse"] = dict.fromkeys(names_of_classes, "string")  # 007 is no number
+    csv = {"values": rows.to_csv(index=False), "format": form}
     return Plot(title, {"data": csv, **remove_empty(spec)})
 
 
@@ -113,25 +120,40 @@ def remove_empty(value: Any) -> Any:
 
 
 def precision_and_recall(splits: list[Split]) -> Plot:
-    """Plot the recall and the precision of each digit, with 95 % intervals."""
-    rows = []
-    for revision, split, predictions in splits:
+    """Plot the recall and the precision of each class, with 95 % intervals.
+
+    Of more than `MAX_CLASSES` classes it shows those with the lowest recall.
+    """
+    rows: list[dict[str, Any]] = []
+    recalls: dict[str, list[float]] = {}
+    for revision, split, predictions, _ in splits:
         correct = predictions["label"] == predictions["predicted"]
         for measure, column in (("recall", "label"), ("precision", "predicted")):
-            for digit, group in correct.groupby(predictions[column]):
-                rows.append(
-                    {"revision": revision, "panel": f"{measure} on {split}", "digit": digit}
-                    | proportion(group)
-                )
-    x = {"field": "digit", "type": "ordinal", "axis": {"labelAngle": 0}}
+            for name, group in correct.groupby(predictions[column]):
+                row = {"revision": revision, "panel": f"{measure} on {split}", "class": name}
+                rows.append(row | proportion(group))
+                if measure == "recall":
+                    recalls.setdefault(str(name), []).append(rows[-1]["proportion"])
+    classes = list(dict.fromkeys(name for split in splits for name in split.classes))
+    title = "Precision and recall"
+    if len(classes) > MAX_CLASSES:
+        present = [name for name in classes if name in recalls]
+        lowest = sorted(present, key=lambda name: fmean(recalls[name]))[:MAX_CLASSES]
+        classes = [name for name in classes if name in lowest]
+        rows = [row for row in rows if row["class"] in lowest]
+        title = f"{title} of the {MAX_CLASSES} classes with the lowest recall"
+    # Short names stand side by side; long ones would cover each other.
+    angle = 0 if sum(map(len, classes)) <= MAX_CLASSES else -90
+    axis = {"labelAngle": angle, "labelLimit": 100, "labelOverlap": False}
+    x = {"field": "class", "type": "ordinal", "sort": classes, "axis": axis}
     encoding = {"x": x, "xOffset": {"field": "revision"}}
-    return Plot("Precision and recall", interval_spec(rows, encoding, "proportion"))
+    return Plot(title, interval_spec(rows, encoding, "proportion"))
 
 
 def calibration(splits: list[Split]) -> Plot:
     """Plot the accuracy against the mean confidence, in ten bins of equal width."""
     rows = []
-    for revision, split, predictions in splits:
+    for revision, split, predictions, _ in splits:
         correct = predictions["label"] == predictions["predicted"]
         bins = (10 * predictions["confidence"]).astype(int).clip(upper=9)
         for _, group in correct.groupby(bins):

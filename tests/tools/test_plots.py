@@ -1,0 +1,54 @@
+"""The plots that are not DVC's own."""
+
+import pandas as pd
+
+from tools.web.plots import Split, adapt_dvc_plot, precision_and_recall
+
+
+def split(right: dict[str, int], images: int = 10) -> Split:
+    """Return made-up predictions of so many images a class, some of them right."""
+    names = list(right)
+    other = dict(zip(names, names[1:] + names[:1], strict=True))
+    rows = [
+        {"label": name, "predicted": name if number < right[name] else other[name]}
+        for name in sorted(names)
+        for number in range(images)
+    ]
+    return Split("a", "val", pd.DataFrame(rows), names)
+
+
+def test_classes_stand_in_their_order() -> None:
+    plot = precision_and_recall([split({"zebra": 9, "ant": 8, "007": 7})])
+    x = plot.spec["spec"]["layer"][0]["encoding"]["x"]
+    assert (x["field"], x["sort"]) == ("class", ["zebra", "ant", "007"])
+    recalls = {
+        row["class"]: row["proportion"]
+        for row in plot.spec["data"]["values"]
+        if row["panel"] == "recall on val"
+    }
+    assert recalls == {"zebra": 0.9, "ant": 0.8, "007": 0.7}
+
+
+def test_of_many_classes_those_of_the_lowest_recall_are_shown() -> None:
+    right = {f"class {number}": number % 10 for number in range(40)}
+    plot = precision_and_recall([split(right)])
+    assert plot.title == "Precision and recall of the 30 classes with the lowest recall"
+    shown = [name for name, count in right.items() if count < 7]
+    shown += [name for name, count in right.items() if count == 7][:2]
+    x = plot.spec["spec"]["layer"][0]["encoding"]["x"]
+    assert x["sort"] == [name for name in right if name in shown]
+    assert {row["class"] for row in plot.spec["data"]["values"]} == set(shown)
+    assert {row["images"] for row in plot.spec["data"]["values"] if "recall" in row["panel"]} == {
+        10
+    }
+
+
+def test_a_class_that_looks_like_a_number_stays_a_name_in_the_confusion_matrix() -> None:
+    spec = {
+        "title": {"text": "Confusion matrix"},
+        "data": {"values": [{"rev": "a", "label": "007", "predicted": "7"}]},
+        "encoding": {"x": {"field": "predicted"}, "y": {"field": "label"}, "c": {"field": "rev"}},
+    }
+    data = adapt_dvc_plot(spec, ["a"]).spec["data"]
+    assert data["values"].splitlines() == ["rev,label,predicted", "a,007,7"]
+    assert data["format"] == {"type": "csv", "parse": {"label": "string", "predicted": "string"}}
