@@ -77,9 +77,28 @@ def test_stratified_is_within_two_images_of_the_proportions(train_size: int, see
 
 
 def test_a_pool_that_is_too_small_is_refused() -> None:
-    prepare_params(train_size=2_000).check_pool(2_500)
+    assert prepare_params(train_size=2_000).sizes(2_500) == (2_000, 500)
     with pytest.raises(ValueError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
-        prepare_params(train_size=2_001).check_pool(2_500)
+        prepare_params(train_size=2_001).sizes(2_500)
+
+
+@pytest.mark.parametrize(
+    ("train_size", "val_size", "expected"),
+    [
+        ("rest", 0.2, (80, 20)),
+        ("rest", 30, (70, 30)),
+        (50, 0.25, (50, 25)),
+        ("rest", 0.001, (99, 1)),
+    ],
+)
+def test_sizes_may_be_a_share_and_the_rest(
+    train_size: int | str, val_size: float, expected: tuple[int, int]
+) -> None:
+    params = prepare_params(train_size=train_size, val_size=val_size)
+    assert params.sizes(100) == expected
+    train, val = split_pool(np.arange(100) % 10, params)
+    assert (len(train), len(val)) == expected
+    assert set(train).isdisjoint(val)
 
 
 def test_the_stage_refuses_a_pool_that_is_too_small(

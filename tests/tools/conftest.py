@@ -2,7 +2,8 @@
 
 import pytest
 
-from stages.storage.splits import DatasetInfo, read_split
+from stages.storage.dataset_info import DatasetInfo
+from stages.storage.splits import read_split
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 

@@ -13,8 +13,8 @@ from PIL import ExifTags, Image
 
 from stages.datasets.pictures import load_pictures
 from stages.params.fetch import Fetch
+from stages.storage.dataset_info import DatasetInfo, Style
 from stages.storage.errors import InputError
-from stages.storage.splits import DatasetInfo, Style
 from stages.storage.tensors import Array
 from tests.helpers.pictures import on_green, on_nothing, photographed, shifted
 from tools.analysis.digit_photos import (

@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.learning.models import build_model
 from stages.learning.training import seeded_generator
-from stages.storage.splits import DatasetInfo
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted
 from tests.helpers.project import Project
