@@ -1,8 +1,8 @@
 """Give DVC a private folder for its databases, in this clone only.
 
 DVC keeps what it knows of files in a folder of `/var/tmp` that is open to all users, and what it
-finds there can run code. This makes `.dvc/site-cache`, which only you can enter, and sets it as DVC's
-`core.site_cache_dir`. The path is absolute: type the command again after moving the project.
+finds there can run code. This makes `.dvc/site-cache`, which only you can enter, and sets it as
+DVC's `core.site_cache_dir`. The path is absolute: type the command again after moving the project.
 
     python -m tools.site_cache
 """
