@@ -114,13 +114,12 @@ def _committed_source(source: str) -> str:
     Raises `InputError` if it has none.
     """
     tracked = [f"{path}.dvc" for path in (Path(source), *Path(source).parents)[:-1]]
-    hashes = _committed([source, *tracked])
-    if not hashes:
+    if not run_git("ls-tree", "HEAD", "--", source, *tracked):
         raise InputError(
-            f"params.yaml: fetch.source: {source} is in no commit, so no worker can get it; "
-            f"`dvc add {source}` and `git commit`, or commit it to git"
+            f"params.yaml: fetch.source: {source} is not committed, so no worker can get it; "
+            f"`dvc add {source}` and commit its .dvc file, or commit a data card itself"
         )
-    return hashes
+    return _committed([source, *tracked])
 
 
 def _committed(paths: list[str]) -> str:
