@@ -224,7 +224,7 @@ def test_one_of_two_remote_workers_dies(
     """They can download nothing, so that all of MNIST can only come from the DVC remote."""
     let_pass(2)
     shorten_training(project)
-    project.edit("params.yaml", "dataset: mnist-5k", "dataset: mnist")
+    project.set_params("fetch.source=sources/mnist.yaml")
     project.env["MNIST_MIRROR"] = str(MNIST)
     project.run("dvc", "repro")
     project.commit("All of MNIST")
@@ -348,12 +348,12 @@ def test_a_stage_after_evaluate_is_computed(project: Project) -> None:
 INVERT = """
 from pathlib import Path
 
-from stages.storage.tensors import PREPARED_LAYOUT, read_split, write_tensors
+from stages.storage.splits import read_split, write_split
 
 for name in ("train", "val"):
-    split = read_split(Path(f"data/prepared/{name}.safetensors"), PREPARED_LAYOUT)
+    info, split = read_split(Path(f"data/prepared/{name}.safetensors"))
     split["images"] = 255 - split["images"]
-    write_tensors(Path(f"data/inverted/{name}.safetensors"), split)
+    write_split(Path(f"data/inverted/{name}.safetensors"), info, split)
 """
 
 INVERT_STAGE = """
@@ -392,6 +392,65 @@ def test_a_stage_between_prepare_and_train_is_computed(project: Project) -> None
     assert output.count("is an experiment of the same bits") == 2
     one, two = rows(project)
     assert one["md5"]["model"] != two["md5"]["model"]
+
+
+@pytest.mark.slow
+def test_another_picture_is_another_point(small_project: Project) -> None:
+    """A worker has the pictures from DVC's cache, and git has the hash of their folder."""
+    for number in range(60):
+        path = small_project.path / f"data/pictures/{'ab'[number % 2]}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
+        Image.fromarray(pixels).save(path)
+    settings = "fetch.source=data/pictures fetch.size=8 prepare.train_size=20 prepare.val_size=10"
+    command = [word for setting in settings.split() for word in ("-S", setting)]
+    command += ["--workers=1", "--promote=0"]
+    small_project.run("dvc", "add", "data/pictures")
+    done = sweep(small_project, *command, ok=False)
+    assert done.returncode == 2
+    assert "fetch.source: data/pictures is not committed, so no worker can get it; " in done.stderr
+    small_project.commit("Pictures")
+    assert sweep(small_project, *command).stdout.startswith("1 points, of which 0 are done\n")
+    assert sweep(small_project, *command).stdout.startswith("1 points, of which 1 are done\n")
+    (small_project.path / "data/pictures/b/1.png").unlink()
+    small_project.run("dvc", "add", "data/pictures")
+    small_project.commit("A picture less")
+    assert sweep(small_project, *command).stdout.startswith("1 points, of which 0 are done\n")
+    first, second = rows(small_project)
+    counts = [
+        sum(split["n"] for split in row["metrics"]["prepare"].values()) for row in (first, second)
+    ]
+    assert first["metrics"]["prepare"]["train"]["classes"] == {"a": 10, "b": 10}
+    assert first["key"] != second["key"]
+    assert first["md5"] != second["md5"] or counts[0] != counts[1]
+    # With these parameters in params.yaml, too, the .dvc file is what counts.
+    small_project.set_params(*settings.split())
+    small_project.commit("Pictures by default")
+    arguments = ("-S", "train.seed=0", "--workers=1", "--promote=0")
+    sweep(small_project, *arguments)
+    (small_project.path / "data/pictures/b/3.png").unlink()
+    small_project.run("dvc", "add", "data/pictures")
+    done = sweep(small_project, *arguments, ok=False)
+    assert "not committed, so no worker can clone it: M data/pictures.dvc" in done.stderr
+
+
+@pytest.mark.slow
+def test_another_data_card_is_another_point(small_project: Project) -> None:
+    """Also where the parameters in params.yaml name none of them."""
+    arguments = ("-S", "fetch.source=sources/copy.yaml", "--workers=1", "--promote=0")
+    copy = small_project.path / "sources/copy.yaml"
+    shutil.copy(small_project.path / "sources/mnist-5k.yaml", copy)
+    small_project.commit("A copy")
+    sweep(small_project, *arguments)
+    copy.write_text(f"# A copy.\n{copy.read_text()}")
+    done = sweep(small_project, *arguments, ok=False)
+    assert "not committed, so no worker can clone it: M sources/copy.yaml" in done.stderr
+    small_project.commit("With a comment")
+    output = sweep(small_project, *arguments).stdout
+    assert output.startswith("1 points, of which 0 are done\n")
+    first, second = rows(small_project)
+    assert first["key"] != second["key"]
+    assert first["md5"] == second["md5"]
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ class Pipeline(NamedTuple):
     metrics: dict[str, str]  # paths of the metrics of `train` and of the stages downstream of it
     checkpoints: dict[str, str]  # paths of the outputs of `train` in DVC's cache, by their stems
     sources: list[str]  # paths of the code and other files in git that the stages depend on
+    tracked: list[str]  # paths of the .dvc files with data that no stage makes
 
 
 def read_pipeline() -> Pipeline:
@@ -86,6 +87,7 @@ def read_pipeline() -> Pipeline:
             if out.use_cache and not out.metric and not out.plot
         },
         _sources_of(required),
+        sorted(_dvc_file(stage) for stage in required if stage.is_data_source),
     )
 
 
@@ -123,8 +125,18 @@ def _metrics_of(stages: list[Any]) -> dict[str, str]:
     return metrics
 
 
+def _dvc_file(stage: Any) -> str:
+    """Return the path of the file that defines a stage, from here."""
+    return os.path.relpath(str(stage.path))
+
+
 def _sources_of(stages: set[Any]) -> list[str]:
-    """Return the files in the project that no stage makes, except the parameters."""
-    made = {_relative(out) for stage in stages for out in stage.outs}
+    """Return the files in the project that no stage makes, except the parameters.
+
+    In the place of data that DVC tracks, such as by `dvc add`, it is the .dvc file with their hash.
+    """
+    made = {Path(_relative(out)) for stage in stages for out in stage.outs}
     needed = {_relative(dep) for stage in stages for dep in stage.deps if dep.is_in_repo}
-    return sorted(needed - made - {PARAMS})
+    needed = {path for path in needed if made.isdisjoint([Path(path), *Path(path).parents])}
+    needed |= {_dvc_file(stage) for stage in stages if stage.is_data_source}
+    return sorted(needed - {PARAMS})

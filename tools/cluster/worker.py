@@ -118,7 +118,8 @@ def run_pipeline(params: str) -> dict[str, Any]:
     Path("params.yaml").write_text(params, encoding="utf-8")
     pipeline = read_pipeline()
     for stage in pipeline.stages:
-        run_if_changed(stage.name, stage.inputs, functools.partial(run_stage, stage))
+        run = functools.partial(run_stage, stage, pipeline.tracked)
+        run_if_changed(stage.name, stage.inputs, run)
     return {
         "metrics": {
             name: json.loads(Path(path).read_text(encoding="utf-8"))
@@ -141,12 +142,15 @@ def run_if_changed(name: str, inputs: Any, run: Callable[[], None]) -> None:
         marker.write_text(text, encoding="utf-8")
 
 
-def run_stage(stage: "Stage") -> None:
-    """Run a stage: a Python module of ours in this process, which has imported torch already."""
+def run_stage(stage: "Stage", tracked: list[str]) -> None:
+    """Run a stage: a Python module of ours in this process, which has imported torch already.
+
+    tracked: as `fetch` takes it.
+    """
     from tools.cluster.pipeline import FETCH
 
     if stage.name == FETCH:
-        fetch()
+        fetch(tracked)
         return
     for command in stage.commands:
         module = re.fullmatch(r"(?:exec )?python -m (stages\.\w+)", command)
@@ -156,12 +160,19 @@ def run_stage(stage: "Stage") -> None:
             run_command("sh", "-c", command, folder=stage.folder)
 
 
-def fetch() -> None:
-    """Get the raw data from DVC's cache or remote, or else from where it is published."""
+def fetch(tracked: list[str]) -> None:
+    """Get the raw data from DVC's cache or remote, or else from where it is published.
+
+    tracked: paths of the .dvc files with data that no stage makes, such as your own pictures.
+    """
     from dvc.repo import Repo
 
     with Repo() as repo:
-        pull = ["--pull"] if repo.config["core"].get("remote") else []
+        has_remote = bool(repo.config["core"].get("remote"))
+    if tracked:
+        command = "pull" if has_remote else "checkout"
+        run_command(sys.executable, "-m", "dvc", command, *tracked)
+    pull = ["--pull"] if has_remote else []
     run_command(sys.executable, "-m", "dvc", "repro", *pull, "fetch")
 
 

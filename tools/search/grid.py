@@ -1,6 +1,5 @@
 """The points of a grid of parameters, all validated before any is computed."""
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -41,9 +40,10 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
     from hydra.errors import HydraException
 
     from stages.check import Params
-    from stages.params import load_params
+    from stages.params import read_model
 
     code = _committed_code(pipeline)
+    sources: dict[str, str] = {}  # the hashes of each data set of the grid
     try:
         _check_size(settings)
         sweeps = get_hydra_sweeps({"params.yaml": settings})
@@ -59,21 +59,24 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
     base = Path("params.yaml").read_bytes()
     points: dict[str, Point] = {}
     problems: dict[str, str] = {}  # each with the first point that has it
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        file = Path("params.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "params.yaml")
         for overrides in (sweep["params.yaml"] for sweep in sweeps):
             file.write_bytes(base)
             try:
                 apply_overrides(file, overrides)
-                params = load_params(Params).model_dump()
+                params = read_model(Params, file)
+                source = params.fetch.source
+                if source not in sources:
+                    sources[source] = _committed_source(source)
             except DvcException as error:
                 message = str(error.__cause__ or error).splitlines()[0]
                 problems.setdefault(f"{message} Is it in params.yaml?", " ".join(overrides))
             except InputError as error:
                 for message in error.args:
-                    problems.setdefault(message, " ".join(overrides))
+                    problems.setdefault(message.removeprefix(f"{folder}/"), " ".join(overrides))
             else:
-                inputs = json.dumps([code, params], sort_keys=True)
+                inputs = json.dumps([code, sources[source], params.model_dump()], sort_keys=True)
                 key = hashlib.sha256(inputs.encode()).hexdigest()
                 points[key] = Point(overrides, file.read_text(encoding="utf-8"), key)
     if problems:
@@ -102,7 +105,25 @@ def _check_size(settings: list[str]) -> None:
 
 def _committed_code(pipeline: Pipeline) -> str:
     """Return the hashes that git has of the code; raises `InputError` if some is not committed."""
-    paths = ["stages", "requirements.txt", "dvc.yaml", *pipeline.sources]
+    return _committed(["stages", "requirements.txt", "dvc.yaml", *pipeline.sources])
+
+
+def _committed_source(source: str) -> str:
+    """Return the hashes that git has of a data card, or of the .dvc file of a folder of pictures.
+
+    Raises `InputError` if it has none.
+    """
+    tracked = [f"{path}.dvc" for path in (Path(source), *Path(source).parents)[:-1]]
+    if not run_git("ls-tree", "HEAD", "--", source, *tracked):
+        raise InputError(
+            f"params.yaml: fetch.source: {source} is not committed, so no worker can get it; "
+            f"`dvc add {source}` and commit its .dvc file, or commit a data card itself"
+        )
+    return _committed([source, *tracked])
+
+
+def _committed(paths: list[str]) -> str:
+    """Return the hashes that git has of files and folders; raises `InputError` if one is new."""
     if changed := run_git("status", "--porcelain", "--", *paths):
         raise InputError(f"not committed, so no worker can clone it: {changed}; commit it first")
     return run_git("ls-tree", "-r", "HEAD", "--", *paths)
