@@ -30,11 +30,11 @@ from scipy import stats
 
 from benchmarks.bootstrap import bootstrap
 from stages.datasets.cards import read_card
-from stages.datasets.splitting import DEFAULT_TEST_SHARE
 from stages.fetch import load_card
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
+from stages.params.fetch import DEFAULT_TEST_SHARE
 from stages.params.train import Train
 from tools.analysis.sequential import looks
 from tools.analysis.significance import (

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from stages.datasets.cards import Card, read_card
 from stages.datasets.package_table import load_package_table
-from stages.datasets.splitting import DEFAULT_TEST_SHARE
 from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
@@ -38,7 +37,7 @@ def load_source(params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]
             params.check_card(card.info, has_split=card.train is not None)
         except ValueError as error:
             raise InputError(f"params.yaml: fetch: {error}") from None
-        return card.info, load_card(card, params.test_share or DEFAULT_TEST_SHARE)
+        return card.info, load_card(card, params.share_for_test)
     # Here, because Pillow takes a while to import.
     from stages.datasets.pictures import load_pictures
 

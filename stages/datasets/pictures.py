@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.datasets.splitting import DEFAULT_TEST_SHARE, is_test
+from stages.datasets.splitting import is_test
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
 from stages.storage.errors import InputError
@@ -50,7 +50,6 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         params.check_test_share(has_split)
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
-    share = params.test_share or DEFAULT_TEST_SHARE
     images = np.empty((len(pictures), *params.shape), np.uint8)
     hashes = [b""] * len(pictures)
 
@@ -68,7 +67,8 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         raise InputError(*problems)
     order = sorted(range(len(pictures)), key=hashes.__getitem__)
     splits = [
-        pictures[i].split or ("test" if is_test(hashes[i], share) else "train") for i in order
+        pictures[i].split or ("test" if is_test(hashes[i], params.share_for_test) else "train")
+        for i in order
     ]
     report_copies(source, [pictures[i] for i in order], [hashes[i] for i in order])
     label_of = {name: label for label, name in enumerate(classes)}

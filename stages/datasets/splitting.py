@@ -2,8 +2,6 @@
 
 import hashlib
 
-DEFAULT_TEST_SHARE = 0.2  # where `fetch.test_share` is null
-
 
 def is_test(content: bytes, share: float) -> bool:
     """Return whether an image with this content belongs to the test split.

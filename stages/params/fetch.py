@@ -4,15 +4,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from stages.params import Section
+from stages.params import Section, short_repr
 from stages.storage.dataset_info import MAX_SIZE, MIN_SIZE, DatasetInfo
+
+DEFAULT_TEST_SHARE = 0.2
 
 
 class Fetch(Section):
     source: str
     size: int = Field(ge=MIN_SIZE, le=MAX_SIZE)
     mode: Literal["grey", "rgb"]
-    test_share: float | None = Field(gt=0, lt=1)
+    test_share: float | Literal["auto"]
 
     @field_validator("source")
     @classmethod
@@ -22,6 +24,18 @@ class Fetch(Section):
                 "should be a path; `dvc import-url URL data/pictures` brings what has an address"
             )
         return source
+
+    @field_validator("test_share", mode="plain")
+    @classmethod
+    def _check_test_share(cls, share: object) -> object:
+        if share == "auto" or (type(share) is float and 0 < share < 1):
+            return share
+        raise ValueError(f"should be a share above 0 to below 1, or auto, not {short_repr(share)}")
+
+    @property
+    def share_for_test(self) -> float:
+        """The share of the images that are for test, where the source has no test split."""
+        return DEFAULT_TEST_SHARE if self.test_share == "auto" else self.test_share
 
     @property
     def shape(self) -> tuple[Literal[1, 3], int, int]:
@@ -40,7 +54,7 @@ class Fetch(Section):
 
     def check_test_share(self, has_split: bool) -> None:
         """Raise `ValueError` if a share is given where it has no effect, or none where it has."""
-        if has_split and self.test_share is not None:
+        if has_split and self.test_share != "auto":
             raise ValueError(
-                f"test_share: {self.source} has a test split of its own: set this to null"
+                f"test_share: {self.source} has a test split of its own: set this to auto"
             )

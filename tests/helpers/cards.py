@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from stages.datasets.cards import Card, read_card
-from stages.datasets.splitting import DEFAULT_TEST_SHARE
 from stages.fetch import load_card
+from stages.params.fetch import DEFAULT_TEST_SHARE
 from stages.storage.tensors import Array
 
 SOURCES = Path(__file__).parents[2] / "sources"
