@@ -429,7 +429,7 @@ def test_another_picture_is_another_point(small_project: Project) -> None:
     (small_project.path / "data/pictures/b/9.png").unlink()
     small_project.run("dvc", "add", "data/pictures")
     done = sweep(small_project, *arguments, ok=False)
-    assert "not committed, so no worker can clone it: M data/pictures.dvc" in done.stderr
+    assert "not committed, so no worker can clone it: M  data/pictures.dvc" in done.stderr
 
 
 @pytest.mark.slow
