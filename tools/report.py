@@ -1,4 +1,4 @@
-"""Write a page about revisions: comparison, curves, mistakes, and a canvas to draw a digit on.
+"""Write a page about revisions: comparison, curves, mistakes, and a canvas to draw on.
 
 The page is `report.html`, which needs no network and no other file. Without a revision it
 compares the workspace with HEAD, or shows HEAD alone if the two are equal. The page classifies
