@@ -5,8 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from stages import prepare
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
+from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import load
 from tests.helpers.project import Project
@@ -80,6 +82,28 @@ def test_a_pool_that_is_too_small_is_refused() -> None:
     prepare_params(train_size=2_000).check_pool(2_500)
     with pytest.raises(ValueError, match=r"train_size 2001 \+ val_size 500 is more than the 2500"):
         prepare_params(train_size=2_001).check_pool(2_500)
+
+
+def test_stratified_needs_two_images_of_each_class(
+    project: Project, refusal: Callable[[str], str]
+) -> None:
+    path = project.path / "data/raw/train.safetensors"
+    info, pool = read_split(path, with_index=False)
+    sevens = np.flatnonzero(pool["labels"] == 7)
+    kept = np.setdiff1d(np.arange(len(pool["labels"])), sevens[1:])
+    few = {name: tensor[kept] for name, tensor in pool.items()}
+    path.unlink()  # it may be a link into DVC's cache
+    write_split(path, info, few)
+    project.set_params("prepare.train_size=1000")
+    message = (
+        "params.yaml: prepare.sampling: stratified needs two images of each class, and the "
+        "training pool has 1 of 7; add some, or set it to random"
+    )
+    assert refusal("prepare") == message
+    project.set_params("prepare.sampling=random")
+    prepare.main()
+    _, train = read_split(project.path / "data/prepared/train.safetensors")
+    assert len(train["labels"]) == 1_000
 
 
 def test_the_stage_refuses_a_pool_that_is_too_small(
