@@ -67,7 +67,7 @@ def download_dataset(card: Card, files: IdxFiles) -> dict[str, dict[str, Array]]
                 else:
                     with downloaded(file, files.addresses, max_bytes) as content:
                         compressed = content.read()
-                arrays.append(parse_idx(decompress(compressed, max_bytes), file.name))
+                arrays.append(parse_idx(compressed, max_bytes, file.name))
             images, labels = arrays
             splits[name] = check_split(card, files, count, images, labels, of_images.name)
     return splits
@@ -114,12 +114,14 @@ def downloaded(
                 print(f"{_summarize(problems)}; trying again", file=sys.stderr, flush=True)
                 time.sleep(RETRY_DELAY * attempt)
             for location in tuple(locations):
+                had_part = target.seek(0, os.SEEK_END) > 0
                 try:
                     _copy(location, target, max_bytes)
                     _verify(target, file, max_bytes)
                 except UnusableLocationError as error:
                     problems[location] = str(error)
-                    locations.remove(location)
+                    if not had_part:  # or else it may be of another file, and is gone now
+                        locations.remove(location)
                 except (OSError, HTTPException, ValueError) as error:
                     problems[location] = str(error) or type(error).__name__
                 else:
@@ -257,10 +259,20 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
         return archive.read(name)
     except KeyError:
         raise InputError(f"{archive.filename}: has no {name}; correct the data card") from None
+    # It needs a password, it is compressed in another way, or it is damaged.
+    except (RuntimeError, NotImplementedError, zlib.error) as error:
+        raise InputError(f"{archive.filename}: {name}: {error}; correct the data card") from None
 
 
-def parse_idx(content: bytes, name: str) -> Array:
-    """Return the array of a file in the IDX format; raises `InputError` if it is none."""
+def parse_idx(compressed: bytes, max_bytes: int, name: str) -> Array:
+    """Return the array of a compressed file in the IDX format.
+
+    Raises `InputError` if it is none, or if it has more than `max_bytes`.
+    """
+    try:
+        content = decompress(compressed, max_bytes)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}; correct the data card") from None
     header = np.frombuffer(content[:4], np.uint8)
     dimensions = int(header[3]) if len(header) == 4 else 0
     dtype = np.dtype(IDX_DTYPES.get(int(header[2]), "V")) if dimensions else np.dtype("V")

@@ -33,6 +33,8 @@ def load_package_table(
     remedy = f"reinstall {table.package}"
     try:
         rows = gzip.decompress(path.read_bytes()).splitlines()
+        if not rows:  # of which NumPy only warns
+            raise ValueError("no rows")
         values = np.loadtxt(rows, delimiter=",", dtype=np.float32).astype(np.uint8)
         images, labels = values[:, :-1].reshape(-1, *card.shape), values[:, -1]
     except (OSError, EOFError, ValueError, zlib.error) as error:

@@ -51,6 +51,8 @@ MORE_CHANGES = [
     ("train.augment=affine", FROM_TRAIN, 50),
     ("train.loss=mse", FROM_TRAIN, 50),
     ("train.label_smoothing=0.1", FROM_TRAIN, 50),
+    ("prepare.sampling=random train.class_weights=balanced", FROM_PREPARE, 50),
+    ("train.augment=affine_mirror", FROM_TRAIN, 50),
     ("train.optimizer=adam", FROM_TRAIN, 50),
     ("train.schedule=one_cycle", FROM_TRAIN, 50),
     ("train.momentum=0.9 train.nesterov=true", FROM_TRAIN, 50),

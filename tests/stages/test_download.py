@@ -5,8 +5,14 @@ import functools
 import gzip
 import hashlib
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import threading
+import time
+import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,24 +20,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from stages.datasets.mnist_5k import load_mnist_5k
+from torchvision import datasets
 
 from stages import fetch
 from stages.datasets import download
-from stages.datasets.download import (
-    DECOMPRESSED_MD5,
-    Resource,
-    download_dataset,
-    download_file,
-    resources,
-)
+from stages.datasets.cards import Card, File, IdxFiles
+from stages.datasets.download import decompress, download_dataset, downloaded
 from stages.storage.errors import InputError
-from stages.storage.tensors import RAW_LAYOUT, read_split
-from tests.helpers.project import MNIST, Project, needs_mnist
+from stages.storage.splits import read_split
+from stages.storage.tensors import Array
+from tests.helpers.cards import card, load
+from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 IMAGES = "train-images-idx3-ubyte.gz"
 LABELS = "t10k-labels-idx1-ubyte.gz"
+FILES = ("train_images", "train_labels", "test_images", "test_labels")  # of a card
+MAX_BYTES = 100_000
+CONTENT = b"digits" * 1_000
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -39,37 +45,56 @@ class Handler(SimpleHTTPRequestHandler):
 
     faults: ClassVar[list[str]] = []
     requests: ClassVar[list[str]] = []
+    ranges: ClassVar[list[str | None]] = []  # that the requests ask for
+    statuses: ClassVar[list[int]] = []  # of the answers
     stop_stalling = threading.Event()  # ends a stalled answer
 
     def do_GET(self) -> None:
         self.requests.append(self.path)
+        self.ranges.append(self.headers["Range"])
         content = Path(self.translate_path(self.path)).read_bytes()
-        match self.faults.pop(0) if self.faults else "none":
+        fault = self.faults.pop(0) if self.faults else "none"
+        status = 200
+        if self.headers["Range"] and fault != "no ranges":
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            status, content = 206, content[start:]
+        match fault:
             case "404":
                 self.send_error(404)
             case "503":
                 self.send_error(503)
             case "cut short":
-                self.answer(content[: len(content) // 2], len(content))
+                self.answer(content[: len(content) // 2], status, len(content))
             case "stalled":
-                self.answer(content[: len(content) // 2], len(content))
+                self.answer(content[: len(content) // 2], status, len(content))
                 self.wfile.flush()
                 self.stop_stalling.wait(30)
+            case "drip":
+                self.answer(b"", status, MAX_BYTES)
+                with contextlib.suppress(OSError):  # until the client goes
+                    while not self.stop_stalling.wait(0.01):
+                        self.wfile.write(b"\0")
             case "other content":
                 self.answer(gzip.compress(b"something else"))
             case "no gzip":
                 self.answer(b"<html>Please log in</html>")
             case "too long":
-                self.answer(gzip.compress(bytes(download.MAX_BYTES + 1)))
+                self.answer(gzip.compress(bytes(MAX_BYTES + 1)))
+            case _ if status == 206 and not content:
+                self.send_error(416)
             case _:
-                self.answer(content)
+                self.answer(content, status)
 
-    def answer(self, content: bytes, length: int | None = None) -> None:
+    def answer(self, content: bytes, status: int = 200, length: int | None = None) -> None:
         """Send a body, with a header that gives its length as `length`."""
-        self.send_response(200)
-        self.send_header("Content-Length", str(length or len(content)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
         self.end_headers()
         self.wfile.write(content)
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        self.statuses.append(code)
+        super().send_response(code, message)
 
     def log_message(self, *_: Any) -> None:
         """Print nothing."""
@@ -88,21 +113,28 @@ def serve(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder below which downloads are kept until they are complete."""
+    path = tmp_path / "workspace"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
+    return path
+
+
 @pytest.fixture
-def small_file(tmp_path: Path) -> Resource:
+def small_file(tmp_path: Path) -> File:
     """A small file, which lies in `tmp_path`."""
-    content = b"digits" * 1_000
-    (tmp_path / "small.gz").write_bytes(gzip.compress(content, mtime=0))
-    return Resource("small.gz", (), hashlib.md5(content).hexdigest(), True)
+    (tmp_path / "small.gz").write_bytes(gzip.compress(CONTENT, mtime=0))
+    return File(name="small.gz", decompressed_md5=hashlib.md5(CONTENT).hexdigest())
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a server of `tmp_path`, which is the mirror."""
-    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
-    monkeypatch.setattr(download, "MAX_BYTES", 100_000)
-    monkeypatch.setattr(Handler, "faults", [])
-    monkeypatch.setattr(Handler, "requests", [])
+    for name in ("faults", "requests", "ranges", "statuses"):
+        monkeypatch.setattr(Handler, name, [])
     Handler.stop_stalling.clear()
     with serve(tmp_path) as url:
         monkeypatch.setenv("MNIST_MIRROR", f"{url}/")
@@ -111,23 +143,37 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The parameter of the test; one that is "stalled" is given up after a second."""
+    """The parameter of the test; what would take long is given up earlier."""
     if request.param == "stalled":
         monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)
+    if request.param == "drip":
+        monkeypatch.setattr(download, "DEADLINE", 0.2)
     return str(request.param)
 
 
+def fetched(file: File, *addresses: str) -> bytes:
+    """Return what a file is decompressed to."""
+    with downloaded(file, list(addresses), MAX_BYTES) as opened:
+        return decompress(opened.read(), MAX_BYTES)
+
+
+def kept() -> list[Path]:
+    return list(download.DOWNLOADS.iterdir())
+
+
 @pytest.mark.parametrize(
-    "fault", ["503", "cut short", "stalled", "no gzip", "too long"], indirect=True
+    "fault", ["503", "cut short", "stalled", "drip", "no gzip", "too long"], indirect=True
 )
 def test_a_fault_that_may_be_temporary_is_tried_again(
-    server: str, small_file: Resource, fault: str, capsys: pytest.CaptureFixture[str]
+    server: str, small_file: File, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Handler.faults += [fault, fault]
-    assert download_file("mnist", small_file) == b"digits" * 1_000
+    # What dripped in is another content, which is found when all of it is there.
+    Handler.faults += [fault] if fault == "drip" else [fault, fault]
+    assert fetched(small_file) == CONTENT
     assert Handler.requests == ["/small.gz"] * 3
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if line.endswith("; trying again")]) == 2
+    assert kept() == []
 
 
 @pytest.mark.parametrize(
@@ -138,65 +184,178 @@ def test_a_fault_that_may_be_temporary_is_tried_again(
         ("503", 3, "HTTP Error 503"),
         ("cut short", 3, "cut short after "),
         ("stalled", 3, "timed out"),
+        ("drip", 3, "not complete after "),
         ("no gzip", 3, "not a gzip file"),
         ("too long", 3, "too long"),
     ],
     indirect=["fault"],
 )
 def test_a_fault_that_persists_is_an_error(
-    server: str, small_file: Resource, fault: str, requests: int, reason: str
+    server: str, small_file: File, fault: str, requests: int, reason: str
 ) -> None:
     Handler.faults += [fault] * 3
     with pytest.raises(InputError) as caught:
-        download_file("mnist", small_file)
+        fetched(small_file)
     message = str(caught.value)
-    assert message.startswith(f"mnist: {server}/small.gz: ")
+    assert message.startswith(f"{server}/small.gz: ")
     assert reason in message
     assert "unset MNIST_MIRROR to download, or set MNIST_MIRROR to a folder or URL" in message
     assert "\n" not in message
     assert len(Handler.requests) == requests
 
 
+def test_a_download_that_was_cut_goes_on_where_it_was(server: str, small_file: File) -> None:
+    size = len(gzip.compress(CONTENT, mtime=0))
+    Handler.faults += ["cut short", "cut short"]
+    assert fetched(small_file) == CONTENT
+    half, rest = size // 2, size - size // 2
+    assert Handler.ranges == [None, f"bytes={half}-", f"bytes={half + rest // 2}-"]
+    assert Handler.statuses == [200, 206, 206]
+
+
+def test_a_server_that_knows_no_ranges_sends_all_again(server: str, small_file: File) -> None:
+    Handler.faults += ["cut short", "no ranges"]
+    assert fetched(small_file) == CONTENT
+    assert Handler.ranges[0] is None
+    assert Handler.ranges[1]
+    assert Handler.statuses == [200, 200]
+
+
+def test_what_was_downloaded_before_a_kill_is_kept(server: str, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(90_000)
+    (tmp_path / "large").write_bytes(content)
+    file = File(name="large", md5=hashlib.md5(content).hexdigest())
+    Handler.faults += ["stalled"]
+    script = (
+        "import sys\n"
+        "from stages.datasets.cards import File\n"
+        "from stages.datasets.download import downloaded\n"
+        "with downloaded(File.model_validate_json(sys.argv[1]), [], 100_000):\n"
+        "    pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, file.model_dump_json()],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 60
+    while not (download.DOWNLOADS.exists() and any(path.stat().st_size for path in kept())):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    [part] = kept()
+    size = part.stat().st_size
+    assert 0 < size <= 45_000
+    with downloaded(file, [], MAX_BYTES) as opened:
+        assert opened.read() == content
+    assert Handler.ranges == [None, f"bytes={size}-"]
+    assert Handler.statuses == [200, 206]
+    assert kept() == []
+
+
+def test_a_download_that_was_complete_before_a_kill_is_used(
+    server: str, small_file: File, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt), downloaded(small_file, [], MAX_BYTES):
+        raise KeyboardInterrupt
+    [part] = kept()
+    assert part.read_bytes() == (tmp_path / "small.gz").read_bytes()
+    assert fetched(small_file) == CONTENT
+    assert Handler.statuses == [200, 416]
+
+
+@pytest.mark.parametrize("decompressed", [True, False])
+def test_a_part_of_another_file_does_not_spoil_the_download(
+    server: str, small_file: File, tmp_path: Path, decompressed: bool
+) -> None:
+    """A mirror may have the same content, but compressed in another way."""
+    if not decompressed:
+        md5 = hashlib.md5((tmp_path / "small.gz").read_bytes()).hexdigest()
+        small_file = File(name="small.gz", md5=md5)
+    with pytest.raises(KeyboardInterrupt), downloaded(small_file, [], MAX_BYTES):
+        raise KeyboardInterrupt
+    [part] = kept()
+    part.write_bytes(b"another file"[:10])
+    assert fetched(small_file) == CONTENT
+    assert Handler.ranges == [None, "bytes=10-", None]
+
+
 def test_the_second_url_is_used_if_the_first_lacks_the_file(
-    server: str, small_file: Resource, monkeypatch: pytest.MonkeyPatch
+    server: str, small_file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNIST_MIRROR")
     Handler.faults += ["404"]
-    urls = f"{server}/first/../small.gz", f"{server}/small.gz"
-    assert download_file("mnist", small_file._replace(urls=urls)) == b"digits" * 1_000
+    assert fetched(small_file, f"{server}/first/..", f"{server}/") == CONTENT
     assert Handler.requests == ["/first/../small.gz", "/small.gz"]
 
 
 def test_without_network_and_mirror_the_error_names_both_remedies(
-    small_file: Resource, monkeypatch: pytest.MonkeyPatch
+    small_file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MNIST_MIRROR", raising=False)
-    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
-    unreachable = small_file._replace(urls=("http://127.0.0.1:9/small.gz",))
     with pytest.raises(InputError) as caught:
-        download_file("mnist", unreachable)
+        fetched(small_file, "http://127.0.0.1:9/")
     assert "Connection refused" in str(caught.value)
     assert "connect to the network, or set MNIST_MIRROR to a folder" in str(caught.value)
 
 
-@pytest.mark.parametrize("dataset", download.TORCHVISION_CLASSES)
-def test_torchvision_lists_four_files_of_each_data_set(dataset: str) -> None:
-    files = resources(dataset)
-    assert len({file.name for file in files}) == 4
-    for file in files:
-        assert file.urls
-        assert all(url.endswith(file.name) for url in file.urls)
-        assert len(file.md5) == 32
-    if dataset in DECOMPRESSED_MD5:
-        assert tuple(file.md5 for file in files) == DECOMPRESSED_MD5[dataset]
+def test_a_pipe_in_a_mirror_is_refused(
+    small_file: File, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.gz").unlink()
+    os.mkfifo(tmp_path / "small.gz")  # reading it would wait for a writer
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    with pytest.raises(InputError, match=r"small\.gz: is not a regular file; name a folder that"):
+        fetched(small_file)
+
+
+def idx_files(of: Card) -> IdxFiles:
+    assert of.files.format == "idx"
+    return of.files
 
 
 @pytest.mark.parametrize(
-    ("dataset", "folder", "first_labels"),
+    ("name", "torchvision_class"),
     [
-        pytest.param("mnist", MNIST, [5, 0, 4, 1, 9, 2, 1, 3], marks=needs_mnist),
+        ("mnist", datasets.MNIST),
+        ("fashion-mnist", datasets.FashionMNIST),
+        ("kmnist", datasets.KMNIST),
+        ("qmnist", datasets.QMNIST),
+    ],
+)
+def test_a_card_has_the_files_that_torchvision_lists(name: str, torchvision_class: Any) -> None:
+    files = idx_files(card(name))
+    of_card = [getattr(files, key) for key in FILES]
+    if name == "qmnist":
+        listed = [pair for key in ("train", "test") for pair in torchvision_class.resources[key]]
+        urls = [f"{files.addresses[0]}{file.name}" for file in of_card]
+        assert list(zip(urls, [file.md5 for file in of_card], strict=True)) == listed
+    else:
+        assert [(file.name, file.md5) for file in of_card] == torchvision_class.resources
+        assert files.addresses == torchvision_class.mirrors
+    if name in ("fashion-mnist", "kmnist"):
+        assert list(card(name).classes) == torchvision_class.classes
+
+
+def test_the_card_of_emnist_has_the_archive_and_the_classes_of_torchvision() -> None:
+    letters = card("emnist-letters")
+    files = idx_files(letters)
+    assert files.archive
+    assert f"{files.addresses[0]}{files.archive.name}" == datasets.EMNIST.url
+    assert files.archive.md5 == datasets.EMNIST.md5
+    first, *others = datasets.EMNIST.classes_split_dict["letters"]
+    assert (first, files.first_label) == ("N/A", 1)
+    assert list(letters.classes) == others
+
+
+@pytest.mark.parametrize(
+    ("name", "torchvision_class", "folder", "first_labels"),
+    [
+        pytest.param("mnist", datasets.MNIST, MNIST, [5, 0, 4, 1, 9, 2, 1, 3], marks=needs_mnist),
         pytest.param(
             "fashion-mnist",
+            datasets.FashionMNIST,
             FASHION,
             [9, 0, 0, 3, 0, 2, 7, 2],
             marks=pytest.mark.skipif(
@@ -206,51 +365,151 @@ def test_torchvision_lists_four_files_of_each_data_set(dataset: str) -> None:
     ],
 )
 def test_the_official_files_give_the_arrays_of_torchvision(
-    dataset: str,
+    name: str,
+    torchvision_class: Any,
     folder: Path,
     first_labels: list[int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from torchvision import datasets
-
     monkeypatch.setenv("MNIST_MIRROR", str(folder))
-    splits = download_dataset(dataset)
-    torchvision_class = getattr(datasets, download.TORCHVISION_CLASSES[dataset])
+    splits = load(name)
     raw = tmp_path / torchvision_class.__name__ / "raw"
     raw.mkdir(parents=True)
     for file in folder.glob("*.gz"):
         (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-    for name in ("train", "test"):
-        expected = torchvision_class(tmp_path, train=name == "train")
-        np.testing.assert_array_equal(splits[name]["images"][:, 0], expected.data.numpy())
-        np.testing.assert_array_equal(splits[name]["labels"], expected.targets.numpy())
+    for split in ("train", "test"):
+        expected = torchvision_class(tmp_path, train=split == "train")
+        np.testing.assert_array_equal(splits[split]["images"][:, 0], expected.data.numpy())
+        np.testing.assert_array_equal(splits[split]["labels"], expected.targets.numpy())
     assert splits["train"]["labels"][:8].tolist() == first_labels
+
+
+def idx(array: Array) -> bytes:
+    """Return a compressed file in MNIST's format."""
+    kind = {"u1": 0x08, "i4": 0x0C}[array.dtype.str[1:]]
+    header = struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape)
+    return gzip.compress(header + array.tobytes(), compresslevel=1, mtime=0)
+
+
+def local_card(name: str, contents: dict[str, bytes], **changes: Any) -> Card:
+    """Return a data card with the MD5 of other files, by their names there, and other facts."""
+    values = card(name).model_dump(mode="json") | changes
+    for key in FILES:
+        file = values["files"][key]
+        file["md5"] = hashlib.md5(contents[file["name"]]).hexdigest()
+    return Card.model_validate_json(json.dumps(values))
 
 
 def test_the_labels_of_qmnist_are_the_first_of_eight_integers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The files hold other digits in QMNIST's format, because no mirror here has the real ones."""
-    digits = load_mnist_5k()
-    files = []
-    for resource, name in zip(resources("qmnist"), ["train"] * 2 + ["test"] * 2, strict=True):
-        split = digits[name]
-        if "images" in resource.name:
-            content = struct.pack(">4i", 2051, 2_500, 28, 28) + split["images"].tobytes()
-        else:
-            table = np.arange(8 * 2_500, dtype=">i4").reshape(-1, 8)
-            table[:, 0] = split["labels"]
-            content = struct.pack(">3i", 3074, *table.shape) + table.tobytes()
-        compressed = gzip.compress(content, compresslevel=1)
-        (tmp_path / resource.name).write_bytes(compressed)
-        files.append(resource._replace(md5=hashlib.md5(compressed).hexdigest()))
-    monkeypatch.setattr(download, "resources", lambda dataset: files)
+    digits = load("mnist-5k")
+    files = idx_files(card("qmnist"))
+    contents = {}
+    for name, of_images, of_labels in (
+        ("train", files.train_images, files.train_labels),
+        ("test", files.test_images, files.test_labels),
+    ):
+        contents[of_images.name] = idx(digits[name]["images"][:, 0])
+        table = np.arange(8 * 2_500, dtype=">i4").reshape(-1, 8)
+        table[:, 0] = digits[name]["labels"]
+        contents[of_labels.name] = idx(table)
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
-    splits = download_dataset("qmnist")
+    small = local_card("qmnist", contents, train=2_500, test=2_500)
+    splits = download_dataset(small, idx_files(small))
     for name in ("train", "test"):
         for key in ("images", "labels"):
             np.testing.assert_array_equal(splits[name][key], digits[name][key])
+
+
+LETTERS = {
+    name: np.random.default_rng(n).integers(0, 256, (n, 1, 28, 28), np.uint8)
+    for name, n in (("train", 52), ("test", 26))
+}
+
+
+def emnist_members(**changes: bytes) -> dict[str, bytes]:
+    """Return the files of a small archive like that of EMNIST: columns first, labels from 1."""
+    members = {}
+    for name, images in LETTERS.items():
+        labels = np.arange(len(images), dtype=np.uint8) % 26 + 1
+        prefix = f"gzip/emnist-letters-{name}"
+        members[f"{prefix}-images-idx3-ubyte.gz"] = idx(images[:, 0].swapaxes(1, 2))
+        members[f"{prefix}-labels-idx1-ubyte.gz"] = idx(labels)
+    return members | changes
+
+
+def load_letters(folder: Path, members: dict[str, bytes], **changes: Any) -> dict[str, Any]:
+    """Return the splits of a card whose archive in `folder` has these members."""
+    with zipfile.ZipFile(folder / "gzip.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    md5 = hashlib.md5((folder / "gzip.zip").read_bytes()).hexdigest()
+    values = {**card("emnist-letters").model_dump(mode="json"), "train": 52, "test": 26, **changes}
+    values["files"]["archive"]["md5"] = md5
+    small = Card.model_validate_json(json.dumps(values))
+    return download_dataset(small, idx_files(small))
+
+
+def test_an_archive_with_columns_first_and_labels_from_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    splits = load_letters(tmp_path, emnist_members())
+    for name, images in LETTERS.items():
+        np.testing.assert_array_equal(splits[name]["images"], images)
+        assert splits[name]["labels"].tolist() == [*range(26)] * (len(images) // 26)
+
+
+TRAIN_LABELS = "gzip/emnist-letters-train-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    ("members", "changes", "message"),
+    [
+        ({TRAIN_LABELS: idx(np.zeros(52, np.uint8))}, {}, "has labels from -1 to -1, counted from"),
+        ({TRAIN_LABELS: idx(np.full(52, 27, np.uint8))}, {}, "the data card has 26 classes; corre"),
+        ({TRAIN_LABELS: idx(np.ones(51, np.uint8))}, {}, "and 51 labels, but the data card says"),
+        ({TRAIN_LABELS: b"no gzip"}, {}, f"{TRAIN_LABELS}: not a gzip file"),
+        ({TRAIN_LABELS: gzip.compress(b"text")}, {}, f"{TRAIN_LABELS}: not an IDX file of bytes"),
+        ({TRAIN_LABELS: bytes(10_000)}, {}, f"{TRAIN_LABELS} is too long; correct the data card"),
+        ({}, {"train": 53}, "but the data card says 53 of (28, 28); correct the card"),
+        ({}, {"shape": [1, 32, 32]}, "but the data card says 52 of (32, 32); correct the card"),
+        ({}, {"shape": [1, 24, 24]}, "images-idx3-ubyte.gz is too long; correct the data card"),
+    ],
+)
+def test_files_that_contradict_their_card_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    members: dict[str, bytes],
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    with pytest.raises(InputError) as caught:
+        load_letters(tmp_path, emnist_members(**members), **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_is_none_or_lacks_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    members = emnist_members()
+    del members[TRAIN_LABELS]
+    with pytest.raises(InputError, match=f"has no {TRAIN_LABELS}; correct the data card"):
+        load_letters(tmp_path, members)
+    (tmp_path / "gzip.zip").write_bytes(b"no archive")
+    values = card("emnist-letters").model_dump(mode="json")
+    values["files"]["archive"]["md5"] = hashlib.md5(b"no archive").hexdigest()
+    broken = Card.model_validate_json(json.dumps(values))
+    with pytest.raises(InputError, match=r"gzip\.zip: not a zip file .*; correct the data card"):
+        download_dataset(broken, idx_files(broken))
 
 
 def damaged_mirror(folder: Path, file: str, damage: str) -> Path:
@@ -278,19 +537,19 @@ def damaged_mirror(folder: Path, file: str, damage: str) -> Path:
 def test_a_folder_with_a_damaged_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: str, reason: str
 ) -> None:
-    monkeypatch.setattr(download, "RETRY_DELAY", 0.0)
     mirror = damaged_mirror(tmp_path / "mirror", file, damage)
     monkeypatch.setenv("MNIST_MIRROR", str(mirror))
     with pytest.raises(InputError) as caught:
-        download_dataset("mnist")
-    assert str(caught.value).startswith(f"mnist: {mirror}/{file}: {reason}")
+        load("mnist")
+    assert str(caught.value).startswith(f"{mirror}/{file}: {reason}")
 
 
 def assert_raw_splits_are_mnist(project: Project) -> None:
-    splits = {
-        name: read_split(project.path / f"data/raw/{name}.safetensors", RAW_LAYOUT)
-        for name in ("train", "test")
-    }
+    splits = {}
+    for name in ("train", "test"):
+        path = project.path / f"data/raw/{name}.safetensors"
+        info, splits[name] = read_split(path, with_index=False)
+        assert info == card("mnist").info
     assert len(splits["train"]["labels"]) == 60_000
     assert len(splits["test"]["labels"]) == 10_000
     content = gzip.decompress((MNIST / IMAGES).read_bytes())
@@ -301,18 +560,20 @@ def assert_raw_splits_are_mnist(project: Project) -> None:
 def test_fetch_writes_mnist_from_a_folder(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project.set_params("fetch.dataset=mnist")
+    project.set_params("fetch.source=sources/mnist.yaml")
     monkeypatch.chdir(project.path)
     monkeypatch.setenv("MNIST_MIRROR", str(MNIST))
     fetch.main()
-    assert capsys.readouterr() == ("train: 60,000 images\ntest: 10,000 images\n", "")
+    expected = "train: 60,000 images of 10 classes\ntest: 10,000 images of 10 classes\n"
+    assert capsys.readouterr() == (expected, "")
     assert_raw_splits_are_mnist(project)
 
 
 def run_experiment(project: Project, mirror: str, ok: bool = True) -> str:
     """Run an experiment on MNIST from a mirror, and return its stderr."""
     project.env["MNIST_MIRROR"] = mirror
-    changes = "fetch.dataset=mnist", "prepare.sampling=first", "train.epochs=1", "train.replicas=1"
+    source = "fetch.source=sources/mnist.yaml"
+    changes = source, "prepare.sampling=first", "train.epochs=1", "train.replicas=1"
     options = [option for change in changes for option in ("-S", change)]
     return project.run("dvc", "exp", "run", *options, ok=ok).stderr
 
@@ -333,7 +594,7 @@ def test_an_experiment_on_a_damaged_mirror_is_refused_and_nothing_is_lost(
 ) -> None:
     mirror = damaged_mirror(tmp_path / "mirror", IMAGES, "cut")
     stderr = run_experiment(project, str(mirror), ok=False)
-    assert f"mnist: {mirror}/{IMAGES}: cut short after " in stderr
+    assert f"{mirror}/{IMAGES}: cut short after " in stderr
     assert "Traceback" not in stderr
     project.run("git", "checkout", "HEAD", ".")
     project.run("dvc", "checkout")

@@ -8,16 +8,21 @@ from sklearn.metrics import balanced_accuracy_score, precision_score, recall_sco
 
 from stages.evaluate import (
     Predictions,
+    first_layer_filters,
     most_confident_mistakes,
+    prediction_rows,
     replica_metrics,
     score,
     split_metrics,
     wilson_interval,
 )
 from stages.learning.checkpoints import CHECKPOINT
+from stages.learning.models import build_model
+from stages.learning.training import seeded_generator
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
+from tests.helpers.training import WIDTHS
 
 CLASSES = DIGITS.classes
 
@@ -141,6 +146,33 @@ def test_the_most_confident_mistakes_come_first() -> None:
     chosen, captions = most_confident_mistakes(images, predictions, CLASSES, count=2)
     assert chosen[:, 0, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]
+
+
+def test_mistakes_and_predictions_have_the_names_of_the_classes() -> None:
+    classes = ("bolt", "nut", "Räder")
+    predictions = Predictions(
+        np.array([2, 0], np.uint8), np.array([1, 0]), np.array([0.75, 0.5]), np.zeros(2)
+    )
+    images = np.zeros((2, 3, 8, 8), np.uint8)
+    chosen, captions = most_confident_mistakes(images, predictions, classes, count=5)
+    assert chosen.shape == (1, 3, 8, 8)
+    assert captions == ["Räder as nut, 75%"]
+    index, others = np.array([7, 3], np.int32), np.array([[2, 2], [0, 1]])
+    assert list(prediction_rows("val", classes, index, predictions, others)) == [
+        ["val", 7, "Räder", "nut", 0.75, "Räder", "bolt"],
+        ["val", 3, "bolt", "bolt", 0.5, "Räder", "nut"],
+    ]
+
+
+@pytest.mark.parametrize(("name", "side"), [("linear", 9), ("mlp", 9), ("cnn", 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_filters_are_means_over_the_channels(name: str, side: int, channels: int) -> None:
+    shape = (channels, 9, 9)
+    model = build_model(name, WIDTHS[name], shape, 30, seeded_generator(0, "weights"))
+    filters = first_layer_filters(model, channels)
+    expected = model.filters.detach().reshape(-1, channels, side, side).mean(1)[:20]
+    assert filters.shape == expected.shape
+    np.testing.assert_allclose(filters, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_a_refusal_leaves_the_last_results(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.arithmetic import exact, exact_math
+from stages.arithmetic import exact, exact_math, float32
 from tests.helpers.grids import grid_steps, step_size, wide_range
 
 
+@pytest.mark.parametrize("classes", [2, 10, 26, 1_000])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_linear_and_cross_entropy_equal_torch(smoothing: float) -> None:
+def test_linear_and_cross_entropy_equal_torch(smoothing: float, classes: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(20, 30, dtype=torch.float64, requires_grad=True)
-    weight, bias = torch.randn(10, 30, requires_grad=True), torch.randn(10, requires_grad=True)
-    labels = torch.randint(0, 10, (20,))
+    weight = torch.randn(classes, 30, requires_grad=True)
+    bias = torch.randn(classes, requires_grad=True)
+    labels = torch.randint(0, classes, (20,))
     result = exact.cross_entropy(exact.linear(x, weight, bias), labels, smoothing)
     expected = functional.cross_entropy(
         functional.linear(x, weight.double(), bias.double()), labels, label_smoothing=smoothing
@@ -52,6 +55,33 @@ def test_mse_equals_torch(smoothing: float) -> None:
     torch.testing.assert_close(
         torch.autograd.grad(result, logits), torch.autograd.grad(expected, logits)
     )
+
+
+@pytest.mark.parametrize("precision", [exact, float32])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_of_examples_equal_torch(precision: ModuleType, smoothing: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(20, 7, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 7, (20,))
+    weights = torch.rand(20, dtype=torch.float64) * 3
+    losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    targets = torch.eye(7, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 7
+    squares = functional.mse_loss(logits, targets, reduction="none").mean(1)
+    for name, of_examples in (("cross_entropy", losses), ("mse", squares)):
+        function = getattr(precision, name)
+        result, expected = (
+            function(logits, labels, smoothing, weights),
+            (of_examples * weights).mean(),
+        )
+        torch.testing.assert_close(result, expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            torch.autograd.grad(result, logits),
+            torch.autograd.grad(expected, logits),
+            rtol=1e-5,
+            atol=1e-8,
+        )
+        ones = function(logits, labels, smoothing, torch.ones_like(weights))
+        torch.testing.assert_close(ones, function(logits, labels, smoothing), rtol=1e-12, atol=0)
 
 
 # n, in_channels, out_channels, size

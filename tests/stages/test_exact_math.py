@@ -1,5 +1,6 @@
 """Exact sums, products and functions, compared with Python's integers, fractions and decimals."""
 
+import hashlib
 from decimal import Decimal, getcontext
 from fractions import Fraction
 
@@ -107,7 +108,25 @@ def test_exp_is_accurate() -> None:
     assert 0 < exact_math.exp(torch.tensor([-1e300], dtype=torch.float64)).item() < 1e-27
 
 
-def test_log_is_accurate() -> None:
-    x = torch.linspace(1, 10, 2_001, dtype=torch.float64)
+@pytest.mark.parametrize("end", [10, 100, 1_000])
+def test_log_is_accurate(end: int) -> None:
+    x = torch.linspace(1, end, 2_001, dtype=torch.float64)
     for result, value in zip(exact_math.log(x).tolist(), x.tolist(), strict=True):
         assert abs(Decimal(result) - Decimal(value).ln()) < Decimal("1e-11")
+
+
+@pytest.mark.parametrize("power", [10.0, 100.0])
+def test_log_is_accurate_and_rises_around_the_powers_of_ten(power: float) -> None:
+    """Where a number is divided by ten once more."""
+    below, above = np.nextafter(power, 0), np.nextafter(power, 1_000)
+    x = torch.tensor([below, power, above], dtype=torch.float64)
+    results = exact_math.log(x).tolist()
+    for result, value in zip(results, x.tolist(), strict=True):
+        assert abs(Decimal(result) - Decimal(value).ln()) < Decimal("1e-11")
+
+
+def test_log_up_to_ten_has_the_bits_that_it_always_had() -> None:
+    """Those of the sums over at most ten classes, before there could be more of them."""
+    x = torch.linspace(1, 10, 100_001, dtype=torch.float64)
+    bits = hashlib.sha256(exact_math.log(x).numpy().tobytes()).hexdigest()
+    assert bits == "70b519eb9a0967a9e41b5947cbfd587543108d1cb3dcb6b75f1e6f673dc427a4"

@@ -29,6 +29,53 @@ def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str
     torch.testing.assert_close(predict(model, images / 255), logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize(
+    ("channels", "size", "classes"),
+    [(1, 8, 10), (3, 9, 2), (3, 16, 3), (1, 28, 26), (3, 32, 4), (1, 64, 300), (3, 128, 5)],
+)
+def test_a_model_is_built_and_trained_for_any_shape_and_number_of_classes(
+    name: str, precision: str, channels: int, size: int, classes: int
+) -> None:
+    shape = channels, size, size
+    generator = seeded_generator(0, "weights")
+    model = build_model(name, WIDTHS[name], shape, classes, generator, precision)
+    images = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+    assert predict(model, images).shape == (3, classes)
+    model.train()
+    gradients = torch.autograd.grad(model(images).square().sum(), list(model.parameters()))
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert all(bool(gradient.any()) for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        (8, [6, 2]),
+        (9, [7, 2]),
+        (15, [13, 5, 3]),
+        (16, [14, 6, 4]),
+        (28, [26, 12, 10, 4, 2]),
+        (32, [30, 14, 12, 5, 3]),
+        (64, [62, 30, 28, 13, 11, 4, 2]),
+        (128, [126, 62, 60, 29, 27, 12, 10, 4, 2]),
+    ],
+)
+def test_the_sizes_of_an_image_on_its_way_through_the_convolutions(
+    size: int, sizes: list[int]
+) -> None:
+    model = build_model("cnn", 2, (3, size, size), 4, seeded_generator(0, "weights"), "float32")
+    x = torch.rand(2, 3, size, size)
+    passed = []
+    for convolution in model.get_submodule("convolutions").children():
+        x = convolution(x)
+        passed.append(x.shape[2])
+    assert passed == sizes
+    channels = 2 ** (1 + (len(sizes) - 1) // 2)
+    assert x.shape == (2, channels, sizes[-1], sizes[-1])
+
+
 def test_the_convolutional_model_equals_torchs_layers() -> None:
     model = build_model("cnn", 3, SHAPE, CLASSES, seeded_generator(0, "weights"), "float32")
     weights = model.state_dict()

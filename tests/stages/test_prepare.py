@@ -5,8 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from stages import prepare
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
+from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import load
 from tests.helpers.project import Project
@@ -99,6 +101,28 @@ def test_sizes_may_be_a_share_and_the_rest(
     train, val = split_pool(np.arange(100) % 10, params)
     assert (len(train), len(val)) == expected
     assert set(train).isdisjoint(val)
+
+
+def test_stratified_needs_two_images_of_each_class(
+    project: Project, refusal: Callable[[str], str]
+) -> None:
+    path = project.path / "data/raw/train.safetensors"
+    info, pool = read_split(path, with_index=False)
+    sevens = np.flatnonzero(pool["labels"] == 7)
+    kept = np.setdiff1d(np.arange(len(pool["labels"])), sevens[1:])
+    few = {name: tensor[kept] for name, tensor in pool.items()}
+    path.unlink()  # it may be a link into DVC's cache
+    write_split(path, info, few)
+    project.set_params("prepare.train_size=1000")
+    message = (
+        "params.yaml: prepare.sampling: stratified needs two images of each class, and the "
+        "training pool has 1 of 7; add some, or set it to random"
+    )
+    assert refusal("prepare") == message
+    project.set_params("prepare.sampling=random")
+    prepare.main()
+    _, train = read_split(project.path / "data/prepared/train.safetensors")
+    assert len(train["labels"]) == 1_000
 
 
 def test_the_stage_refuses_a_pool_that_is_too_small(

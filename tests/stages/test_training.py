@@ -6,10 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
 from stages.learning import resume, training
 from stages.learning.models import MODEL_NAMES, PRECISIONS, build_model, predict
-from stages.learning.training import batches, initial_state, seeded_generator, train_epoch
+from stages.learning.training import (
+    Split,
+    balanced_weights,
+    batches,
+    initial_state,
+    seeded_generator,
+    train_epoch,
+)
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, write_tensors
@@ -127,6 +135,59 @@ def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.Mon
     assert torch.equal(torch.cat(calls).unique(dim=0), transform_params.unique(dim=0))
 
 
+def test_half_of_the_images_are_mirrored_anew_in_each_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[torch.Tensor] = []
+
+    def record_mirrored(images: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+        calls.append(is_mirrored)
+        return images
+
+    monkeypatch.setattr(training, "mirror", record_mirrored)
+    fit(train_params(augment="affine_mirror", epochs=2, batch_size="full"))
+    first, second = calls
+    assert 0.3 < first.double().mean() < 0.7
+    assert 0.3 < (first == second).double().mean() < 0.7
+    calls.clear()
+    fit(train_params(augment="affine", epochs=2))
+    assert calls == []
+
+
+def test_balanced_weights_equal_scikit_learn() -> None:
+    labels = torch.tensor([0] * 7 + [1] * 2 + [3] * 1)
+    split = Split(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), labels, classes=4)
+    weights = balanced_weights(split)
+    present = np.array([0, 1, 3])
+    expected = compute_class_weight("balanced", classes=present, y=labels.numpy())
+    # Of four classes, although one of them has no image.
+    np.testing.assert_allclose(weights[present], expected * 3 / 4)
+    assert weights[2] == 0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_with_balanced_weights_a_copied_image_counts_as_before(loss: str, precision: str) -> None:
+    """Copies of all images of a class leave the steps of full batches as they are."""
+    copies = torch.arange(len(TRAIN.labels)).repeat_interleave(1 + 4 * (TRAIN.labels == 3))
+    larger = TRAIN._replace(images=TRAIN.images[copies], labels=TRAIN.labels[copies])
+    params = train_params(
+        batch_size="full", class_weights="balanced", loss=loss, precision=precision, epochs=5
+    )
+    states = [initial_state(params, TRAIN) for _ in range(2)]
+    for state, split in zip(states, (TRAIN, larger), strict=True):
+        for _ in range(params.epochs):
+            train_epoch(state, split, VAL, params)
+    weights = [state.model.state_dict() for state in states]
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+    # Without them it counts more. (TRAIN itself has 15 images of each class.)
+    unweighted = params.model_copy(update={"class_weights": "none"})
+    state = initial_state(unweighted, larger)
+    for _ in range(params.epochs):
+        train_epoch(state, larger, VAL, unweighted)
+    assert (state.model.filters - states[1].model.filters).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize(
     ("common", "change"),
     [
@@ -138,6 +199,7 @@ def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.Mon
         ({}, {"momentum": 0.9}),
         ({"momentum": 0.9}, {"nesterov": True}),
         ({}, {"augment": "affine"}),
+        ({"augment": "affine"}, {"augment": "affine_mirror"}),
     ],
 )
 def test_a_parameter_changes_the_weights_and_the_model_still_learns(

@@ -1,0 +1,109 @@
+"""Data cards: those of the project are valid, and what is wrong with one is said."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages import check, fetch
+from stages.datasets.cards import read_card
+from stages.storage.errors import InputError
+from tests.helpers.cards import SOURCES, card
+from tests.helpers.project import ROOT, Project
+
+NAMES = sorted(path.stem for path in SOURCES.glob("*.yaml"))
+GOOD = (SOURCES / "mnist.yaml").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A folder with the parameters and the cards, in which the stages run in this process."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(SOURCES, tmp_path / "sources")
+    return Project(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_says_what_its_data_set_is(name: str) -> None:
+    of = card(name)
+    assert of.title
+    assert of.licence
+    assert "https://" in of.source or "http://" in of.source
+    assert of.info.model_dump().items() <= of.model_dump().items()
+    assert of.style == ("light_on_black" if name in ("fashion-mnist", "kmnist") else "strokes")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("title: MNIST\n", "", "title: missing"),
+        ("title: MNIST\n", "titel: MNIST\n", "titel: unknown parameter; did you mean title?"),
+        ("format: idx", "format: idy", "files: "),
+        ("  train_labels:", "  train_label:", "files.idx.train_label: unknown parameter"),
+        ("md5: f68b3c", "md5: F68b3c", "files.idx.train_images.md5: string should match pattern"),
+        ("[1, 28, 28]", "[1, 28]", "shape.2: missing"),
+        ("[1, 28, 28]", "[4, 28, 28]", "shape.0: input should be 1 or 3, not 4"),
+        ("[1, 28, 28]", "[1, 28, 29]", "images of 28 x 29 pixels are not square"),
+        ("train: 60000", "train: 0", "train: input should be greater than 0, not 0"),
+        ("train: 60000\n", "", "train and test are given just where the files have a test split"),
+        ('["0", "1",', '["1", "1",', "two classes have the same name"),
+        ('["0", "1",', "[0, 1,", "classes.0: input should be a valid string, not 0"),
+    ],
+)
+def test_what_is_wrong_with_a_card_is_named(tmp_path: Path, old: str, new: str, line: str) -> None:
+    assert old in GOOD
+    path = tmp_path / "card.yaml"
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(InputError) as caught:
+        read_card(path)
+    lines = str(caught.value).splitlines()
+    assert all(found.startswith(f"{path}: ") for found in lines)
+    assert any(line in found for found in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            ["fetch.size=32"],
+            "sources/mnist-5k.yaml has images of 28 x 28 pixels in grey: set size to 28 and mode",
+        ),
+        (["fetch.mode=rgb"], "sources/mnist-5k.yaml has images of 28 x 28 pixels in grey"),
+        (["fetch.size=7"], ".size: input should be greater than or equal to 8, not 7"),
+        (["fetch.size=129"], ".size: input should be less than or equal to 128, not 129"),
+        (["fetch.mode=cmyk"], ".mode: input should be 'grey' or 'rgb', not 'cmyk'"),
+        (["fetch.test_share=0.2"], "test_share: sources/mnist-5k.yaml has a test split of its own"),
+        (["fetch.test_share=0"], ".test_share: input should be greater than 0, not 0"),
+        (["fetch.test_share=1"], ".test_share: input should be less than 1, not 1"),
+        (["fetch.source=https://example.org"], ".source: should be a path; `dvc import-url URL"),
+        (["fetch.source=sources/none.yaml"], "source: sources/none.yaml not found; name a data "),
+    ],
+)
+def test_parameters_that_contradict_the_card_are_refused(
+    folder: Project, settings: list[str], problem: str
+) -> None:
+    folder.set_params(*settings)
+    for stage in (check, fetch):
+        with pytest.raises(InputError) as caught:
+            stage.main()
+        assert str(caught.value).startswith("params.yaml: fetch")
+        assert problem in str(caught.value)
+    assert not (folder.path / "data").exists()
+
+
+def test_a_card_that_is_wrong_is_refused(folder: Project) -> None:
+    folder.edit("sources/mnist-5k.yaml", "title:", "titel:")
+    for stage in (check, fetch):
+        with pytest.raises(InputError, match=r"sources/mnist-5k\.yaml: titel: unknown .* title\?"):
+            stage.main()
+
+
+def test_another_shape_goes_through_the_whole_pipeline(small_project: Project) -> None:
+    changes = ("fetch.source=sources/digits-8x8.yaml", "fetch.size=8", "prepare.train_size=1000")
+    options = [option for change in changes for option in ("-S", change)]
+    ran = small_project.ran("exp", "run", *options)
+    assert ran == ["check", "fetch", "prepare", "train", "evaluate"]
+    shown = small_project.run("dvc", "metrics", "show", "--json").stdout
+    assert '"balanced_accuracy"' in shown
+    assert small_project.ran("repro") == []
