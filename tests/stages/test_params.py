@@ -74,7 +74,38 @@ def test_the_committed_file_is_valid() -> None:
         ("batch_size: 64", "batch_size: 99999999999999999999", "train.batch_size: should be"),
         ("seed: 0               # of the", f"seed: 0x{'f' * 4_000} # ", "train.seed: input should"),
         ("  lr: 0.01", f"  lr: 0x{'f' * 4_000}", "train.lr: input should be"),
-        ("train_size: 2000", f"train_size: 0x{'f' * 4_000}", "prepare.train_size: input should be"),
+        ("train_size: 2000", "train_size: all", "prepare.train_size: should be a number of images"),
+        ("val_size: 500", "val_size: 1.5", "prepare.val_size: should be a number of images above"),
+        (
+            "test_share: auto",
+            "test_share: 1",
+            "fetch.test_share: should be a share above 0 to below",
+        ),
+        (
+            "test_share: auto",
+            "test_share: 0.3",
+            "fetch: test_share: sources/mnist-5k.yaml has a test",
+        ),
+        (
+            "size: 28",
+            "size: 32",
+            "fetch: sources/mnist-5k.yaml has images of 28 x 28 pixels in grey",
+        ),
+        (
+            "sources/mnist-5k.yaml",
+            "sources/none.yaml",
+            "fetch: source: sources/none.yaml not found",
+        ),
+        (
+            "sources/mnist-5k.yaml",
+            "https://a.b/c",
+            "fetch.source: should be a path; `dvc import-url",
+        ),
+        (
+            "train_size: 2000",
+            f"train_size: 0x{'f' * 4_000}",
+            "prepare.train_size: should be a number of images",
+        ),
         (
             "  lr: 0.01",
             f"  lr: {SMALL_BOMB}",
