@@ -1,0 +1,100 @@
+"""What it costs to fetch many pictures of one's own, beside decoding them by Pillow alone.
+
+Makes colour pictures of 32 x 32 pixels as PNG, in ten classes. Prints wall time, the largest memory,
+and what DVC takes to look at the same folder and at a tar file of it.
+
+    python benchmarks/pictures.py 60000
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+CLASSES = 10
+FETCH = """
+import resource, sys, time
+from pathlib import Path
+from stages.params.fetch import Fetch
+from stages.datasets.pictures import load_pictures
+start = time.perf_counter()
+params = Fetch(source=sys.argv[1], size=32, mode="rgb", test_share="auto")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+load_pictures(Path(sys.argv[1]), params)
+seconds = time.perf_counter() - start
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(seconds, memory / 1024)
+"""
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    random = np.random.default_rng(0)
+    for number in range(count):
+        parent = folder / f"class-{number % CLASSES}"
+        parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+        Image.fromarray(pixels).save(parent / f"{number}.png")
+
+
+def decode(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+
+
+def seconds_of(*command: str, folder: Path = ROOT) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 60_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_pictures(folder / "pictures", count)
+        with tarfile.open(folder / "pictures.tar", "w") as tar:
+            tar.add(folder / "pictures", ".")
+        paths = sorted((folder / "pictures").glob("*/*.png"))
+        start = time.perf_counter()
+        with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for _ in pool.map(decode, paths, chunksize=500):
+                pass
+        rows = [{"what": "Pillow, a process a core", "seconds": time.perf_counter() - start}]
+        for source in ("pictures", "pictures.tar"):
+            done = subprocess.run(
+                [sys.executable, "-c", FETCH, str(folder / source)],
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            seconds, memory = map(float, done.stdout.splitlines()[-1].split())
+            rows.append({"what": f"fetch of {source}", "seconds": seconds, "MB": memory})
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        dvc = [sys.executable, "-m", "dvc"]
+        seconds_of(*dvc, "init", "-q", folder=folder)
+        for source in ("pictures", "pictures.tar"):
+            rows.append(
+                {
+                    "what": f"dvc add {source}",
+                    "seconds": seconds_of(*dvc, "add", "-q", source, folder=folder),
+                }
+            )
+            again = seconds_of(*dvc, "status", "-q", f"{source}.dvc", folder=folder)
+            rows.append({"what": f"dvc status of {source}, unchanged", "seconds": again})
+    megabytes = count * 3 * 32 * 32 / 2**20
+    print(f"{count:,} pictures of 32 x 32 pixels in colour; their tensor has {megabytes:.0f} MB\n")
+    print(pd.DataFrame(rows).round(1).to_markdown(index=False, missingval=""))
+
+
+if __name__ == "__main__":
+    main()
