@@ -1,7 +1,7 @@
 """What it costs to fetch many pictures of one's own, beside decoding them by Pillow alone.
 
-Makes colour pictures of 32 x 32 pixels as PNG, in ten classes. Prints wall time, the largest memory,
-and what DVC takes to look at the same folder and at a tar file of it.
+Makes colour pictures of 32 x 32 pixels as PNG, in ten classes. Prints wall time, the largest
+memory, and what DVC takes to look at the same folder and at a tar file of it.
 
     python benchmarks/pictures.py 60000
 """
