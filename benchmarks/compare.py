@@ -10,12 +10,13 @@ folder.
     MNIST_MIRROR=/path/to/mnist python benchmarks/compare.py [linear] [mlp] [cnn]
 """
 
+import bisect
 import contextlib
 import io
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -212,6 +213,16 @@ def power(cell: Cell, seeds: int, images: int) -> float:
     return float(np.mean([diff.p < LEVEL for diff in trials]))
 
 
+def smallest(power_of: Callable[[int], float], numbers: range) -> float:
+    """Return the smallest number that has a power of 80 %, or infinity."""
+    position = bisect.bisect_left(numbers, POWER, key=power_of)
+    return numbers[position] if position < len(numbers) else math.inf
+
+
+def or_more(number: float, limit: int) -> str:
+    return f"more than {limit:,}" if number == math.inf else f"{number:,}"
+
+
 def follow_advice(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
     """Return how often the number of seeds or images that a comparison names has a power of 80 %.
 
@@ -227,10 +238,9 @@ def follow_advice(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
     ]
     by_seeds = [count for needed, count in advice if count is not None and needed is None]
     by_images = [needed for needed, count in advice if needed is not None and count is None]
-    most = min(len(cell.a), len(cell.b), 100)
-    enough_seeds = next((n for n in range(2, most) if power(cell, n, images) >= POWER), math.inf)
+    enough_seeds = smallest(lambda n: power(cell, n, images), range(2, MAX_REPLICAS))
     grid = range(images, cell.a.shape[1], images // 10)
-    enough_images = next((n for n in grid if power(cell, seeds, n) >= POWER), math.inf)
+    enough_images = smallest(lambda n: power(cell, seeds, n), grid)
     is_right = [n >= enough_seeds for n in by_seeds] + [n >= enough_images for n in by_images]
     typical = f"{np.median(by_seeds):.0f} seeds" if by_seeds else ""
     if len(by_images) > len(by_seeds):
@@ -241,9 +251,9 @@ def follow_advice(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
             "images": f"{images:,}",
             "seeds": seeds,
             "advice, median": typical,
-            "enough": f"{enough_seeds} seeds"
+            "enough": f"{or_more(enough_seeds, MAX_REPLICAS)} seeds"
             if typical.endswith("seeds")
-            else f"{enough_images:,}",
+            else f"{or_more(enough_images, cell.a.shape[1])} images",
             "power is 80 % or more, %": percent(float(np.mean(is_right)), len(is_right))
             if is_right
             else "",
@@ -263,13 +273,13 @@ def until_known(cell: Cell, images: int) -> list[dict[str, Any]]:
         last = next((look for look in known if look.outcome != "undecided"), known[-1])
         decided.append(last.replicas)
         wrong += last.outcome == ("worse" if truth > 0 else "better")
-    fixed = next((n for n in range(2, 100) if power(cell, n, images) >= POWER), 100)
+    fixed = smallest(lambda n: power(cell, n, images), range(2, MAX_REPLICAS))
     return [
         {
             "until it is known": cell.name.replace("true difference", f"{100 * truth:+.2f} points"),
             "images": f"{images:,}",
             "replicas of each, median": f"{np.median(decided):.0f}",
-            "a fixed design with a power of 80 %": fixed,
+            "a fixed design with a power of 80 %": or_more(fixed, MAX_REPLICAS),
             "wrong %": percent(wrong / TRIALS),
         }
     ]
