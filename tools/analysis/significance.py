@@ -181,8 +181,9 @@ def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, i
     """
     if diff.value == 0 or diff.seeds is None or diff.seeds.df < 2:
         return None, None
-    seeds = max(diff.seeds.value, diff.residual)
-    seeds *= diff.seeds.df / stats.chi2.ppf(1 - POWER, diff.seeds.df)
+    # The residual is known from all images, and needs no upper limit.
+    upper_limit = diff.seeds.value * diff.seeds.df / stats.chi2.ppf(1 - POWER, diff.seeds.df)
+    seeds = max(upper_limit, diff.residual)
     df_of_one = diff.seeds.df / (replicas - 1)  # for each seed more
 
     def power(images: float, replica_count: int) -> float:
