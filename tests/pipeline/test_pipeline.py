@@ -131,6 +131,7 @@ def test_a_failed_run_leaves_the_last_one_restorable(small_project: Project) -> 
     assert small_project.ran("repro") == []
 
 
+@pytest.mark.slow
 def test_an_experiment_in_a_temporary_folder_uses_its_own_parameters(
     small_project: Project,
 ) -> None:
@@ -171,6 +172,7 @@ def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
     assert metrics(reproduced, "train")["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
 
 
+@pytest.mark.slow
 def test_dvc_compares_and_shows(small_project: Project) -> None:
     small_project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
     diff = json.loads(small_project.run("dvc", "metrics", "diff", "--json").stdout)

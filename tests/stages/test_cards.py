@@ -105,6 +105,7 @@ def test_a_card_that_is_wrong_is_refused(folder: Project) -> None:
             stage.main()
 
 
+@pytest.mark.slow
 def test_another_shape_goes_through_the_whole_pipeline(small_project: Project) -> None:
     changes = ("fetch.source=sources/digits-8x8.yaml", "fetch.size=8", "prepare.train_size=1000")
     options = [option for change in changes for option in ("-S", change)]

@@ -108,6 +108,7 @@ def test_what_is_interrupted_leaves_nothing(small_project: Project) -> None:
             assert snapshot(small_project) == before
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused_before_anything_is_trained(small_project: Project) -> None:
     for arguments, message in (
         (("HEAD", "HEAD", "HEAD", "--until-known"), "give one B"),

@@ -120,6 +120,7 @@ def test_all_revisions_are_in_every_plot(reported: Project, show_page: Callable[
         assert text.index("HEAD") < text.index("workspace")
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_revisions(
     reported: Project, show_page: Callable[..., Page]
 ) -> None:
@@ -451,6 +452,7 @@ def test_a_page_without_a_model_says_why(project: Project, show_page: Callable[.
     assert "3,000,000 bytes, too many" in message()
 
 
+@pytest.mark.slow
 def test_by_default_it_shows_what_differs(small_project: Project) -> None:
     assert small_project.run("python", "-m", "tools.report").stdout == "report.html: HEAD\n"
     small_project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")

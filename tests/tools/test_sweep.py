@@ -304,6 +304,7 @@ def test_a_point_is_tried_three_times_and_its_last_lines_are_shown(
     assert len(rows(project)) == 1
 
 
+@pytest.mark.slow
 def test_experiments_have_the_bits_of_the_table_or_are_refused(project: Project) -> None:
     shorten_training(project)
     # One worker, which has to prepare anew for the second point.
