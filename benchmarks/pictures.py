@@ -93,7 +93,10 @@ def main() -> None:
             rows.append({"what": f"dvc status of {source}, unchanged", "seconds": again})
     megabytes = count * 3 * 32 * 32 / 2**20
     print(f"{count:,} pictures of 32 x 32 pixels in colour; their tensor has {megabytes:.0f} MB\n")
-    print(pd.DataFrame(rows).round(1).to_markdown(index=False, missingval=""))
+    table = pd.DataFrame(rows).map(
+        lambda value: value if isinstance(value, str) else f"{value:.1f}"
+    )
+    print(table.replace("nan", "").to_markdown(index=False, disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ that hold the classes, these are the splits.
 """
 
 import os
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,7 @@ from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
+CHUNK = 64  # pictures that a process decodes before it sends them
 OVERSAMPLING = 4  # a JPEG is decoded to at least so many times the size of an image
 
 
@@ -51,18 +54,16 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
     images = np.empty((len(pictures), *params.shape), np.uint8)
-    hashes = [b""] * len(pictures)
-
-    def decode(number: int) -> None:
-        content = pictures[number].read()
-        hashes[number] = sha256(content).digest()
-        name = f"{source}/{pictures[number].name}"
-        picture = decode_picture(content, name, OVERSAMPLING * params.size)
-        images[number] = fit_picture(picture, params.size, params.mode)
-
-    # Pillow decodes and resizes without Python's global lock.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        problems = [error for error in pool.map(_refusal(decode), range(len(pictures))) if error]
+    hashes = []
+    problems: list[str] = []
+    tasks = partial(decode, source=str(source), size=params.size, mode=params.mode)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for number, result in enumerate(pool.map(tasks, pictures, chunksize=CHUNK)):
+            if isinstance(result, str):
+                problems.append(result)
+            else:
+                digest, images[number] = result
+                hashes.append(digest)
     if problems:
         raise InputError(*problems)
     order = sorted(range(len(pictures)), key=hashes.__getitem__)
@@ -81,17 +82,17 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     }
 
 
-def _refusal(function: Callable[[int], None]) -> Callable[[int], str | None]:
-    """Return a function that returns the message of an `InputError` instead of raising it."""
+def decode(picture: Picture, source: str, size: int, mode: str) -> tuple[bytes, Array] | str:
+    """Return the hash of a picture's bytes, and the picture as uint8 (C, size, size).
 
-    def call(number: int) -> str | None:
-        try:
-            function(number)
-        except InputError as error:
-            return str(error)
-        return None
-
-    return call
+    Of a picture that cannot be read it returns the message.
+    """
+    try:
+        content = picture.read()
+        decoded = decode_picture(content, f"{source}/{picture.name}", OVERSAMPLING * size)
+    except InputError as error:
+        return str(error)
+    return sha256(content).digest(), fit_picture(decoded, size, mode)
 
 
 def check_classes(source: Path, pictures: list[Picture]) -> tuple[str, ...]:
@@ -168,18 +169,20 @@ class _FileReader:
 
     def __call__(self) -> bytes:
         try:
-            resolved = self.path.resolve(strict=True)
-            if self.path.is_symlink() and not resolved.is_relative_to(self.root.resolve()):
-                raise InputError(
-                    f"{self.path}: a link out of {self.root}; copy the picture instead"
-                )
-            if resolved.is_dir():
+            status = self.path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                if not self.path.resolve(strict=True).is_relative_to(self.root.resolve()):
+                    raise InputError(
+                        f"{self.path}: a link out of {self.root}; copy the picture instead"
+                    )
+                status = self.path.stat()
+            if stat.S_ISDIR(status.st_mode):
                 raise InputError(
                     f"{self.path}: a folder in the folder of a class; move its pictures up"
                 )
-            if not resolved.is_file():  # a pipe or a device may have no end
+            if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
                 raise InputError(f"{self.path}: not a regular file; remove it")
-            with resolved.open("rb") as file:
+            with self.path.open("rb") as file:
                 return file.read(MAX_BYTES + 1)
         except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
             reason = getattr(error, "strerror", None) or error

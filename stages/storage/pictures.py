@@ -100,13 +100,16 @@ def fit_picture(picture: Image.Image, size: int, mode: str) -> Array:
     mode: `grey` (C = 1) or `rgb` (C = 3). What is transparent becomes white. The rest of the
     square has the median colour of the picture's border.
     """
-    white = Image.new("RGBA", picture.size, "white")
-    opaque = Image.alpha_composite(white, picture).convert("L" if mode == "grey" else "RGB")
+    if picture.getchannel("A").getextrema() != (255, 255):
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    opaque = picture.convert("L" if mode == "grey" else "RGB")
     longest = max(opaque.size)
     # As whole numbers, rounded half up.
     width, height = (max(1, (2 * size * side + longest) // (2 * longest)) for side in opaque.size)
     pixels = np.asarray(opaque.resize((width, height), Image.Resampling.BICUBIC))
     pixels = pixels.reshape(height, width, -1)
+    if width == height:
+        return pixels.transpose(2, 0, 1)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     result = np.empty((size, size, pixels.shape[2]), np.uint8)
     result[:] = np.sort(border, axis=0)[len(border) // 2]
