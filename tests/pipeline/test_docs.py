@@ -48,6 +48,7 @@ def run(project: Project, command: str, storage: Path) -> None:
         assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_work(small_project: Project, tmp_path: Path) -> None:
     blocks = commands(README)
     assert len(blocks) >= 8

@@ -179,6 +179,7 @@ def test_the_verdict_is_that_of_compare(reported: Project, show_page: Callable[.
     assert verdict.text_content() == output.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_paper_gets_vector_pictures_and_latex(
     reported: Project, show_page: Callable[..., Page], tmp_path: Path
 ) -> None:
@@ -338,7 +339,7 @@ def test_a_drawn_digit_is_classified(
     [
         pytest.param("", marks=pytest.mark.slow),
         pytest.param("model=mlp width=32", marks=pytest.mark.slow),
-        "model=cnn width=4 precision=float32",  # whose last layer is that of the linear model
+        pytest.param("model=cnn width=4 precision=float32", marks=pytest.mark.slow),
     ],
 )
 def test_the_page_computes_the_logits_of_torch(
@@ -522,6 +523,7 @@ def wait_for_three_plots(page: Page) -> None:
     assert page.locator(".vega-embed").count() == 3
 
 
+@pytest.mark.slow
 def test_dvcs_own_page_needs_no_network_either(
     project: Project, show_page: Callable[..., Page]
 ) -> None:
