@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
-from stages.datasets.cards import Card, read_card
+from stages.datasets.cards import find_card
 from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
@@ -35,27 +35,16 @@ class Params(Section):
     @field_validator("fetch")
     @classmethod
     def _check_source(cls, fetch: Fetch) -> Fetch:
-        if not Path(fetch.source).exists():
-            raise ValueError(
-                f"source: {fetch.source} not found; name a data card of sources/, or a folder of "
-                "pictures with a sub-folder for each class"
-            )
-        if card := _card(fetch):
-            fetch.check_card(card.info, has_split=card.train is not None)
+        find_card(fetch)
         return fetch
 
     @field_validator("prepare")
     @classmethod
     def _check_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
         fetch = info.data.get("fetch")  # absent if it is invalid itself
-        if fetch and (card := _card(fetch)) and card.train:
+        if fetch and (card := find_card(fetch)) and card.train:
             prepare.sizes(card.train)
         return prepare
-
-
-def _card(fetch: Fetch) -> Card | None:
-    """Return the data card that the parameters name; None if they name pictures."""
-    return read_card(Path(fetch.source)) if fetch.source.endswith(".yaml") else None
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ folder or URL that the environment variable MNIST_MIRROR names. Writes
 
 from pathlib import Path
 
-from stages.datasets.cards import Card, read_card
+from stages.datasets.cards import Card, find_card
 from stages.datasets.package_table import load_package_table
 from stages.params import load_params
 from stages.params.fetch import Fetch
@@ -25,23 +25,16 @@ def load_source(params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]
 
     Raises `InputError` if there is none, or if it is not as the parameters say.
     """
-    source = Path(params.source)
-    if not source.exists():
-        raise InputError(
-            f"params.yaml: fetch.source: {source} not found; name a data card of sources/, or a "
-            "folder of pictures with a sub-folder for each class"
-        )
-    if source.suffix == ".yaml":
-        card = read_card(source)
-        try:
-            params.check_card(card.info, has_split=card.train is not None)
-        except ValueError as error:
-            raise InputError(f"params.yaml: fetch: {error}") from None
+    try:
+        card = find_card(params)
+    except ValueError as error:
+        raise InputError(f"params.yaml: fetch: {error}") from None
+    if card:
         return card.info, load_card(card, params.share_for_test)
     # Here, because Pillow takes a while to import.
     from stages.datasets.pictures import load_pictures
 
-    return load_pictures(source, params)
+    return load_pictures(Path(params.source), params)
 
 
 def load_card(card: Card, test_share: float) -> dict[str, dict[str, Array]]:

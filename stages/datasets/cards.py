@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from stages.params import Section, Size, read_model
+from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 
 Md5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
@@ -70,6 +71,25 @@ class Card(DatasetInfo):
     def info(self) -> DatasetInfo:
         """What the splits of the data set say of it."""
         return DatasetInfo(**{name: getattr(self, name) for name in DatasetInfo.model_fields})
+
+
+def find_card(params: Fetch) -> Card | None:
+    """Return the data card that `fetch.source` names; None if it names pictures.
+
+    Raises `ValueError` if nothing is there, or if the parameters are not those of the card, and
+    `InputError` as `read_card`.
+    """
+    path = Path(params.source)
+    if not path.exists():
+        raise ValueError(
+            f"source: {path} not found; name a data card of sources/, or a folder of pictures with "
+            "a sub-folder for each class"
+        )
+    if path.suffix != ".yaml":
+        return None
+    card = read_card(path)
+    params.check_card(card.info, has_split=card.train is not None)
+    return card
 
 
 def read_card(path: Path) -> Card:

@@ -104,6 +104,13 @@ def _is_number(value: object) -> bool:
     return True
 
 
+def check_images_or(word: str, value: object) -> object:
+    """Return a number of images, or the word; raise `ValueError` if the value is neither."""
+    if value == word or (type(value) is int and 0 < value < 2**31):
+        return value
+    raise ValueError(f"should be a number of images above 0, or {word}, not {short_repr(value)}")
+
+
 def short_repr(value: object) -> str:
     """Return a value in at most 60 characters; of a large integer or a list only its kind."""
     if isinstance(value, int) and value.bit_length() > 128:

@@ -53,7 +53,7 @@ class Fetch(Section):
         self.check_test_share(has_split)
 
     def check_test_share(self, has_split: bool) -> None:
-        """Raise `ValueError` if a share is given where it has no effect, or none where it has."""
+        """Raise `ValueError` if a share is given where it has no effect."""
         if has_split and self.test_share != "auto":
             raise ValueError(
                 f"test_share: {self.source} has a test split of its own: set this to auto"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from stages.params import Section, short_repr
+from stages.params import Section, check_images_or, short_repr
 
 
 class Prepare(Section):
@@ -16,9 +16,7 @@ class Prepare(Section):
     @field_validator("train_size", mode="plain")
     @classmethod
     def _check_train_size(cls, size: object) -> object:
-        if size == "rest" or (type(size) is int and 0 < size < 2**31):
-            return size
-        raise ValueError(f"should be a number of images above 0, or rest, not {short_repr(size)}")
+        return check_images_or("rest", size)
 
     @field_validator("val_size", mode="plain")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params import Section, Size, short_repr
+from stages.params import Section, Size, check_images_or
 
 MAX_FLOAT32 = 1e38  # about: the weights are float32
 
@@ -62,9 +62,7 @@ class Train(Section):
     @field_validator("batch_size", mode="plain")
     @classmethod
     def _check_batch_size(cls, size: object) -> object:
-        if size == "full" or (type(size) is int and 0 < size < 2**31):
-            return size
-        raise ValueError(f"should be a number of images above 0, or full, not {short_repr(size)}")
+        return check_images_or("full", size)
 
     @field_validator("momentum")
     @classmethod
