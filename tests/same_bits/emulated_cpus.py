@@ -2,9 +2,9 @@
 
 Every stage of a fresh clone of HEAD runs under QEMU's user mode (Debian: apt install qemu-user)
 as each CPU, with one and two threads; then `git status` has to be empty. The trainings of
-tests/same_bits/trainings.py run with one thread, and have to give the results that
-tests/same_bits/test_same_bits.py expects. 64-bit ARM is among the CPUs if
-tests/same_bits/arm64_root.sh has been run.
+tests/same_bits/trainings.py run with one thread, and the pictures of tests/same_bits/pictures.py
+are read: they have to give what tests/same_bits/test_same_bits.py expects. 64-bit ARM is among the
+CPUs if tests/same_bits/arm64_root.sh has been run.
 
     make same-bits
 """
@@ -16,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.helpers.project import ROOT
-from tests.same_bits.test_same_bits import EXPECTED, digest
+from tests.same_bits.test_same_bits import EXPECTED, EXPECTED_PICTURES, digest
 
 ARM64 = ROOT / ".arm64"
 PYTHONS = {
@@ -50,14 +51,28 @@ def reproduce(python: str, threads: int, folder: Path) -> str:
     return subprocess.check_output(["git", "status", "--porcelain"], cwd=project, text=True)
 
 
-def train(python: str) -> str:
-    """Return what is wrong with the results of the trainings that the shell command ran."""
-    command = ["sh", "-c", python, "sh", "-m", "tests.same_bits.trainings"]
+def run(python: str, module: str) -> Any:
+    """Return what a module of tests/same_bits prints, or its messages if it fails."""
+    command = ["sh", "-c", python, "sh", "-m", f"tests.same_bits.{module}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        return done.stderr
-    return "" if digest(json.loads(done.stdout)) == EXPECTED else "other results"
+    return done.stderr if done.returncode else json.loads(done.stdout)
+
+
+def train(python: str) -> str:
+    """Return what is wrong with the results of the trainings that the shell command ran."""
+    output = run(python, "trainings")
+    if isinstance(output, str):
+        return output
+    return "" if digest(output["results"]) == EXPECTED else "other results"
+
+
+def read_pictures(python: str) -> str:
+    """Return what is wrong with the images that the shell command made of pictures."""
+    output = run(python, "pictures")
+    if isinstance(output, str):
+        return output
+    return "" if digest(output) == EXPECTED_PICTURES else "other images"
 
 
 def main() -> None:
@@ -70,10 +85,11 @@ def main() -> None:
                 problems = reproduce(python, threads, Path(folder))
             print(f"{cpu}, {threads} thread(s): {problems or 'the committed bytes'}", flush=True)
             different += bool(problems)
-        problems = train(python)
-        print(f"{cpu}, trainings: {problems or 'the committed bits'}", flush=True)
-        different += bool(problems)
-    print(f"{different} of {3 * len(PYTHONS)} differ from what is committed")
+        for name, check in (("trainings", train), ("pictures", read_pictures)):
+            problems = check(python)
+            print(f"{cpu}, {name}: {problems or 'the committed bits'}", flush=True)
+            different += bool(problems)
+    print(f"{different} of {4 * len(PYTHONS)} differ from what is committed")
     sys.exit(different != 0)
 
 

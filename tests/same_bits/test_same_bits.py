@@ -11,9 +11,10 @@ import pytest
 
 from tests.helpers.project import ROOT
 
-# The SHA-256 of all results of tests/same_bits/trainings.py. After a change that is meant to change
-# them, take the value that this test computes.
-EXPECTED = "49f74cbf2c2740783db0b87b8824dd6209a679b76c4f0268800f25fa13799232"
+# The SHA-256 of all results of tests/same_bits/trainings.py and tests/same_bits/pictures.py. After
+# a change that is meant to change them, take the values that these tests compute.
+EXPECTED_PICTURES = "172e2229945f6400ee6ad20926a1269095f63337aa25e8ea29b830c144a1a662"
+EXPECTED = "7b20d93ec8d8284d8c52a69eea756ac485719b57153cf719eb0b6cbc24d3bc03"
 
 # A thread that waits sleeps. By default it spins, which takes 58 s of CPU time instead of 10 on two
 # busy cores, and changes nothing in what is computed.
@@ -36,10 +37,10 @@ ENVIRONMENTS = {
 FAST = ("as it is", "two threads, no vectors, MKL for any CPU")
 
 
-def train(environment: dict[str, str], precision: str = "exact") -> dict[str, Any]:
-    """Run tests/same_bits/trainings.py in an environment and return what it prints."""
+def run(module: str, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Run a module of tests/same_bits with one thread and return what it prints."""
     out = subprocess.run(
-        [sys.executable, "-m", "tests.same_bits.trainings", precision],
+        [sys.executable, "-m", f"tests.same_bits.{module}", *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
@@ -50,8 +51,8 @@ def train(environment: dict[str, str], precision: str = "exact") -> dict[str, An
     return output
 
 
-def digest(output: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(output["results"], sort_keys=True).encode()).hexdigest()
+def digest(results: object) -> str:
+    return hashlib.sha256(json.dumps(results, sort_keys=True).encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -60,18 +61,27 @@ def digest(output: dict[str, Any]) -> str:
 )
 def test_every_environment_gives_the_committed_bits(name: str) -> None:
     environment = ENVIRONMENTS[name]
-    output = train(environment)
+    output = run("trainings", **environment)
     # torch has taken the variables into account:
     assert output["threads"] == int(environment.get("OMP_NUM_THREADS", "1"))
     capability = environment.get("ATEN_CPU_CAPABILITY")
     assert capability is None or output["capability"].lower() == capability
-    assert len(set(output["results"].values())) == len(output["results"]) >= 43
-    assert digest(output) == EXPECTED
+    assert len(set(output["results"].values())) == len(output["results"]) >= 45
+    assert digest(output["results"]) == EXPECTED
+
+
+def test_pictures_of_every_kind_give_the_committed_images() -> None:
+    results = run("pictures")
+    assert len({result["images"] for result in results.values()}) > 60
+    assert digest(results) == EXPECTED_PICTURES
 
 
 @pytest.mark.slow
 def test_float32_shows_that_the_environments_differ() -> None:
-    outputs = {name: train(environment, "float32") for name, environment in ENVIRONMENTS.items()}
+    outputs = {
+        name: run("trainings", "float32", **environment)
+        for name, environment in ENVIRONMENTS.items()
+    }
     if outputs["as it is"]["capability"] == "DEFAULT":
         pytest.skip("this CPU has no vector instructions to switch off")
     different = {json.dumps(output["results"], sort_keys=True) for output in outputs.values()}

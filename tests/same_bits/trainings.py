@@ -51,6 +51,10 @@ STEPS: list[dict[str, object]] = [
     {"loss": "mse"},
     {"label_smoothing": 0.1, "augment": "affine"},
 ]
+OTHERS: list[dict[str, object]] = [
+    {"class_weights": "balanced", "augment": "affine_mirror"},
+    {"class_weights": "balanced", "loss": "mse"},
+]
 SETTINGS: list[dict[str, object]] = [
     *(
         {"momentum": momentum, "weight_decay": decay, "batch_size": size, "seed": seed}
@@ -60,17 +64,18 @@ SETTINGS: list[dict[str, object]] = [
     ),
     *({**MODELS[0], **step} for step in STEPS[2:]),
     *({**model, **step} for model, step in itertools.product(MODELS[1:], STEPS)),
+    *({**MODELS[2], **other} for other in OTHERS),
 ]
 
 
-def result(settings: dict[str, object], precision: str, splits: dict[str, Split]) -> str:
+def result(settings: dict[str, object], precision: str, train: Split, val: Split) -> str:
     rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "log_every": 3, "precision": precision}
     params = Train.model_validate({**USUAL, **rest, **settings})
-    state = initial_state(params, splits["train"])
+    state = initial_state(params, train)
     for _ in range(params.epochs):
-        train_epoch(state, splits["train"], splits["val"], params)
-    logits = predict(state.model, splits["val"].images).double().numpy()
-    predictions = score(logits, splits["val"].labels.numpy())
+        train_epoch(state, train, val, params)
+    logits = predict(state.model, val.images).double().numpy()
+    predictions = score(logits, val.labels.numpy())
     scores = split_metrics(predictions, DIGITS.classes, bins=15)
     # Names of classes are not computed, and the balanced accuracy is the mean of the recalls.
     scores |= {name: list(scores[name].values()) for name in ("recall", "precision")}
@@ -86,12 +91,16 @@ def main() -> None:
         torch.from_numpy(pool["images"].copy()),
         torch.from_numpy(pool["labels"].copy()),
     )
-    splits = {
-        "train": Split(images[:240], labels[:240].long(), len(DIGITS.classes)),
-        "val": Split(images[240:340], labels[240:340].long(), len(DIGITS.classes)),
-    }
+    # Of 240 images each class has as many, of 235 not: there the classes' weights differ.
+    balanced, imbalanced = (
+        Split(images[:n], labels[:n].long(), len(DIGITS.classes)) for n in (240, 235)
+    )
+    val = Split(images[240:340], labels[240:340].long(), len(DIGITS.classes))
+    results = {}
     with redirect_stdout(sys.stderr):
-        results = {str(settings): result(settings, precision, splits) for settings in SETTINGS}
+        for settings in SETTINGS:
+            train = imbalanced if "class_weights" in settings else balanced
+            results[str(settings)] = result(settings, precision, train, val)
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     print(json.dumps({"capability": capability, "threads": threads, "results": results}))
