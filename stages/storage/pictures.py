@@ -42,7 +42,7 @@ MAX_CAPTION_WIDTH = 180
 
 
 def decode_picture(content: bytes, name: str, max_side: int) -> Image.Image:
-    """Return the picture in a file's content, upright and as RGBA.
+    """Return the picture in a file's content, upright, as RGB or with transparency as RGBA.
 
     name: of the file, for messages. A JPEG that is larger than `max_side` pixels is reduced while
     it is decoded, but not below that. Raises `InputError` if the content is no whole picture, or
@@ -67,7 +67,7 @@ def decode_picture(content: bytes, name: str, max_side: int) -> Image.Image:
                 if picture.mode.startswith("I"):  # Pillow would convert the lower 8 of its 16 bits
                     wide = np.asarray(picture).clip(0, 65_535)
                     picture = Image.fromarray((wide // 256).astype(np.uint8))
-                return picture.convert("RGBA")
+                return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InputError(
             f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
@@ -95,12 +95,12 @@ def _count_scans(content: bytes) -> int:
 
 
 def fit_picture(picture: Image.Image, size: int, mode: str) -> Array:
-    """Return a picture RGBA in a square, uint8 (C, size, size), with its aspect.
+    """Return a picture RGB or RGBA in a square, uint8 (C, size, size), with its aspect.
 
     mode: `grey` (C = 1) or `rgb` (C = 3). What is transparent becomes white. The rest of the
     square has the median colour of the picture's border.
     """
-    if picture.getchannel("A").getextrema() != (255, 255):
+    if picture.mode == "RGBA":
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     opaque = picture.convert("L" if mode == "grey" else "RGB")
     longest = max(opaque.size)

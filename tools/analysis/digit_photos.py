@@ -108,7 +108,7 @@ def read_picture(path: Path, max_side: int) -> Image.Image:
 
 
 def find_drawing(picture: Image.Image, path: Path) -> Image.Image:
-    """Return a picture RGBA as RGB, of at most `MAX_SIDE` pixels in each direction.
+    """Return a picture RGB or RGBA as RGB, of at most `MAX_SIDE` pixels in each direction.
 
     A transparent background becomes white, or black if the ink itself is white. Raises
     `InputError` if nothing is drawn on it.
@@ -116,7 +116,7 @@ def find_drawing(picture: Image.Image, path: Path) -> Image.Image:
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     for background in ("white", "black"):
         canvas = Image.new("RGBA", picture.size, background)
-        opaque = Image.alpha_composite(canvas, picture).convert("RGB")
+        opaque = Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
         if extract_ink(np.asarray(opaque)).any():
             return opaque
     raise InputError(f"{path}: nothing is drawn on it; draw it in a darker or lighter colour")
