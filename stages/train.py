@@ -102,7 +102,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 256 * 2**20)
 
 
-def prepare_cuda() -> None:
+def prepare_cuda(precision: str) -> None:
     """Choose deterministic algorithms; raises `InputError` if there is no GPU."""
     if not torch.cuda.is_available():
         raise InputError(
@@ -112,13 +112,17 @@ def prepare_cuda() -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 of float32's 23 bits
+    if (
+        precision == "exact"
+    ):  # cuDNN may convolve by a Fourier transform, which is no sum of products
+        torch.backends.cudnn.enabled = False
 
 
 def main() -> None:
     params = load_params(Train, "train")
     keep_freed_memory()
     if params.device == "cuda":
-        prepare_cuda()
+        prepare_cuda(params.precision)
     (info, train), (_, val) = (load_split(DATA[name], params.device) for name in ("train", "val"))
     inputs = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # its bits depend on these

@@ -5,11 +5,13 @@ Tensors of weights are float32, activations and gradients float64.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import one_hot
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from stages.arithmetic.exact_math import (
     SIGNIFICAND_BITS,
@@ -23,7 +25,7 @@ from stages.arithmetic.exact_math import (
     sqrt,
 )
 
-CHUNK = 4  # images that are convolved at once: as many as a CPU's cache holds
+CHUNK = 300_000  # numbers that a CPU's cache holds
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalization: torch's own
 
 
@@ -50,10 +52,17 @@ class _Linear(torch.autograd.Function):
 
 
 class _Conv2d(torch.autograd.Function):
+    """torch's convolution, which is a sum of products, of operands on grids: any order is exact."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return conv2d_valid(x, weight)
+        x, weight, divisor = round_operands(x, weight, weight[0].numel())
+        (n, _, height, width), (d, _, k, _) = x.shape, weight.shape
+        result = x.new_empty(n, d, height - k + 1, width - k + 1)
+        for images, part in _chunks(weight, x, result):
+            part.copy_(torch.conv2d(images, weight))
+        return _divide(result, divisor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -61,62 +70,33 @@ class _Conv2d(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = None
         if ctx.needs_input_grad[0]:
-            border = weight.shape[2] - 1
-            padded = pad(gradient, (border, border, border, border))
-            grad_x = conv2d_valid(padded, weight.flip(2, 3).transpose(0, 1))
-        return grad_x, conv2d_weight_grad(x, gradient, weight.shape[2])
+            errors, rounded, _ = round_operands(gradient, weight, weight[:, 0].numel())
+            grad_x = torch.empty_like(x)
+            for part, images in _chunks(weight, grad_x, errors):
+                part.copy_(conv2d_input(part.shape, rounded, images))
+        x, errors, divisor = round_operands(x, gradient, gradient[:, 0].numel())
+        grad_weight = torch.zeros_like(weight, dtype=torch.float64)
+        for images, part in _chunks(weight, x, errors):
+            grad_weight += conv2d_weight(images, weight.shape, part)
+        return grad_x, _divide(grad_weight, divisor)
 
 
-def conv2d_valid(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the convolution of x (N, C, H, W) with weight (D, C, k, k), without padding.
+def _chunks(weight: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors (N, C, H, W) a few images at a time, as many as a CPU's cache holds.
 
-    The pixels become the rows of a matrix, one after the other. The k neighbours to the right of
-    a pixel are then the next rows, and those below it are W rows further, so that the convolution
-    is a sum of k matrix products. The results that reach across a border are cut off.
+    torch copies the k * k neighbours of each pixel, so that a convolution is a matrix product.
     """
-    d, c, k, _ = weight.shape
-    x, weight, divisor = round_operands(x, weight, c * k * k)
-    parts = weight.permute(2, 3, 1, 0).reshape(k, k * c, d)
-    results = []
-    for images in x.split(CHUNK):
-        n, _, height, width = images.shape
-        windows, count = im2col(images, k)
-        result = windows.new_empty(n * height * width, d)
-        torch.mm(windows[:count], parts[0], out=result[:count])
-        for row in range(1, k):
-            result[:count].addmm_(windows[row * width : row * width + count], parts[row])
-        result = result.view(n, height, width, d)
-        results.append(result[:, : height - k + 1, : width - k + 1])
-    return torch.cat(results).div_(divisor).permute(0, 3, 1, 2)
+    size = max(1, CHUNK // (weight[0].numel() * tensors[0][0, 0].numel()))
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
-def conv2d_weight_grad(x: Tensor, gradient: Tensor, k: int) -> Tensor:
-    """Return the gradient (D, C, k, k) of the weight of `conv2d_valid`."""
-    c, d = x.shape[1], gradient.shape[1]
-    x, gradient, divisor = round_operands(x, gradient, gradient.numel() // d)
-    result = x.new_zeros(k, k * c, d)
-    for images, errors in zip(x.split(CHUNK), gradient.split(CHUNK), strict=True):
-        windows, count = im2col(images, k)
-        # Pad with zeros where `conv2d_valid` cuts off.
-        rows = pad(errors, (0, k - 1, 0, k - 1)).permute(0, 2, 3, 1).reshape(-1, d)[:count]
-        for row, part in enumerate(result):
-            start = row * images.shape[3]
-            part.addmm_(windows[start : start + count].T, rows)
-    return result.div_(divisor).view(k, k, c, d).permute(3, 2, 0, 1)
-
-
-def im2col(x: Tensor, k: int) -> tuple[Tensor, int]:
-    """Return rows (k * C) of the k pixels from each pixel on, and how many have k such rows below.
-
-    x: (N, C, H, W).
-    """
-    n, c, height, width = x.shape
-    pixels = x.permute(0, 2, 3, 1).contiguous()
-    windows = pixels.as_strided((n * height * width - k + 1, k * c), (c, 1)).contiguous()
-    return windows, n * height * width - (k - 1) * (width + 1)
+def _divide(x: Tensor, divisor: int) -> Tensor:
+    return x if divisor == 1 else x.div_(divisor)
 
 
 class _BatchNorm(torch.autograd.Function):
+    """Use `buffer` again and again: a new tensor costs more than an operation on it."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -127,32 +107,48 @@ class _BatchNorm(torch.autograd.Function):
         shift: Tensor,
         training: bool,
     ) -> Any:
-        root = sqrt(var.double() + EPSILON)
-        normal = (x - _per_channel(mean)) / _per_channel(root)
+        buffer = torch.empty_like(x)
+        if training:
+            n = x.numel() // x.shape[1]
+            batch_mean = _channel_sums(x, buffer) / n
+            centred = x - _per_channel(batch_mean)
+            batch_var = _channel_sums(torch.mul(centred, centred, out=buffer), buffer) / n
+            mean.mul_(1 - MOMENTUM).add_(batch_mean * MOMENTUM)
+            var.mul_(1 - MOMENTUM).add_(batch_var * (MOMENTUM * n / max(n - 1, 1)))
+            root = sqrt(batch_var + EPSILON)
+        else:
+            centred = x - _per_channel(mean)
+            root = sqrt(var.double() + EPSILON)
+        normal = centred.div_(_per_channel(root))
         ctx.save_for_backward(normal, root, scale)
         ctx.training = training
-        return normal * _per_channel(scale) + _per_channel(shift)
+        return torch.mul(normal, _per_channel(scale), out=buffer).add_(_per_channel(shift))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         [gradient] = gradients
         normal, root, scale = ctx.saved_tensors
-        grad_shift = _channel_sums(gradient)
-        grad_scale = _channel_sums(gradient * normal)
+        buffer = torch.empty_like(gradient)
+        grad_shift = _channel_sums(gradient, buffer)
+        grad_scale = _channel_sums(torch.mul(gradient, normal, out=buffer), buffer)
+        factor = _per_channel(scale / root)
         if ctx.training:  # mean and variance depend on x too
             n = normal.numel() // normal.shape[1]
-            gradient = gradient - _per_channel(grad_shift / n)
-            gradient = gradient - normal * _per_channel(grad_scale / n)
-        return gradient * _per_channel(scale / root), None, None, grad_scale, grad_shift, None
+            torch.mul(normal, _per_channel(grad_scale / n), out=buffer)
+            grad_x = (gradient - _per_channel(grad_shift / n)).sub_(buffer).mul_(factor)
+        else:
+            grad_x = gradient * factor
+        return grad_x, None, None, grad_scale, grad_shift, None
 
 
 def _per_channel(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _channel_sums(x: Tensor) -> Tensor:
+def _channel_sums(x: Tensor, buffer: Tensor) -> Tensor:
     """Return the sum of x (N, C, H, W) over all dimensions but the channels, float64 (C,)."""
-    return exact_sum(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), 0)
+    bits = min(50, SIGNIFICAND_BITS - (x.numel() // x.shape[1]).bit_length())
+    return round_to_grid(x, bits, out=buffer).flatten(2).sum(2).sum(0)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -251,15 +247,6 @@ def batch_norm(
 
     In training it uses the batch's own mean and variance, and updates the running ones in place.
     """
-    if training:
-        n = x.numel() // x.shape[1]
-        with torch.no_grad():
-            batch_mean = _channel_sums(x) / n
-            centred = x - _per_channel(batch_mean)
-            batch_var = _channel_sums(centred * centred) / n
-            mean.mul_(1 - MOMENTUM).add_(batch_mean * MOMENTUM)
-            var.mul_(1 - MOMENTUM).add_(batch_var * (MOMENTUM * n / max(n - 1, 1)))
-        mean, var = batch_mean, batch_var
     result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift, training)
     return result
 

@@ -33,8 +33,10 @@ SIGNIFICAND_BITS = 53  # of a float64
 LN10 = 2.302585092994046
 
 
-def round_to_grid(x: Tensor, bits: int) -> Tensor:
+def round_to_grid(x: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
     """Return x as float64, rounded to multiples of 2^(e - bits), where 2^e is above all |x|.
+
+    out: a tensor that receives the result, which saves the time for another one; it may be x.
 
     bits is at most 50, so that the constant below can hold them. An exponent e below -400 counts
     as -400, so that no product is too small for a float64.
@@ -44,7 +46,7 @@ def round_to_grid(x: Tensor, bits: int) -> Tensor:
     exponent = max(math.frexp(max(-float(low), float(high)))[1], -400)
     # Adding 1.5 * 2^52 grid steps leaves no bit for fractions of a step, so that the sum rounds.
     constant = math.ldexp(1.5, 52 + exponent - bits)
-    return x.double().add(constant).sub_(constant)
+    return torch.add(x.double(), constant, out=out).sub_(constant)
 
 
 def round_operands(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:

@@ -135,7 +135,7 @@ class Convolution(nn.Module):
         if self.pool:  # first, so that normalization and ReLU have a quarter of the work
             x = max_pool2d(x, 2)
         x = self.ops.batch_norm(x, self.mean, self.var, self.scale, self.shift, self.training)
-        return x.relu()
+        return x.relu_()
 
 
 Model = Linear | MLP | CNN

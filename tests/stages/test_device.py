@@ -67,7 +67,7 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
 @needs_cuda
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
-    prepare_cuda()
+    prepare_cuda("exact")
     changes = {"optimizer": "adam", "augment": "affine"}
     on_gpu = digest_of_training(model_params(model, "exact", device="cuda", **changes))
     assert on_gpu == digest_of_training(model_params(model, "exact", **changes))
@@ -76,7 +76,7 @@ def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
 @needs_cuda
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
-    prepare_cuda()
+    prepare_cuda("float32")
     params = model_params(model, "float32", device="cuda")
     assert digest_of_training(params) == digest_of_training(params)
 
