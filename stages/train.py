@@ -3,8 +3,9 @@
 Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yaml`. Writes
 `data/checkpoints/model.safetensors`, the weights of the model;
 `data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
-for every `log_every` iterations and for the end the mean training loss since the row before and
-the accuracy on train and val; `metrics/train.json`, the last epoch as a whole. A training that
+every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
+every `score_every` iterations the accuracy on train and val; `metrics/train.json`, the last epoch
+as a whole. A training that
 was killed is resumed after its last complete epoch.
 
     python -m stages.train
@@ -12,6 +13,7 @@ was killed is resumed after its last complete epoch.
 
 import contextlib
 import ctypes
+import math
 import os
 import sys
 from pathlib import Path
@@ -70,23 +72,27 @@ def train_or_resume(
 
 def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
     """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
-    model_state = states[0]
+    state = states[0]
     # The curves are drawn with these settings in their legend.
     settings = {"batch_size": params.batch_size, "lr": params.lr}
-    rows = [
-        [*row[:2], *(round(value, DECIMALS) for value in row[2:]), *settings.values()]
-        for row in model_state.history
-    ]
-    summary = {
-        name: round(value, DECIMALS)
-        for name, value in model_state.last._asdict().items()
-        if name not in ("iteration", "epoch")
-    }
+    curves = {"history": ["train_loss"], "accuracy": ["train_accuracy", "val_accuracy"]}
+    for name, columns in curves.items():
+        header = ["iteration", "epoch", *columns, *settings]
+        values = [
+            [row.iteration, row.epoch, *(_rounded(row, columns).values()), *settings.values()]
+            for row in state.history
+            if not math.isnan(getattr(row, columns[0]))
+        ]
+        write_csv(Path(f"metrics/{name}.csv"), header, values)
+    last = _rounded(state.last, ["train_loss", "train_accuracy", "val_accuracy"])
+    write_json(Path("metrics/train.json"), last)
     models = [state.model for state in states]
     write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
     write_replicas(REPLICAS, models, params.model, params.width, info)
-    write_csv(Path("metrics/history.csv"), [*HistoryRow._fields, *settings], rows)
-    write_json(Path("metrics/train.json"), summary)
+
+
+def _rounded(row: HistoryRow, columns: list[str]) -> dict[str, float]:
+    return {name: round(getattr(row, name), DECIMALS) for name in columns}
 
 
 def keep_freed_memory() -> None:

@@ -71,8 +71,8 @@ def load_state(path: Path, layout: Layout) -> dict[str, Array] | None:
     remedy = f"training starts anew, and the file is {renamed.name}"
     try:
         tensors = read_tensors(path, layout, remedy)
-        # A row has iteration, epoch and loss, and the accuracies, which are NaN in a replica.
-        numbers = [tensors[name][:, :3] if name == "rows" else tensors[name] for name in layout]
+        # A row has iteration and epoch, and what was computed then; the rest of it is NaN.
+        numbers = [tensors[name][:, :2] if name == "rows" else tensors[name] for name in layout]
         if not len(tensors["rows"]) or not all(np.isfinite(array).all() for array in numbers):
             raise InputError(f"{path}: its numbers are not finite; {remedy}")
         return tensors

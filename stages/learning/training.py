@@ -22,6 +22,8 @@ from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout
 
+NOT_SCORED = (math.nan, math.nan)  # instead of the accuracies on train and val
+
 
 class Split(NamedTuple):
     images: Tensor  # uint8 (N, C, H, W)
@@ -36,7 +38,7 @@ class BatchLoss(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """A row of `metrics/history.csv`."""
+    """What is known after an iteration; a loss or accuracies that were not computed are NaN."""
 
     iteration: int
     epoch: int
@@ -56,7 +58,7 @@ class TrainingState:
     moments: list[list[Tensor]]  # the optimizer's, a list for each weight
     last: HistoryRow  # the last epoch as a whole
     history: list[HistoryRow] = field(default_factory=list)
-    unlogged: list[BatchLoss] = field(default_factory=list)  # since the last row of the history
+    unlogged: list[BatchLoss] = field(default_factory=list)  # since the last loss of the history
 
     def tensors(self) -> dict[str, Array]:
         """Return the state as arrays, from which `restore` brings it back."""
@@ -109,45 +111,50 @@ def initial_state(params: Train, train: Split) -> TrainingState:
         [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
         for weight in model.parameters()
     ]
-    return TrainingState(model, moments, HistoryRow(0, 0, math.nan, math.nan, math.nan))
+    return TrainingState(model, moments, HistoryRow(0, 0, math.nan, *NOT_SCORED))
 
 
 def train_epoch(
     state: TrainingState, train: Split, val: Split, params: Train, record_history: bool = True
 ) -> None:
-    """Take `state` one epoch further; with `record_history`, also record and print accuracies.
+    """Take `state` one epoch further; with `record_history`, also record and print its progress.
 
     Raises `InputError` as `training_steps` does, and when the weights are no longer finite.
     """
     epoch = state.last.epoch + 1
     iteration = state.last.iteration
     losses = []
+    scores = NOT_SCORED
     for loss in training_steps(state, train, params):
         iteration += 1
         losses.append(loss)
         if record_history:
             state.unlogged.append(loss)
-            if iteration % params.log_every == 0:
-                record_row(state, iteration, epoch, accuracies(state.model, train, val), params)
+            ends_epoch = len(losses) == num_batches(len(train.labels), params)
+            ends = ends_epoch and epoch == params.epochs
+            scores = NOT_SCORED
+            if ends or is_scored(iteration, ends_epoch, params):
+                scores = accuracies(state.model, train, val)
                 state.model.train()
+            if ends or iteration % params.log_every == 0:
+                record_loss(state, iteration, epoch, scores, params)
+            elif scores != NOT_SCORED:
+                state.history.append(HistoryRow(iteration, epoch, math.nan, *scores))
     if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
         raise InputError(
             f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
             f"epoch {epoch}; lower it"
         )
-    if not record_history:
-        state.last = HistoryRow(iteration, epoch, mean_loss(losses), math.nan, math.nan)
-        return
-    if state.unlogged:
-        final = accuracies(state.model, train, val)
-        if epoch == params.epochs:
-            record_row(state, iteration, epoch, final, params)
-    else:  # the history has a row of just this iteration
-        final = state.history[-1].train_accuracy, state.history[-1].val_accuracy
-    state.last = HistoryRow(iteration, epoch, mean_loss(losses), *final)
+    state.last = HistoryRow(iteration, epoch, mean_loss(losses), *scores)
     # Print at most a hundred lines, the last epoch among them.
-    if epoch == params.epochs or epoch % -(-params.epochs // 100) == 0:
+    is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
+    if record_history and is_printed:
         print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
+
+
+def is_scored(iteration: int, ends_epoch: bool, params: Train) -> bool:
+    """Return whether the accuracies after an iteration are computed."""
+    return ends_epoch if params.score_every == "epoch" else iteration % params.score_every == 0
 
 
 def training_steps(state: TrainingState, train: Split, params: Train) -> Iterator[BatchLoss]:
@@ -158,7 +165,8 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
     iteration, epoch = state.last.iteration, state.last.epoch + 1
     weights = list(state.model.parameters())
     loss_function = getattr(PRECISIONS[params.precision], params.loss)
-    order = list(batches(len(train.labels), params, epoch))
+    order = batches(len(train.labels), params, epoch)
+    steps = num_batches(len(train.labels), params)
     if params.augment != "none":
         generator = seeded_generator(params.seed, f"augmentation of epoch {epoch}")
         shape = len(train.labels), NUM_TRANSFORM_PARAMS
@@ -168,7 +176,7 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
     class_weights = balanced_weights(train) if params.class_weights == "balanced" else None
     state.model.train()
     # disable=None shows the progress bar on a terminal only.
-    bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None)
+    bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None, total=steps)
     for batch in bar:
         iteration += 1
         # train.images[batch] is the same, but takes ten times as long.
@@ -186,8 +194,7 @@ def training_steps(state: TrainingState, train: Split, params: Train) -> Iterato
                 f"iteration {iteration}, in epoch {epoch}; lower it"
             )
         gradients = torch.autograd.grad(loss, weights)
-        total_iterations = params.epochs * len(order)
-        optimizer_step(weights, gradients, state.moments, iteration, total_iterations, params)
+        optimizer_step(weights, gradients, state.moments, iteration, params.epochs * steps, params)
         bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
         yield BatchLoss(value, len(batch))
 
@@ -203,15 +210,15 @@ def balanced_weights(train: Split) -> Tensor:
     return weights.where(counts > 0, 0.0)
 
 
-def record_row(
+def record_loss(
     state: TrainingState,
     iteration: int,
     epoch: int,
-    accuracies: tuple[float, float],
+    scores: tuple[float, float],
     params: Train,
 ) -> None:
-    """Append a row to the history: the mean loss since the row before, and the accuracies."""
-    row = HistoryRow(iteration, epoch, mean_loss(state.unlogged), *accuracies)
+    """Append a row to the history: the mean loss since the last one, and the accuracies."""
+    row = HistoryRow(iteration, epoch, mean_loss(state.unlogged), *scores)
     state.history.append(row)
     state.unlogged = []
     if params.log_every >= 100:  # more lines would only scroll by
@@ -219,10 +226,17 @@ def record_row(
 
 
 def format_row(row: HistoryRow) -> str:
-    return (
-        f"loss {row.train_loss:.5g}, "
-        f"accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
-    )
+    loss = f"loss {row.train_loss:.5g}"
+    if math.isnan(row.val_accuracy):
+        return loss
+    return f"{loss}, accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
+
+
+def num_batches(n: int, params: Train) -> int:
+    """Return the number of batches of an epoch of n images."""
+    if params.batch_size == "full":
+        return 1
+    return n // params.batch_size if params.drop_last else -(-n // params.batch_size)
 
 
 def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:

@@ -104,11 +104,11 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def check_images_or(word: str, value: object) -> object:
-    """Return a number of images, or the word; raise `ValueError` if the value is neither."""
+def check_count_or(word: str, value: object, unit: str = "images") -> object:
+    """Return a number of the unit, or the word; raise `ValueError` if the value is neither."""
     if value == word or (type(value) is int and 0 < value < 2**31):
         return value
-    raise ValueError(f"should be a number of images above 0, or {word}, not {short_repr(value)}")
+    raise ValueError(f"should be a number of {unit} above 0, or {word}, not {short_repr(value)}")
 
 
 def short_repr(value: object) -> str:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from stages.params import Section, check_images_or, short_repr
+from stages.params import Section, check_count_or, short_repr
 
 
 class Prepare(Section):
@@ -16,7 +16,7 @@ class Prepare(Section):
     @field_validator("train_size", mode="plain")
     @classmethod
     def _check_train_size(cls, size: object) -> object:
-        return check_images_or("rest", size)
+        return check_count_or("rest", size)
 
     @field_validator("val_size", mode="plain")
     @classmethod

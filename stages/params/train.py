@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params import Section, Size, check_images_or
+from stages.params import Section, Size, check_count_or
 
 MAX_FLOAT32 = 1e38  # about: the weights are float32
 
@@ -45,6 +45,7 @@ class Train(Section):
     seed: int = Field(ge=0, lt=2**32)
     replicas: int = Field(gt=0, le=100)
     log_every: Size
+    score_every: int | Literal["epoch"]
 
     # No parameter is ignored: one that has no effect beside the others is refused. `info.data`
     # has the parameters above that are valid.
@@ -62,7 +63,12 @@ class Train(Section):
     @field_validator("batch_size", mode="plain")
     @classmethod
     def _check_batch_size(cls, size: object) -> object:
-        return check_images_or("full", size)
+        return check_count_or("full", size)
+
+    @field_validator("score_every", mode="plain")
+    @classmethod
+    def _check_score_every(cls, iterations: object) -> object:
+        return check_count_or("epoch", iterations, "iterations")
 
     @field_validator("momentum")
     @classmethod

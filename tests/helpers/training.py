@@ -13,7 +13,14 @@ SHAPE, CLASSES = DIGITS.shape, len(DIGITS.classes)
 
 def train_params(**changes: object) -> Train:
     """Return the section `train` of params.yaml: two epochs of the linear model, with changes."""
-    rest = {"lr": 0.1, "batch_size": 64, "drop_last": False, "epochs": 2, "log_every": 10}
+    rest = {
+        "lr": 0.1,
+        "batch_size": 64,
+        "drop_last": False,
+        "epochs": 2,
+        "log_every": 10,
+        "score_every": "epoch",
+    }
     return Train.model_validate({**USUAL, **rest, "precision": "exact", **changes})
 
 

@@ -18,6 +18,7 @@ from tests.same_bits.test_same_bits import TWO_THREADS
 OUTPUTS = (
     "data/checkpoints/model.safetensors",
     "data/checkpoints/replicas.safetensors",
+    "metrics/accuracy.csv",
     "metrics/history.csv",
     "metrics/train.json",
 )

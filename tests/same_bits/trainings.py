@@ -69,7 +69,8 @@ SETTINGS: list[dict[str, object]] = [
 
 
 def result(settings: dict[str, object], precision: str, train: Split, val: Split) -> str:
-    rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "log_every": 3, "precision": precision}
+    every = {"log_every": 3, "score_every": 3}
+    rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "precision": precision, **every}
     params = Train.model_validate({**USUAL, **rest, **settings})
     state = initial_state(params, train)
     for _ in range(params.epochs):

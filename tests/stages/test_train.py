@@ -24,7 +24,7 @@ def test_the_model_is_the_same_for_any_number_of_replicas(
     monkeypatch.chdir(project.path)
     project.set_params(f"train.precision={precision}", "train.epochs=2")
     third_seed = replica_seeds(0, 3)[2]
-    files = CHECKPOINT, "metrics/history.csv", "metrics/train.json"
+    files = CHECKPOINT, "metrics/accuracy.csv", "metrics/history.csv", "metrics/train.json"
     contents: list[list[bytes]] = []
     replicas: list[list[Array]] = []
     for count, seed in ((5, 0), (3, 0), (1, 0), (1, third_seed)):

@@ -73,12 +73,33 @@ def test_training_equals_numpy(precision: str, changes: dict[str, object]) -> No
 
 def test_a_history_row_has_the_mean_loss_since_the_row_before() -> None:
     _, _, losses = numpy_training(train_params())  # of batches of 64, 64 and 22 images
-    [first, second] = fit(train_params(log_every=4)).history
+    [first, second] = fit(train_params(log_every=4, score_every=4)).history
     assert (first.iteration, first.epoch, second.iteration, second.epoch) == (4, 2, 6, 2)
     sizes = [64, 64, 22, 64, 64, 22]
     for row, part in ((first, slice(0, 4)), (second, slice(4, 6))):
         mean = math.fsum(np.multiply(losses[part], sizes[part])) / sum(sizes[part])
         assert row.train_loss == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("score_every", "scored"), [("epoch", [3, 6, 9]), (1, list(range(1, 10))), (4, [4, 8, 9])]
+)
+def test_the_accuracies_are_computed_when_they_are_asked_for(
+    score_every: object, scored: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = train_params(epochs=3, log_every=2, score_every=score_every)
+    state = fit(params)
+    rows = {row.iteration: row for row in state.history}
+    assert [n for n, row in rows.items() if not math.isnan(row.train_loss)] == [2, 4, 6, 8, 9]
+    assert [n for n, row in rows.items() if not math.isnan(row.val_accuracy)] == scored
+    lines = capsys.readouterr().out.splitlines()
+    assert [" val " in line for line in lines] == [n in scored for n in (3, 6, 9)]
+    # A score is that of the weights at its iteration.
+    shorter = fit(train_params(epochs=1, score_every="epoch"))
+    if 3 in scored:
+        assert rows[3].val_accuracy == shorter.last.val_accuracy
+    if 6 in scored:
+        assert rows[6].val_accuracy == fit(train_params(epochs=2)).last.val_accuracy
 
 
 def test_each_epoch_has_every_image_once_in_its_own_order() -> None:
@@ -248,7 +269,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(changes: dict[str, objec
     resumed.restore({name: array.copy() for name, array in interrupted.tensors().items()})
     for _ in range(2):
         train_epoch(resumed, TRAIN, VAL, params)
-    assert resumed.history == uninterrupted.history
+    assert repr(resumed.history) == repr(uninterrupted.history)  # NaN is not equal to itself
     assert resumed.last == uninterrupted.last
     for name, array in uninterrupted.tensors().items():
         np.testing.assert_array_equal(resumed.tensors()[name], array)
