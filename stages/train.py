@@ -73,26 +73,32 @@ def train_or_resume(
 def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
     """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
     state = states[0]
-    # The curves are drawn with these settings in their legend.
-    settings = {"batch_size": params.batch_size, "lr": params.lr}
-    curves = {"history": ["train_loss"], "accuracy": ["train_accuracy", "val_accuracy"]}
-    for name, columns in curves.items():
-        header = ["iteration", "epoch", *columns, *settings]
-        values = [
-            [row.iteration, row.epoch, *(_rounded(row, columns).values()), *settings.values()]
+    for path, y, columns in (
+        (Path("metrics/history.csv"), "loss", {"train": "train_loss"}),
+        (
+            Path("metrics/accuracy.csv"),
+            "accuracy",
+            {"train": "train_accuracy", "val": "val_accuracy"},
+        ),
+    ):
+        # The curves are drawn with these settings in their legend.
+        header = ["iteration", "epoch", "split", y, "batch_size", "lr"]
+        rows = [
+            [row.iteration, row.epoch, split, round(value, DECIMALS), params.batch_size, params.lr]
             for row in state.history
-            if not math.isnan(getattr(row, columns[0]))
+            for split, column in columns.items()
+            if not math.isnan(value := getattr(row, column))
         ]
-        write_csv(Path(f"metrics/{name}.csv"), header, values)
-    last = _rounded(state.last, ["train_loss", "train_accuracy", "val_accuracy"])
+        write_csv(path, header, rows)
+    last = {
+        name: round(value, DECIMALS)
+        for name, value in state.last._asdict().items()
+        if name not in ("iteration", "epoch")
+    }
     write_json(Path("metrics/train.json"), last)
     models = [state.model for state in states]
     write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
     write_replicas(REPLICAS, models, params.model, params.width, info)
-
-
-def _rounded(row: HistoryRow, columns: list[str]) -> dict[str, float]:
-    return {name: round(getattr(row, name), DECIMALS) for name in columns}
 
 
 def keep_freed_memory() -> None:
