@@ -24,7 +24,6 @@ from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
 from stages.learning.training import (
-    HistoryRow,
     Split,
     TrainingState,
     accuracy,

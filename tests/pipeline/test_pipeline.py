@@ -182,14 +182,14 @@ def test_dvc_compares_and_shows(small_project: Project) -> None:
     assert "slower" in small_project.run("dvc", "exp", "show", "--csv").stdout
     plots = json.loads(small_project.run("dvc", "plots", "diff", "--json").stdout)["data"]
     assert sorted(plots) == [
-        "accuracy",
+        "metrics/accuracy.csv",
         "metrics/history.csv",
         "metrics/mistakes.png",
         "metrics/predictions.csv",
         "metrics/samples.png",
         "metrics/weights.png",
     ]
-    for name in ("accuracy", "metrics/history.csv", "metrics/predictions.csv"):
+    for name in ("metrics/accuracy.csv", "metrics/history.csv", "metrics/predictions.csv"):
         [plot] = plots[name]
         points = plot["content"]["data"]["values"]
         assert {point["rev"] for point in points} == {"HEAD", "workspace"}
