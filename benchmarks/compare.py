@@ -89,10 +89,10 @@ def train_replicas(setting: Setting, first: int, count: int) -> Array:
     rows = []
     for seed in range(first, first + count):
         params = base.model_copy(update={**setting.changes, "seed": seed})
-        state = initial_state(params, train)
+        state = initial_state(params, train, record_history=False)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             for _ in range(params.epochs):
-                train_epoch(state, train, val, params, record_history=False)
+                train_epoch([state], train, val, params)
         rows.append(predict(state.model, scored).argmax(1).numpy() == truth)
     return np.array(rows)
 

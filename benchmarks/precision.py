@@ -35,7 +35,7 @@ def training(params: Train, train: Split, val: Split) -> tuple[TrainingState, fl
     state = initial_state(params, train)
     with contextlib.redirect_stdout(io.StringIO()):
         while state.last.epoch < params.epochs:
-            train_epoch(state, train, val, params)
+            train_epoch([state], train, val, params)
     return state, time.process_time() - start
 
 

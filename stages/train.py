@@ -51,22 +51,41 @@ def load_split(path: Path, device: str = "cpu") -> tuple[DatasetInfo, Split]:
 
 
 def train_or_resume(
-    train: Split, val: Split, params: Train, path: Path, record_history: bool
-) -> TrainingState:
-    """Return the state after the last epoch; `path` holds that of every epoch on the way."""
-    state = initial_state(params, train)
-    if tensors := resume.load_state(path, state.layout()):
-        state.restore(tensors)
-        if state.last.epoch < params.epochs:
-            print(f"train: resuming after epoch {state.last.epoch} of {params.epochs}", flush=True)
-    while state.last.epoch < params.epochs:
-        train_epoch(state, train, val, params, record_history)
-        # Not synchronised: after a power failure its checksum shows whether it is whole.
-        write_tensors(path, state.tensors(), fsync=False)
-        if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
-            # DVC was killed: do not overwrite what its next run writes in this folder.
-            sys.exit(f"train: stopped after epoch {state.last.epoch}, because DVC has ended")
-    return state
+    train: Split, val: Split, params: Train, paths: list[Path]
+) -> list[TrainingState]:
+    """Return the states of the replicas after the last epoch, the first of them with a history.
+
+    paths: for each of them the file that has its state after every epoch on the way.
+    """
+    states: list[TrainingState] = []
+    for seed, path in zip(replica_seeds(params.seed, params.replicas), paths, strict=True):
+        own = params.model_copy(update={"seed": seed})
+        state = initial_state(own, train, record_history=not states)
+        if tensors := resume.load_state(path, state.layout()):
+            state.restore(tensors)
+        states.append(state)
+    # Small models take the time of one together. In float32 their bits would be others.
+    together = params.precision == "exact" and params.model != "cnn"
+    groups = [states] if together else [[state] for state in states]
+    path_of_seed = dict(zip((state.seed for state in states), paths, strict=True))
+    for group in groups:
+        if 0 < (epoch := min(state.last.epoch for state in group)) < params.epochs:
+            print(f"train: resuming after epoch {epoch} of {params.epochs}", flush=True)
+        while (epoch := min(state.last.epoch for state in group)) < params.epochs:
+            behind = [state for state in group if state.last.epoch == epoch]
+            train_epoch(behind, train, val, params)
+            for state in behind:
+                # Not synchronised: after a power failure its checksum shows whether it is whole.
+                write_tensors(path_of_seed[state.seed], state.tensors(), fsync=False)
+            if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
+                # DVC was killed: do not overwrite what its next run writes in this folder.
+                sys.exit(f"train: stopped after epoch {epoch + 1}, because DVC has ended")
+        for state in group:
+            if not state.record_history:
+                number = states.index(state) + 1
+                share = accuracy(state.model, val)
+                print(f"replica {number}/{len(states)}: accuracy val {share:.4f}", flush=True)
+    return states
 
 
 def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
@@ -141,22 +160,14 @@ def main() -> None:
         inputs["threads"] = str(torch.get_num_threads())
         if params.device == "cuda":
             inputs["gpu"] = torch.cuda.get_device_name()
-    states: list[TrainingState] = []
     with contextlib.ExitStack() as stack:
-        paths = []
-        for number, seed in enumerate(replica_seeds(params.seed, params.replicas)):
+        paths: list[Path] = []
+        for seed in replica_seeds(params.seed, params.replicas):
             # How many replicas there are does not affect any one of them.
             own = params.model_copy(update={"seed": seed, "replicas": 1})
-            is_model = number == 0
-            key = resume.fingerprint(params=own.model_dump(), record_history=is_model, **inputs)
+            key = resume.fingerprint(params=own.model_dump(), record_history=not paths, **inputs)
             paths.append(stack.enter_context(resume.exclusive_state(key)))
-            state = train_or_resume(train, val, own, paths[-1], record_history=is_model)
-            states.append(state)
-            if not is_model:
-                share = accuracy(states[-1].model, val)
-                print(
-                    f"replica {number + 1}/{params.replicas}: accuracy val {share:.4f}", flush=True
-                )
+        states = train_or_resume(train, val, params, paths)
         write_outputs(states, params, info)
         for path in paths:
             path.unlink()

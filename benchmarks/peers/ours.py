@@ -30,7 +30,7 @@ def loop() -> tuple[float, float]:
     state = initial_state(params, train)
     with contextlib.redirect_stdout(io.StringIO()):
         for _ in range(work.EPOCHS):
-            train_epoch(state, train, val, params)
+            train_epoch([state], train, val, params)
     return state.last.train_accuracy, state.last.val_accuracy
 
 

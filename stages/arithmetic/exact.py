@@ -32,23 +32,25 @@ EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalization: torch's own
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows, columns, divisor = round_operands(weight, x.T, x.shape[1])
+        replicas = weight.ndim == 3
+        rows, columns, divisor = round_operands(weight, x.mT, x.shape[-1], replicas)
         ctx.is_uint8 = x.dtype == torch.uint8  # which the grid leaves as it is
-        ctx.save_for_backward(columns.T if ctx.is_uint8 else x, weight)
+        ctx.save_for_backward(columns.mT if ctx.is_uint8 else x, weight)
         # (weight @ x.T).T takes half the time of x @ weight.T.
-        return (rows @ columns).div_(divisor).T + bias
+        return (rows @ columns).div_(divisor).mT + bias.unsqueeze(-2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         [gradient] = gradients
         x, weight = ctx.saved_tensors
+        replicas, n = weight.ndim == 3, x.shape[-2]
         grad_x = matmul(gradient, weight) if ctx.needs_input_grad[0] else None
         if ctx.is_uint8:
-            bits = SIGNIFICAND_BITS - 8 - len(x).bit_length()
-            errors = round_to_grid(gradient.T / 255, bits)
-            return grad_x, errors @ x, errors.sum(1) * 255
-        errors, x, _ = round_operands(gradient.T, x, len(x))
-        return grad_x, errors @ x, errors.sum(1)
+            bits = SIGNIFICAND_BITS - 8 - n.bit_length()
+            errors = round_to_grid(gradient.mT / 255, bits, replicas=replicas)
+            return grad_x, errors @ x, errors.sum(-1) * 255
+        errors, x, _ = round_operands(gradient.mT, x, n, replicas)
+        return grad_x, errors @ x, errors.sum(-1)
 
 
 class _Conv2d(torch.autograd.Function):
@@ -162,19 +164,23 @@ class _CrossEntropy(torch.autograd.Function):
         if weights is not None:
             losses = losses * weights
         # fsum rounds once, whatever the order of the terms.
-        return losses.new_tensor(math.fsum(losses.tolist()) / len(labels))
+        means = [math.fsum(part) / len(part) for part in losses.view(-1, labels.shape[-1]).tolist()]
+        return losses.new_tensor(means).view(labels.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         probabilities, labels, weights = ctx.saved_tensors
         if ctx.smoothing:
-            errors = probabilities - smoothed_targets(labels, probabilities.shape[1], ctx.smoothing)
+            errors = probabilities - smoothed_targets(
+                labels, probabilities.shape[-1], ctx.smoothing
+            )
         else:  # the same in less time
-            columns = labels.unsqueeze(1)
-            errors = probabilities.scatter(1, columns, probabilities.gather(1, columns) - 1)
+            columns = labels.unsqueeze(-1)
+            errors = probabilities.scatter(-1, columns, probabilities.gather(-1, columns) - 1)
         if weights is not None:
-            errors = errors * weights.unsqueeze(1)
-        return errors * (gradients[0] / len(labels)), None, None, None
+            errors = errors * weights.unsqueeze(-1)
+        gradient = gradients[0][..., None, None]
+        return errors * (gradient / labels.shape[-1]), None, None, None
 
 
 class _Mse(torch.autograd.Function):
@@ -182,15 +188,18 @@ class _Mse(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
     ) -> Tensor:
-        errors = logits - smoothed_targets(labels, logits.shape[1], smoothing)
-        weighted = errors if weights is None else errors * weights.unsqueeze(1)
+        errors = logits - smoothed_targets(labels, logits.shape[-1], smoothing)
+        weighted = errors if weights is None else errors * weights.unsqueeze(-1)
         ctx.save_for_backward(weighted)
-        return exact_sum((weighted * errors).flatten(), 0) / errors.numel()
+        squares = (weighted * errors).flatten(-2)
+        return exact_sum(squares, -1, replicas=labels.ndim == 2) / squares.shape[-1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         [weighted] = ctx.saved_tensors
-        return weighted * (gradients[0] * 2 / weighted.numel()), None, None, None
+        gradient = gradients[0][..., None, None]
+        n = weighted.shape[-2] * weighted.shape[-1]
+        return weighted * (gradient * 2 / n), None, None, None
 
 
 def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
@@ -204,17 +213,20 @@ def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
 def softmax_cross_entropy(
     logits: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Return probabilities (N, K) and the cross-entropy of each example (N,), float64."""
-    shifted = logits.double() - logits.amax(1, keepdim=True)
+    """Return probabilities (N, K) and the cross-entropy of each example (N,), float64.
+
+    All may have another dimension before these, for replicas.
+    """
+    shifted = logits.double() - logits.amax(-1, keepdim=True)
     exponentials = exp(shifted)
-    sums = torch.as_tensor(sum(as_numpy(exponentials).T))  # column by column, in that order
-    target_logits = shifted.gather(1, labels.unsqueeze(1)).squeeze(1)
+    # Column by column, in that order.
+    sums = torch.as_tensor(sum(as_numpy(exponentials.movedim(-1, 0))))
+    target_logits = shifted.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     if smoothing:
-        target_logits = target_logits * (1 - smoothing) + exact_sum(shifted, 1) * (
-            smoothing / logits.shape[1]
-        )
+        spread = exact_sum(shifted, -1, replicas=labels.ndim == 2)
+        target_logits = target_logits * (1 - smoothing) + spread * (smoothing / logits.shape[-1])
     # Clamp, because the logarithm of a sum of 1 comes out as -1e-16.
-    return exponentials / sums.unsqueeze(1), (log(sums) - target_logits).clamp(min=0)
+    return exponentials / sums.unsqueeze(-1), (log(sums) - target_logits).clamp(min=0)
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -225,7 +237,8 @@ def pixels(images: Tensor) -> Tensor:
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return `torch.nn.functional.linear` of x (N, K), weight (M, K), bias (M,): float64 (N, M).
 
-    x is float64, or uint8, which stands for value / 255.
+    x is float64, or uint8, which stands for value / 255. With another dimension before these the
+    result is that of each replica, with the bits that it has alone.
     """
     result: Tensor = _Linear.apply(x, weight, bias)
     return result
@@ -257,6 +270,7 @@ def cross_entropy(
     """Return `torch.nn.functional.cross_entropy` of logits (N, K) and labels int64 (N,).
 
     weights: float64 (N,), by which the loss of each example is multiplied before the mean.
+    With another dimension before these the result has the loss of each replica.
     """
     result: Tensor = _CrossEntropy.apply(logits, labels, smoothing, weights)
     return result

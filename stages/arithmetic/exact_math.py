@@ -33,44 +33,61 @@ SIGNIFICAND_BITS = 53  # of a float64
 LN10 = 2.302585092994046
 
 
-def round_to_grid(x: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
+def round_to_grid(
+    x: Tensor, bits: int, out: Tensor | None = None, replicas: bool = False
+) -> Tensor:
     """Return x as float64, rounded to multiples of 2^(e - bits), where 2^e is above all |x|.
 
     out: a tensor that receives the result, which saves the time for another one; it may be x.
+    replicas: each x[i] has a grid of its own.
 
     bits is at most 50, so that the constant below can hold them. An exponent e below -400 counts
     as -400, so that no product is too small for a float64.
     """
     assert 0 < bits <= 50
+    # Adding 1.5 * 2^52 grid steps leaves no bit for fractions of a step, so that the sum rounds.
+    if replicas:
+        low, high = (as_numpy(ends) for ends in torch.aminmax(x.flatten(1), dim=1))
+        _, exponents = np.frexp(np.maximum(-low, high))
+        constants = np.ldexp(1.5, 52 + exponents.clip(min=-400) - bits)
+        column = torch.from_numpy(constants).view(-1, *(1 for _ in x.shape[1:]))
+        return torch.add(x, column, out=out).sub_(column)
     low, high = torch.aminmax(x)
     exponent = max(math.frexp(max(-float(low), float(high)))[1], -400)
-    # Adding 1.5 * 2^52 grid steps leaves no bit for fractions of a step, so that the sum rounds.
     constant = math.ldexp(1.5, 52 + exponent - bits)
     return torch.add(x.double(), constant, out=out).sub_(constant)
 
 
-def round_operands(a: Tensor, b: Tensor, terms: int) -> tuple[Tensor, Tensor, int]:
+def round_operands(
+    a: Tensor, b: Tensor, terms: int, replicas: bool = False
+) -> tuple[Tensor, Tensor, int]:
     """Return a and b on grids on which sums of `terms` products are exact, and a divisor.
 
     Either may be uint8, which stands for value / 255: the sums have to be divided by the divisor.
+    With `replicas`, each a[i] and b[i] has a grid of its own.
     """
     spare = SIGNIFICAND_BITS - terms.bit_length()
     if a.dtype == torch.uint8:
-        return a.double(), round_to_grid(b, spare - 8), 255
+        return a.double(), round_to_grid(b, spare - 8, replicas=replicas), 255
     if b.dtype == torch.uint8:
-        return round_to_grid(a, spare - 8), b.double(), 255
-    return round_to_grid(a, spare // 2), round_to_grid(b, spare // 2), 1
+        return round_to_grid(a, spare - 8, replicas=replicas), b.double(), 255
+    a, b = (round_to_grid(x, spare // 2, replicas=replicas) for x in (a, b))
+    return a, b, 1
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Return a (N, K) @ b (K, M), float64; either may be uint8, which stands for value / 255."""
-    a, b, divisor = round_operands(a, b, a.shape[1])
+    """Return a (N, K) @ b (K, M), float64; either may be uint8, which stands for value / 255.
+
+    With another dimension before these it is a product for each replica.
+    """
+    a, b, divisor = round_operands(a, b, a.shape[-1], replicas=a.ndim == 3)
     return a @ b if divisor == 1 else (a @ b).div_(divisor)
 
 
-def exact_sum(x: Tensor, dim: int) -> Tensor:
-    """Return the sum over a dimension, float64."""
-    return round_to_grid(x, min(50, SIGNIFICAND_BITS - x.shape[dim].bit_length())).sum(dim)
+def exact_sum(x: Tensor, dim: int, replicas: bool = False) -> Tensor:
+    """Return the sum over a dimension, float64; with `replicas`, each x[i] has its own grid."""
+    bits = min(50, SIGNIFICAND_BITS - x.shape[dim].bit_length())
+    return round_to_grid(x, bits, replicas=replicas).sum(dim)
 
 
 def exp(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Linear(nn.Module):
         return self.weight
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.ops.pixels(images).flatten(1)
+        x = self.ops.pixels(images).flatten(-3)
         logits: Tensor = self.ops.linear(x, self.weight, self.bias)
         return logits
 
@@ -59,7 +59,7 @@ class MLP(nn.Module):
         return self.hidden_weight
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.ops.pixels(images).flatten(1)
+        x = self.ops.pixels(images).flatten(-3)
         x = self.ops.linear(x, self.hidden_weight, self.hidden_bias).relu()
         logits: Tensor = self.ops.linear(x, self.weight, self.bias)
         return logits

@@ -54,8 +54,10 @@ class TrainingState:
     It holds no state of a random generator: each epoch has generators of its own.
     """
 
+    seed: int
     model: Model
     moments: list[list[Tensor]]  # the optimizer's, a list for each weight
+    record_history: bool
     last: HistoryRow  # the last epoch as a whole
     history: list[HistoryRow] = field(default_factory=list)
     unlogged: list[BatchLoss] = field(default_factory=list)  # since the last loss of the history
@@ -95,7 +97,7 @@ class TrainingState:
         }
 
 
-def initial_state(params: Train, train: Split) -> TrainingState:
+def initial_state(params: Train, train: Split, record_history: bool = True) -> TrainingState:
     """Return the state before the first epoch, for images and classes such as those of `train`."""
     generator = seeded_generator(params.seed, "weights")
     channels, height, width = train.images.shape[1:]
@@ -111,92 +113,162 @@ def initial_state(params: Train, train: Split) -> TrainingState:
         [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
         for weight in model.parameters()
     ]
-    return TrainingState(model, moments, HistoryRow(0, 0, math.nan, *NOT_SCORED))
+    last = HistoryRow(0, 0, math.nan, *NOT_SCORED)
+    return TrainingState(params.seed, model, moments, record_history, last)
 
 
-def train_epoch(
-    state: TrainingState, train: Split, val: Split, params: Train, record_history: bool = True
-) -> None:
-    """Take `state` one epoch further; with `record_history`, also record and print its progress.
+def train_epoch(states: list[TrainingState], train: Split, val: Split, params: Train) -> None:
+    """Take replicas, all after the same epoch, one epoch further, each with its own seed.
 
-    Raises `InputError` as `training_steps` does, and when the weights are no longer finite.
+    Those with a history also print their progress. Raises `InputError` as `training_steps` does,
+    and when weights are no longer finite.
     """
-    epoch = state.last.epoch + 1
-    iteration = state.last.iteration
-    losses = []
-    scores = NOT_SCORED
-    for loss in training_steps(state, train, params):
+    epoch = states[0].last.epoch + 1
+    iteration = states[0].last.iteration
+    losses: list[list[BatchLoss]] = [[] for _ in states]
+    for batch_losses in training_steps(states, train, params):
         iteration += 1
-        losses.append(loss)
-        if record_history:
-            state.unlogged.append(loss)
-            ends_epoch = len(losses) == num_batches(len(train.labels), params)
-            ends = ends_epoch and epoch == params.epochs
-            scores = NOT_SCORED
-            if ends or is_scored(iteration, ends_epoch, params):
-                scores = accuracies(state.model, train, val)
-                state.model.train()
-            if ends or iteration % params.log_every == 0:
-                record_loss(state, iteration, epoch, scores, params)
-            elif scores != NOT_SCORED:
-                state.history.append(HistoryRow(iteration, epoch, math.nan, *scores))
-    if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
-        raise InputError(
-            f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
-            f"epoch {epoch}; lower it"
-        )
-    state.last = HistoryRow(iteration, epoch, mean_loss(losses), *scores)
-    # Print at most a hundred lines, the last epoch among them.
-    is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
-    if record_history and is_printed:
-        print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
+        for state, state_losses, loss in zip(states, losses, batch_losses, strict=True):
+            state_losses.append(loss)
+            if state.record_history:
+                state.unlogged.append(loss)
+                ends_epoch = len(state_losses) == num_batches(len(train.labels), params)
+                record(state, iteration, epoch, ends_epoch, train, val, params)
+    for state, state_losses in zip(states, losses, strict=True):
+        if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
+            raise InputError(
+                f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
+                f"epoch {epoch}; lower it"
+            )
+        scores = NOT_SCORED
+        if state.history and state.history[-1].iteration == iteration:
+            scores = state.history[-1].train_accuracy, state.history[-1].val_accuracy
+        state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *scores)
+        # Print at most a hundred lines, the last epoch among them.
+        is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
+        if state.record_history and is_printed:
+            print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
 
 
-def is_scored(iteration: int, ends_epoch: bool, params: Train) -> bool:
-    """Return whether the accuracies after an iteration are computed."""
-    return ends_epoch if params.score_every == "epoch" else iteration % params.score_every == 0
+def record(
+    state: TrainingState,
+    iteration: int,
+    epoch: int,
+    ends_epoch: bool,
+    train: Split,
+    val: Split,
+    params: Train,
+) -> None:
+    """Append what is due after an iteration to the history: the loss, the accuracies, or both."""
+    ends = ends_epoch and epoch == params.epochs
+    is_logged = ends or iteration % params.log_every == 0
+    if params.score_every == "epoch":
+        is_scored = ends_epoch
+    else:
+        is_scored = ends or iteration % params.score_every == 0
+    if not is_logged and not is_scored:
+        return
+    row = HistoryRow(
+        iteration,
+        epoch,
+        mean_loss(state.unlogged) if is_logged else math.nan,
+        *(accuracies(state.model, train, val) if is_scored else NOT_SCORED),
+    )
+    state.model.train()
+    state.history.append(row)
+    if is_logged:
+        state.unlogged = []
+        if params.log_every >= 100:  # more lines would only scroll by
+            print(f"iteration {iteration}: {format_row(row)}", flush=True)
 
 
-def training_steps(state: TrainingState, train: Split, params: Train) -> Iterator[BatchLoss]:
-    """Take the steps of the next epoch, and yield the loss of each batch.
+def training_steps(
+    states: list[TrainingState], train: Split, params: Train
+) -> Iterator[list[BatchLoss]]:
+    """Take the steps of the next epoch, and yield the losses of the batches, one for each replica.
 
     Raises `InputError` if there is no batch to train on, or when a loss is no longer finite.
     """
-    iteration, epoch = state.last.iteration, state.last.epoch + 1
-    weights = list(state.model.parameters())
+    iteration, epoch = states[0].last.iteration, states[0].last.epoch + 1
+    model, moments = states[0].model, states[0].moments
+    if len(states) > 1:
+        model = initial_state(params, train).model
+        moments = stack_weights(states, model)
+    weights = list(model.parameters())
     loss_function = getattr(PRECISIONS[params.precision], params.loss)
-    order = batches(len(train.labels), params, epoch)
+    inputs = zip(
+        *(augmented_batches(train, state.seed, epoch, params) for state in states), strict=True
+    )
     steps = num_batches(len(train.labels), params)
+    class_weights = balanced_weights(train) if params.class_weights == "balanced" else None
+    model.train()
+    # disable=None shows the progress bar on a terminal only.
+    bar = tqdm(inputs, f"epoch {epoch}/{params.epochs}", leave=False, disable=None, total=steps)
+    for batches_of_replicas in bar:
+        iteration += 1
+        if len(states) == 1:
+            [(images, labels)] = batches_of_replicas
+        else:
+            images, labels = map(torch.stack, zip(*batches_of_replicas, strict=True))
+        weights_of_images = None if class_weights is None else class_weights[labels]
+        losses = loss_function(model(images), labels, params.label_smoothing, weights_of_images)
+        values = losses.reshape(-1).tolist()
+        for value in values:
+            if not math.isfinite(value):
+                raise InputError(
+                    f"params.yaml: train.lr: with {params.lr} the loss became {value} at "
+                    f"iteration {iteration}, in epoch {epoch}; lower it"
+                )
+        gradients = torch.autograd.grad(losses.sum(), weights)
+        optimizer_step(weights, gradients, moments, iteration, params.epochs * steps, params)
+        bar.set_postfix_str(f"loss {values[0]:.4g}", refresh=False)
+        yield [BatchLoss(value, labels.shape[-1]) for value in values]
+
+
+def stack_weights(states: list[TrainingState], model: Model) -> list[list[Tensor]]:
+    """Give `model` the weights of all replicas, and return their moments.
+
+    Each has another dimension before its own, for the replicas. The states then share its memory.
+    """
+    for stacked, *weights in zip(
+        model.parameters(), *(state.model.parameters() for state in states), strict=True
+    ):
+        stacked.data = torch.stack([weight.data for weight in weights])
+        for weight, part in zip(weights, stacked.data, strict=True):
+            weight.data = part
+    moments = []
+    for position, names in enumerate(states[0].moments):
+        stacked_moments = [
+            torch.stack([state.moments[position][number] for state in states])
+            for number in range(len(names))
+        ]
+        for state, *parts in zip(states, *stacked_moments, strict=True):
+            state.moments[position] = parts
+        moments.append(stacked_moments)
+    return moments
+
+
+def augmented_batches(
+    train: Split, seed: int, epoch: int, params: Train
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of an epoch: images uint8 (N, C, H, W), labels (N,).
+
+    Raises `InputError` as `batches` does.
+    """
     if params.augment != "none":
-        generator = seeded_generator(params.seed, f"augmentation of epoch {epoch}")
+        generator = seeded_generator(seed, f"augmentation of epoch {epoch}")
         shape = len(train.labels), NUM_TRANSFORM_PARAMS
         transform_params = (torch.rand(shape, generator=generator) * 2 - 1).to(params.device)
     if params.augment == "affine_mirror":
         is_mirrored = (torch.rand(len(train.labels), generator=generator) < 0.5).to(params.device)
-    class_weights = balanced_weights(train) if params.class_weights == "balanced" else None
-    state.model.train()
-    # disable=None shows the progress bar on a terminal only.
-    bar = tqdm(order, f"epoch {epoch}/{params.epochs}", leave=False, disable=None, total=steps)
-    for batch in bar:
-        iteration += 1
+    for batch in batches(len(train.labels), params, seed, epoch):
         # train.images[batch] is the same, but takes ten times as long.
         images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
         if params.augment == "affine_mirror":
             images = mirror(images, is_mirrored[batch])
         if params.augment != "none":
             images = affine(images, transform_params[batch], train.black_outside)
-        weights_of_images = None if class_weights is None else class_weights[labels]
-        loss = loss_function(state.model(images), labels, params.label_smoothing, weights_of_images)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise InputError(
-                f"params.yaml: train.lr: with {params.lr} the loss became {value} at "
-                f"iteration {iteration}, in epoch {epoch}; lower it"
-            )
-        gradients = torch.autograd.grad(loss, weights)
-        optimizer_step(weights, gradients, state.moments, iteration, params.epochs * steps, params)
-        bar.set_postfix_str(f"loss {value:.4g}", refresh=False)
-        yield BatchLoss(value, len(batch))
+        yield images, labels
 
 
 def balanced_weights(train: Split) -> Tensor:
@@ -208,21 +280,6 @@ def balanced_weights(train: Split) -> Tensor:
     counts = train.labels.bincount(minlength=train.classes).double()
     weights = len(train.labels) / (train.classes * counts)
     return weights.where(counts > 0, 0.0)
-
-
-def record_loss(
-    state: TrainingState,
-    iteration: int,
-    epoch: int,
-    scores: tuple[float, float],
-    params: Train,
-) -> None:
-    """Append a row to the history: the mean loss since the last one, and the accuracies."""
-    row = HistoryRow(iteration, epoch, mean_loss(state.unlogged), *scores)
-    state.history.append(row)
-    state.unlogged = []
-    if params.log_every >= 100:  # more lines would only scroll by
-        print(f"iteration {iteration}: {format_row(row)}", flush=True)
 
 
 def format_row(row: HistoryRow) -> str:
@@ -239,7 +296,7 @@ def num_batches(n: int, params: Train) -> int:
     return n // params.batch_size if params.drop_last else -(-n // params.batch_size)
 
 
-def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
+def batches(n: int, params: Train, seed: int, epoch: int) -> Iterator[Tensor]:
     """Yield for each batch the indices of its images, int64; each epoch has its own order.
 
     Raises `InputError` if `params.drop_last` leaves no batch.
@@ -250,7 +307,7 @@ def batches(n: int, params: Train, epoch: int) -> Iterator[Tensor]:
             f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
             "drop_last skips the smaller batch that they make; lower it, or set drop_last to false"
         )
-    generator = seeded_generator(params.seed, f"order of epoch {epoch}")
+    generator = seeded_generator(seed, f"order of epoch {epoch}")
     for batch in torch.randperm(n, generator=generator).to(params.device).split(size):
         if len(batch) == size or not params.drop_last:
             yield batch

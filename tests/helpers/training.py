@@ -38,5 +38,5 @@ def fit(params: Train) -> TrainingState:
     """Return the state after all epochs of a training on TRAIN."""
     state = initial_state(params, TRAIN)
     for _ in range(params.epochs):
-        train_epoch(state, TRAIN, VAL, params)
+        train_epoch([state], TRAIN, VAL, params)
     return state

@@ -74,7 +74,7 @@ def result(settings: dict[str, object], precision: str, train: Split, val: Split
     params = Train.model_validate({**USUAL, **rest, **settings})
     state = initial_state(params, train)
     for _ in range(params.epochs):
-        train_epoch(state, train, val, params)
+        train_epoch([state], train, val, params)
     logits = predict(state.model, val.images).double().numpy()
     predictions = score(logits, val.labels.numpy())
     scores = split_metrics(predictions, DIGITS.classes, bins=15)

@@ -36,7 +36,7 @@ def digest_of_training(params: Train) -> str:
     split = random_split(96, params.device)
     state = initial_state(params, split)
     for _ in range(params.epochs):
-        train_epoch(state, split, split, params)
+        train_epoch([state], split, split, params)
     return digest(state.tensors())
 
 
@@ -60,7 +60,7 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
         monkeypatch.setattr(Tensor, name, lambda _, value=value: value)
     with FakeTensorMode(allow_non_fake_inputs=True):
         split = random_split(40, "meta")  # `predict` computes 32 at a time with a CNN
-        train_epoch(state, split, split, params)
+        train_epoch([state], split, split, params)
     assert {weight.device.type for weight in state.model.state_dict().values()} == {"meta"}
 
 

@@ -31,7 +31,7 @@ def numpy_training(params: Train) -> tuple[Array, Array, list[float]]:
     velocity = {name: np.zeros_like(value) for name, value in weights.items()}
     losses = []
     for epoch in range(1, params.epochs + 1):
-        for batch in batches(len(TRAIN.labels), params, epoch):
+        for batch in batches(len(TRAIN.labels), params, params.seed, epoch):
             x = TRAIN.images[batch].numpy().reshape(-1, 784) / 255
             y = np.eye(10)[TRAIN.labels[batch].numpy()]
             logits = x @ weights["weight"].T + weights["bias"]
@@ -103,17 +103,17 @@ def test_the_accuracies_are_computed_when_they_are_asked_for(
 
 
 def test_each_epoch_has_every_image_once_in_its_own_order() -> None:
-    orders = [torch.cat(list(batches(150, train_params(), epoch))).tolist() for epoch in (1, 2)]
+    orders = [torch.cat(list(batches(150, train_params(), 0, epoch))).tolist() for epoch in (1, 2)]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(150))
-    assert [len(batch) for batch in batches(150, train_params(), 1)] == [64, 64, 22]
-    assert [len(batch) for batch in batches(150, train_params(drop_last=True), 1)] == [64, 64]
+    assert [len(batch) for batch in batches(150, train_params(), 0, 1)] == [64, 64, 22]
+    assert [len(batch) for batch in batches(150, train_params(drop_last=True), 0, 1)] == [64, 64]
 
 
 def test_the_full_batch_is_one_step_an_epoch_over_all_images() -> None:
     state = fit(train_params(batch_size="full", log_every=1))
     assert [row.iteration for row in state.history] == [1, 2]
-    [batch] = batches(150, train_params(batch_size="full"), 1)
+    [batch] = batches(150, train_params(batch_size="full"), 0, 1)
     assert sorted(batch.tolist()) == list(range(150))
     # The same as the number of the training images, and as any larger number.
     for batch_size in (150, 1_000):
@@ -198,14 +198,14 @@ def test_with_balanced_weights_a_copied_image_counts_as_before(loss: str, precis
     states = [initial_state(params, TRAIN) for _ in range(2)]
     for state, split in zip(states, (TRAIN, larger), strict=True):
         for _ in range(params.epochs):
-            train_epoch(state, split, VAL, params)
+            train_epoch([state], split, VAL, params)
     weights = [state.model.state_dict() for state in states]
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
     # Without them it counts more. (TRAIN itself has 15 images of each class.)
     unweighted = params.model_copy(update={"class_weights": "none"})
     state = initial_state(unweighted, larger)
     for _ in range(params.epochs):
-        train_epoch(state, larger, VAL, unweighted)
+        train_epoch([state], larger, VAL, unweighted)
     assert (state.model.filters - states[1].model.filters).abs().max() > 1e-4
 
 
@@ -264,23 +264,56 @@ def test_a_resumed_training_equals_an_uninterrupted_one(changes: dict[str, objec
     uninterrupted = fit(params)
     interrupted = initial_state(params, TRAIN)
     for _ in range(2):
-        train_epoch(interrupted, TRAIN, VAL, params)
+        train_epoch([interrupted], TRAIN, VAL, params)
     resumed = initial_state(params, TRAIN)
     resumed.restore({name: array.copy() for name, array in interrupted.tensors().items()})
     for _ in range(2):
-        train_epoch(resumed, TRAIN, VAL, params)
+        train_epoch([resumed], TRAIN, VAL, params)
     assert repr(resumed.history) == repr(uninterrupted.history)  # NaN is not equal to itself
     assert resumed.last == uninterrupted.last
     for name, array in uninterrupted.tensors().items():
         np.testing.assert_array_equal(resumed.tensors()[name], array)
 
 
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        {"optimizer": "adamw", "weight_decay": 0.01, "schedule": "one_cycle", "lr": 0.01},
+        {"loss": "mse", "class_weights": "balanced"},
+        {"label_smoothing": 0.1, "augment": "affine_mirror", "class_weights": "balanced"},
+        {"batch_size": "full"},
+    ],
+)
+def test_replicas_that_train_together_have_the_bits_that_they_have_alone(
+    model: str, changes: dict[str, object]
+) -> None:
+    params = train_params(model=model, width=WIDTHS[model], epochs=3, **changes)
+    few = Split(TRAIN.images[:147], TRAIN.labels[:147], CLASSES)  # classes of different sizes
+    seeds = [params.model_copy(update={"seed": seed}) for seed in (5, 6, 7)]
+    alone, together = ([initial_state(own, few) for own in seeds] for _ in range(2))
+    for state in alone:
+        for _ in range(params.epochs):
+            train_epoch([state], few, VAL, params)
+    train_epoch(together[1:], few, VAL, params)  # as after a kill between two of their states
+    train_epoch(together[:1], few, VAL, params)
+    for _ in range(params.epochs - 1):
+        train_epoch(together, few, VAL, params)
+    assert len({state.model.filters.sum().item() for state in together}) == 3
+    for one, other in zip(alone, together, strict=True):
+        assert repr(one.history) == repr(other.history)
+        for name, array in one.tensors().items():
+            np.testing.assert_array_equal(array, other.tensors()[name])
+
+
 def test_without_a_history_the_weights_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     params = train_params(model="cnn", width=2, augment="affine")
-    with_history, without_history = fit(params), initial_state(params, TRAIN)
+    with_history = fit(params)
+    without_history = initial_state(params, TRAIN, record_history=False)
     capsys.readouterr()
     for _ in range(params.epochs):
-        train_epoch(without_history, TRAIN, VAL, params, record_history=False)
+        train_epoch([without_history], TRAIN, VAL, params)
     assert capsys.readouterr().out == ""
     assert without_history.history == []
     assert without_history.last.train_loss == with_history.last.train_loss
@@ -335,8 +368,8 @@ def test_a_state_that_no_training_can_go_on_from_is_set_aside(
 ) -> None:
     """Otherwise every further run of this training would stop at it again."""
     path = tmp_path / "state.safetensors"
-    state = initial_state(train_params(), TRAIN)
-    train_epoch(state, TRAIN, VAL, train_params(), record_history=False)
+    state = initial_state(train_params(), TRAIN, record_history=False)
+    train_epoch([state], TRAIN, VAL, train_params())
     tensors = state.tensors()
     write_tensors(path, tensors)
     whole = resume.load_state(path, state.layout())  # although a replica has no accuracies
