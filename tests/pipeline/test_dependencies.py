@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.params.fetch import Fetch
 from tests.helpers.project import ROOT, Project
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -54,7 +55,17 @@ def test_the_code_a_stage_imports_is_what_it_depends_on(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_says_what_it_does_and_reads_its_own_parameters_alone(stage: str) -> None:
     assert STAGES[stage]["desc"]
-    assert STAGES[stage].get("params") == (None if stage == "check" else [stage])
+    sections = {"check": None, "fetch": [f"fetch.{name}" for name in sorted(Fetch.model_fields)]}
+    assert STAGES[stage].get("params") == sections.get(stage, [stage])
+
+
+def test_no_parameter_of_a_section_has_a_name_that_the_cache_of_runs_leaves_out() -> None:
+    # DVC's cache of runs leaves these keys out of its own files, and so out of our sections.
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    for stage in STAGES.values():
+        for name in stage.get("params", []):
+            if "." not in name:
+                assert {"size", "nfiles"}.isdisjoint(values[name])
 
 
 @pytest.mark.parametrize(

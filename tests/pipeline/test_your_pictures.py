@@ -67,6 +67,19 @@ def test_adding_a_picture_moves_no_other_one(project: Project) -> None:
     assert before.isdisjoint(raw_images(project, "train"))
 
 
+@pytest.mark.slow
+def test_another_size_is_another_run(project: Project) -> None:
+    from safetensors.numpy import load_file
+
+    make_shapes(project.path / "data/pictures", count=10)
+    project.set_params("fetch.source=data/pictures", "fetch.mode=rgb")
+    for size in (16, 24, 16):
+        project.set_params(f"fetch.size={size}")
+        project.run("dvc", "repro", "fetch")
+        images = load_file(project.path / "data/raw/test.safetensors")["images"]
+        assert images.shape[1:] == (3, size, size)
+
+
 def raw_images(project: Project, split: str) -> set[bytes]:
     from safetensors.numpy import load_file
 
