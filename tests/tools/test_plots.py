@@ -1,7 +1,10 @@
 """The plots that are not DVC's own."""
 
+from xml.etree import ElementTree
+
 import pandas as pd
 
+from tools.search.chart import draw_chart
 from tools.web.plots import Split, adapt_dvc_plot, precision_and_recall
 
 
@@ -27,6 +30,21 @@ def test_classes_stand_in_their_order() -> None:
         if row["panel"] == "recall on val"
     }
     assert recalls == {"zebra": 0.9, "ant": 0.8, "007": 0.7}
+
+
+def test_revisions_stand_in_the_order_of_the_legend() -> None:
+    right = {"zebra": 9, "ant": 8}
+    plot = precision_and_recall([split(right)._replace(revision=name) for name in "bca"])
+    x_offset = plot.spec["spec"]["layer"][0]["encoding"]["xOffset"]
+    assert x_offset == {"field": "revision", "sort": ["b", "c", "a"]}
+
+
+def test_a_chart_shows_what_a_sweep_varies_with_its_values() -> None:
+    values = {"train.lr": [0.003, 0.01], "train.epochs": [2, 2], "accuracy": [0.5, 0.75]}
+    svg = draw_chart(pd.DataFrame(values), ["train.lr", "train.epochs"], "accuracy")["svg"]
+    texts = [text.text for text in ElementTree.fromstring(svg).findall(".//{*}text")]
+    assert {"train.lr", "0.003", "0.01"} <= set(texts)
+    assert "train.epochs" not in texts
 
 
 def test_of_many_classes_those_of_the_lowest_recall_are_shown() -> None:

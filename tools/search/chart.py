@@ -9,13 +9,14 @@ if TYPE_CHECKING:
 def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> dict[str, bytes]:
     """Return a picture with a panel a parameter, and bars of one standard deviation over the seeds.
 
-    It is there as png and, for a paper, as svg and pdf.
+    Parameters that have the same value in all points are left out. It is there as png and, for a paper, as svg and pdf.
 
     table: as `tools.search.rows.full_table` returns it.
     """
     import pandas as pd
     import vl_convert
 
+    params = [name for name in params if table[name].nunique() > 1] or params[:1]
     fields = {name: f"param {index}" for index, name in enumerate(params)}  # names without dots
     rows = table[params].rename(columns=fields)
     rows["value"] = table[metric]
@@ -36,7 +37,7 @@ def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> dict[st
             }
             x |= {"type": "quantitative", "scale": scale}
             if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
-                x["axis"] = {"values": sorted(numbers.unique().tolist())}
+                x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
             rows[field] = numbers
         y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
         point = {"type": "point", "filled": True, "size": 50, "opacity": 1}

@@ -31,7 +31,7 @@ def promote(point: Point, row: Row) -> None:
     md5s = {Path(out["path"]).stem: out["md5"] for out in outs}
     if any(md5s.get(name) != md5 for name, md5 in row["md5"].items()):
         raise InputError(
-            f"{point.name}: its checkpoints are not those of the table; with "
-            "train.precision=float32 another kind of CPU gives other bits, and with exact this "
-            "is an error of ours"
+            f"{point.name}: its checkpoints are not those of the table; if your pictures are not "
+            "those of the last commit, `dvc add` and commit them; with train.precision=float32 "
+            "another kind of CPU gives other bits; otherwise this is an error of ours"
         )

@@ -146,7 +146,8 @@ def precision_and_recall(splits: list[Split]) -> Plot:
     angle = 0 if sum(map(len, classes)) <= MAX_CLASSES else -90
     axis = {"labelAngle": angle, "labelLimit": 100, "labelOverlap": False}
     x = {"field": "class", "type": "ordinal", "sort": classes, "axis": axis}
-    encoding = {"x": x, "xOffset": {"field": "revision"}}
+    revisions = list(dict.fromkeys(split.revision for split in splits))
+    encoding = {"x": x, "xOffset": {"field": "revision", "sort": revisions}}
     return Plot(title, interval_spec(rows, encoding, "proportion"))
 
 
