@@ -155,8 +155,17 @@ def list_folder(folder: Path) -> Iterator[Picture]:
     if set(names) == set(SPLITS):
         for split in names:
             yield from _list_classes(folder, Path(split), split)
+    elif split := next((n for n in names if n in SPLITS and _has_folders(folder / n)), None):
+        raise InputError(
+            f"{folder}: {split} has folders, as a split has; give it just the two sub-folders test "
+            "and train, with the classes in both, or a sub-folder for each class"
+        )
     else:
         yield from _list_classes(folder, Path(), None)
+
+
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any((folder / name).is_dir() for name in _entries(folder))
 
 
 def _list_classes(root: Path, parent: Path, split: str | None) -> Iterator[Picture]:

@@ -132,6 +132,15 @@ BAD = {
         "cp data/bad/circle/0.png data/bad/cross/a.png",
         "are the same picture; remove the one",
     ),
+    "train alone": (
+        "mkdir -p data/x/train && mv data/bad/* data/x/train && mv data/x/train data/bad",
+        "data/bad: train has folders, as a split has; give it just the two sub-folders test and tr",
+    ),
+    "a third split": (
+        "mkdir data/x && mv data/bad/* data/x && for split in train test val; do cp -r data/x "
+        "data/bad/$split; done",
+        "data/bad: test has folders, as a split has",
+    ),
     "a class of test alone": (
         "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && cp docs/seven.png "
         "data/x/test/z && mv data/x/* data/bad",
