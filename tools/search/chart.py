@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 def draw_chart(table: "pd.DataFrame", params: list[str], metric: str) -> dict[str, bytes]:
     """Return a picture with a panel a parameter, and bars of one standard deviation over the seeds.
 
-    Parameters that have the same value in all points are left out. It is there as png and, for a paper, as svg and pdf.
+    Parameters with the same value in all points are left out. It is there as png and, for a paper,
+    as svg and pdf.
 
     table: as `tools.search.rows.full_table` returns it.
     """
