@@ -155,10 +155,10 @@ def list_folder(folder: Path) -> Iterator[Picture]:
     if set(names) == set(SPLITS):
         for split in names:
             yield from _list_classes(folder, Path(split), split)
-    elif split := next((n for n in names if n in SPLITS and _has_folders(folder / n)), None):
+    elif with_folders := [name for name in SPLITS if _has_folders(folder / name)]:
         raise InputError(
-            f"{folder}: {split} has folders, as a split has; give it just the two sub-folders test "
-            "and train, with the classes in both, or a sub-folder for each class"
+            f"{folder}: {with_folders[0]} has folders, as a split has; give it just the two "
+            "sub-folders test and train, with the classes in both, or a sub-folder for each class"
         )
     else:
         yield from _list_classes(folder, Path(), None)

@@ -61,7 +61,8 @@ def _messages(
     messages = []
     for problem in error.errors():
         keys = [*([name] if name else []), *map(str, problem["loc"])]
-        place = f"{path}: {'.'.join(key if key.isprintable() else repr(key) for key in keys)}"
+        key = ".".join(key if key.isprintable() else repr(key) for key in keys)
+        place = f"{path}: {key}" if key else str(path)  # a check of the whole model has no key
         match problem["type"]:
             case "extra_forbidden":
                 messages.append(f"{place}: unknown parameter{_suggestion(problem['loc'], model)}")

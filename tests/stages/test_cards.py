@@ -44,7 +44,7 @@ def test_a_card_says_what_its_data_set_is(name: str) -> None:
         ("md5: f68b3c", "md5: F68b3c", "files.idx.train_images.md5: string should match pattern"),
         ("[1, 28, 28]", "[1, 28]", "shape.2: missing"),
         ("[1, 28, 28]", "[4, 28, 28]", "shape.0: input should be 1 or 3, not 4"),
-        ("[1, 28, 28]", "[1, 28, 29]", "images of 28 x 29 pixels are not square"),
+        ("[1, 28, 28]", "[1, 28, 29]", "card.yaml: images of 28 x 29 pixels are not square"),
         ("train: 60000", "train: 0", "train: input should be greater than 0, not 0"),
         ("train: 60000\n", "", "train and test are given just where the files have a test split"),
         ('["0", "1",', '["1", "1",', "two classes have the same name"),
