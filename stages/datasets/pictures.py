@@ -70,6 +70,11 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         for i in order
     ]
     report_copies(source, [pictures[i] for i in order], [hashes[i] for i in order])
+    # DVC takes the hash of the folder when this stage has ended.
+    if source.is_dir() and [picture.name for picture in list_folder(source)] != [
+        picture.name for picture in pictures
+    ]:
+        raise InputError(f"{source}: pictures came or went while they were read; run it again")
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[picture.class_name] for picture in pictures])
     info = DatasetInfo(title=source.name, shape=params.shape, classes=classes, style="natural")

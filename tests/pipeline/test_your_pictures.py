@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stages.datasets import pictures
+from stages.datasets.pictures import load_pictures
+from stages.params.fetch import Fetch
+from stages.storage.errors import InputError
 from tests.helpers.project import ROOT, Project
 from tests.helpers.shapes import CLASSES, make_shapes
 
@@ -164,6 +168,21 @@ def test_a_bad_folder_is_refused(small_project: Project, name: str) -> None:
     assert message in error
     assert "\x1b" not in error
     assert (project.path / "data/raw/train.safetensors").read_bytes() == before
+
+
+def test_a_picture_that_comes_while_others_are_read_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise dvc.lock would have the hash of a folder with it, and the tensors not the picture."""
+    make_shapes(tmp_path / "shapes", count=3)
+    params = Fetch(source="shapes", size=8, mode="grey", test_share="auto")
+    load_pictures(tmp_path / "shapes", params)
+    # The last of what happens between the two looks at the folder.
+    monkeypatch.setattr(
+        pictures, "report_copies", lambda *_: make_shapes(tmp_path / "shapes", count=1, seed=9)
+    )
+    with pytest.raises(InputError, match=r"shapes: pictures came or went while they were read"):
+        load_pictures(tmp_path / "shapes", params)
 
 
 def test_many_pixels_and_few_of_a_class_are_refused(small_project: Project) -> None:
