@@ -173,7 +173,7 @@ def test_a_bad_folder_is_refused(small_project: Project, name: str) -> None:
 def test_a_picture_that_comes_while_others_are_read_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise dvc.lock would have the hash of a folder with it, and the tensors not the picture."""
+    """Otherwise dvc.lock would have the hash of a folder with it, and the tensors lack it."""
     make_shapes(tmp_path / "shapes", count=3)
     params = Fetch(source="shapes", size=8, mode="grey", test_share="auto")
     load_pictures(tmp_path / "shapes", params)
