@@ -152,14 +152,14 @@ def write_idx(folder: Path) -> None:
         (raw / f"{idx}-labels-idx1-ubyte").write_bytes(labels)
 
 
-def peer(script: str, model: str, epochs: int, precision: str = "") -> list[str]:
-    script = f"benchmarks/peers/{script}.py"
-    return ["python", script, model, str(epochs), *([precision] if precision else [])]
+def peer(script: str, model: str, epochs: int, *ours: str) -> list[str]:
+    return ["python", f"benchmarks/peers/{script}.py", model, str(epochs), *ours]
 
 
 def linear(folder: Path) -> tuple[str, list[Target]]:
     """The default training, softmax regression on 2,000 images, beside the others."""
-    one = reproduced(folder / "one", {"replicas": "1", "log_every": "32"})
+    one = reproduced(folder / "one", {"replicas": "1"})
+    five = reproduced(folder / "five", {"replicas": "5"})
     write_idx(one)
     stage, exact, float32 = "`python -m stages.train`", "our loop, exact", "our loop, float32"
     torch_alone = '`python -c "import torch"`'
@@ -169,6 +169,7 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
             exact: (one, peer("ours", "linear", 10, "exact")),
             float32: (one, peer("ours", "linear", 10, "float32")),
             stage: (one, ["python", "-m", "stages.train"]),
+            f"{stage}, five replicas": (five, ["python", "-m", "stages.train"]),
             torch_alone: (one, IMPORT_TORCH),
         }
     )
@@ -193,6 +194,11 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
             "1. `train`, exact, one replica / `import torch`",
             ratios(cpu(runs[stage]), cpu(runs[torch_alone])),
             1.2,
+        ),
+        Target(
+            "1. `train`, exact, five replicas / one",
+            ratios(cpu(runs[f"{stage}, five replicas"]), cpu(runs[stage])),
+            1.5,
         ),
         Target("2. loop in float32 / NumPy's", ratios(ours, floor), 3),
         Target("2. tutorial's loop / ours", ratios(tutorial, ours), 1.7, at_least=True),
@@ -254,16 +260,14 @@ def pipeline(folder: Path) -> tuple[str, list[Target]]:
             ratios(cpu(runs["`dvc repro --force`"]), floor),
             1.3,
         ),
-        Target(
-            "3. no-op `dvc repro` / that of empty stages",
-            ratios(cpu(short[no_op]), cpu(short[of_empty])),
-            1.05,
-        ),
     ]
 
 
 def convolutions(folder: Path) -> tuple[str, list[Target]]:
-    """An epoch of the small CNN on all of MNIST but the 500 of val, in float32."""
+    """An epoch of the small CNN on all of MNIST but the 500 of val, in float32; then in exact.
+
+    In exact arithmetic it is an epoch of 2,000 images, beside the same in float32.
+    """
     size = 59_500
     changes = {"source": "sources/mnist.yaml", "train_size": str(size)}
     mnist = reproduced(folder / "mnist", changes, "prepare")
@@ -282,7 +286,24 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
     rows = [[name, middle(speed[name], 0), middle(memory[name], 0)] for name in speed]
     best = max((speed[name] for name in WITH_CONVOLUTIONS), key=statistics.median)
     header = ["program", "images per CPU second", "peak memory above `import torch`, MB"]
+    limits = {16: 4, 26: 3}
+    digits = reproduced(folder / "digits", {}, "prepare")
+    both = in_turn(
+        {
+            f"{precision}, width {width}": (digits, peer("ours", "cnn", 1, precision, str(width)))
+            for width in limits
+            for precision in ("exact", "float32")
+        }
+    )
     return markdown(header, rows), [
+        *(
+            Target(
+                f"4. CNN of width {width}, exact / float32",
+                ratios(loop(both[f"exact, width {width}"]), loop(both[f"float32, width {width}"])),
+                limit,
+            )
+            for width, limit in limits.items()
+        ),
         Target(
             "4. CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True
         ),

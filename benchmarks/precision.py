@@ -25,7 +25,8 @@ ROUNDS = 15
 MODELS: dict[str, dict[str, Any]] = {
     "params.yaml": {},
     "mlp": {"model": "mlp", "width": 128, "epochs": 1, "log_every": 100},
-    "cnn": {"model": "cnn", "width": 16, "epochs": 1, "log_every": 100},
+    "cnn, width 16": {"model": "cnn", "width": 16, "epochs": 1, "log_every": 100},
+    "cnn, width 26": {"model": "cnn", "width": 26, "epochs": 1, "log_every": 100},
 }
 
 
