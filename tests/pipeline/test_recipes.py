@@ -7,19 +7,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
+from tests.same_bits.recipes import settings
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 # Parameters that a recipe does not set.
 FREE = {"prepare.seed", "train.seed"}
-# `make test` runs this one: convolutions in float32, with augmentation.
+# `make test` runs this one: convolutions, with augmentation.
 FAST = ("best-2000",)
 PAGES = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
-
-
-def settings(name: str) -> dict[str, str]:
-    lines = (ROOT / "recipes" / name).read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def make_recipe(project: Project, name: str, ok: bool = True) -> str:

@@ -52,8 +52,19 @@ STEPS: list[dict[str, object]] = [
     {"label_smoothing": 0.1, "augment": "affine"},
 ]
 OTHERS: list[dict[str, object]] = [
-    {"class_weights": "balanced", "augment": "affine_mirror"},
-    {"class_weights": "balanced", "loss": "mse"},
+    {**MODELS[2], "class_weights": "balanced", "augment": "affine_mirror"},
+    {**MODELS[2], "class_weights": "balanced", "loss": "mse"},
+    # recipes/best-2000, in the width and with the steps of a short training
+    {
+        "model": "cnn",
+        "width": 26,
+        "augment": "affine",
+        "label_smoothing": 0.1,
+        "optimizer": "adam",
+        "lr": 0.01,
+        "schedule": "one_cycle",
+        "batch_size": 64,
+    },
 ]
 SETTINGS: list[dict[str, object]] = [
     *(
@@ -64,7 +75,7 @@ SETTINGS: list[dict[str, object]] = [
     ),
     *({**MODELS[0], **step} for step in STEPS[2:]),
     *({**model, **step} for model, step in itertools.product(MODELS[1:], STEPS)),
-    *({**MODELS[2], **other} for other in OTHERS),
+    *OTHERS,
 ]
 
 
