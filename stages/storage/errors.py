@@ -4,6 +4,8 @@ And how it prints what others named, such as files, branches and values: `printa
 """
 
 import gc
+import select
+import signal
 import sys
 from collections.abc import Callable
 
@@ -24,19 +26,34 @@ class InputError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run the `main` of a stage or a tool.
 
-    An `InputError` becomes its problems on stderr, a line each, and exit status 2.
+    An `InputError` becomes its problems on stderr, a line each, and exit status 2. A reader of
+    stdout that has seen enough, such as `head`, ends the process as it ends others: by SIGPIPE.
     """
     # Whatever has been imported stays: exempt it from garbage collection, at the exit too.
     gc.freeze()
     gc.enable()
     try:
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if _stdout_has_a_reader():
+            raise
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
     except InputError as error:
         for problem in error.args[:MAX_PROBLEMS]:
             print(shorten(printable(problem)), file=sys.stderr)
         if len(error.args) > MAX_PROBLEMS:
             print(f"and {len(error.args) - MAX_PROBLEMS:,} more", file=sys.stderr)
         sys.exit(2)
+
+
+def _stdout_has_a_reader() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
+    return not poll.poll(0)
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,7 @@
 """What a refusal prints, whatever it names."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -62,3 +64,31 @@ def test_a_name_without_text_can_be_printed_into_a_pipe() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (2, b"\\udcff\n")
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_ends_the_process_quietly(buffered: str) -> None:
+    """As `| head` does."""
+    code = (
+        "from stages.storage.errors import run\n"
+        "def main():\n"
+        "    input()\n"  # until the reader has gone
+        "    print('x' * 100)\n"
+        "run(main)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    process.stdin.write(b"go\n")
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == -signal.SIGPIPE
+    process.stderr.close()
