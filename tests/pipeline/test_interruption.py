@@ -235,6 +235,24 @@ def test_a_killed_training_resumes_with_the_replica_that_it_was_at(
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGHUP", "SIGKILL"])
+def test_after_a_closed_terminal_git_switch_leads_back_to_the_branch(
+    project: Project, how: str
+) -> None:
+    """As docs/troubleshooting.md says; a terminal that is closed sends SIGHUP."""
+    branch = project.run("git", "branch", "--show-current").stdout
+    process = start(project, "dvc", "exp", "run", "-S", "train.lr=0.02")
+    read_until(process.stdout, "epoch 3/100")
+    os.killpg(process.pid, getattr(signal, how))
+    read_rest(process)
+    assert project.run("git", "branch", "--show-current").stdout == ""
+    assert "lr: 0.02" in (project.path / "params.yaml").read_text()
+    project.run("git", "switch", "-")
+    assert project.run("git", "branch", "--show-current").stdout == branch
+    assert "lr: 0.02" in (project.path / "params.yaml").read_text()
+
+
 def report_imports(project: Project, folder: Path) -> None:
     """Let every stage name on stderr each module that it has imported, as Python's -X does."""
     folder.mkdir()
