@@ -91,8 +91,9 @@ def hosts(
 
     try:
         about = folder / "scheduler.json"
-        start("scheduler", "scheduler", "--port=0", f"--scheduler-file={about}")
+        scheduler = start("scheduler", "scheduler", "--port=0", f"--scheduler-file={about}")
         while not about.exists():
+            assert scheduler.poll() is None, (folder / "scheduler/log").read_text()
             time.sleep(0.1)
         address = json.loads(about.read_text())["address"]
         worker = "worker", address, f"--nthreads={threads}"

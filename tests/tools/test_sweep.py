@@ -28,6 +28,7 @@ from benchmarks.sweep import hosts, kill_midway, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
+from tools.cluster.client import code_location
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
@@ -517,6 +518,24 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= (10 if message == "usage: " else 2)
     assert not (reproduced.path / "sweeps").exists()
+
+
+def test_workers_clone_a_remote_that_has_the_commit(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not `origin`, which may lack it."""
+    for name in ("origin", "mine"):
+        project.run("git", "init", "--quiet", "--bare", str(tmp_path / name))
+        project.run("git", "config", f"remote.{name}.url", str(tmp_path / name))
+        project.run("git", "config", f"remote.{name}.fetch", f"+refs/heads/*:refs/remotes/{name}/*")
+    project.run("git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    project.edit("README.md", "#", "##")
+    project.commit("Later")
+    project.run("git", "push", "--quiet", "mine", "HEAD:refs/heads/main")
+    monkeypatch.chdir(project.path)
+    assert code_location("tcp://127.0.0.1:1").url == str(tmp_path / "mine")
+    project.run("git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    assert code_location("tcp://127.0.0.1:1").url == str(tmp_path / "origin")
 
 
 def test_without_git_there_is_a_sentence(reproduced: Project) -> None:

@@ -36,11 +36,20 @@ def code_location(scheduler: str | None) -> CodeLocation:
 
         with Repo() as repo:
             return CodeLocation(str(Path.cwd()), commit, repo.cache.local_cache_dir)
-    if not run_git("branch", "--remotes", "--contains", commit):
+    branches = run_git(
+        "branch", "--remotes", "--contains", commit, "--format=%(refname:lstrip=2)"
+    ).splitlines()
+    remotes = [
+        remote
+        for remote in run_git("remote").splitlines()
+        if any(branch.startswith(f"{remote}/") for branch in branches)
+    ]
+    if not remotes:
         raise InputError(
             f"no git remote has {commit[:9]}, so the workers cannot clone it; `git push` first"
         )
-    return CodeLocation(run_git("remote", "get-url", "origin"), commit, None)
+    remote = "origin" if "origin" in remotes else remotes[0]
+    return CodeLocation(run_git("remote", "get-url", remote), commit, None)
 
 
 @contextlib.contextmanager
