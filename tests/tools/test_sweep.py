@@ -529,7 +529,7 @@ def test_workers_clone_a_remote_that_has_the_commit(
         project.run("git", "config", f"remote.{name}.url", str(tmp_path / name))
         project.run("git", "config", f"remote.{name}.fetch", f"+refs/heads/*:refs/remotes/{name}/*")
     project.run("git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
-    project.edit("README.md", "#", "##")
+    project.edit("README.md", "# Handwritten digits", "# Digits")
     project.commit("Later")
     project.run("git", "push", "--quiet", "mine", "HEAD:refs/heads/main")
     monkeypatch.chdir(project.path)
