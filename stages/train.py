@@ -74,7 +74,7 @@ def train_or_resume(
         while (epoch := min(state.last.epoch for state in group)) < params.epochs:
             behind = [state for state in group if state.last.epoch == epoch]
             train_epoch(behind, train, val, params)
-            for state in behind:
+            for state in reversed(behind):  # after a kill in between, the model is not ahead
                 # Not synchronised: after a power failure its checksum shows whether it is whole.
                 write_tensors(path_of_seed[state.seed], state.tensors(), fsync=False)
             if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:

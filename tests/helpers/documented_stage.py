@@ -16,7 +16,7 @@ def add_documented_stage(project: Project) -> None:
             path.write_text(content)
         elif language == "yaml":
             whole = path.read_text()
-            before, mark, after = whole.partition("\nplots:\n")
+            before, mark, after = whole.partition("\nartifacts:\n")
             path.write_text(f"{before}\n{content}{mark}{after}")
     project.edit(
         "stages/check.py",
