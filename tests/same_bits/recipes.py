@@ -18,7 +18,7 @@ from tests.helpers.project import MNIST, ROOT
 # The SHA-256 of data/checkpoints/model.safetensors, of train.seed 0.
 CHECKPOINTS = {
     "best-2000": "b0bd2f30fe64377e860155e08c6b7d79aa3f839c1a809b721819b8f2cc5e51b5",
-    "best-60000": "",
+    "best-60000": "85cf0d91635cf84111585ab3966ab2edcca0ef526ddc0cfc51359d3cafb16f7d",
 }
 
 
