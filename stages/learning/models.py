@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
 
 from stages.arithmetic import exact, float32
 
@@ -133,7 +132,7 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.ops.conv2d(x, self.weight)
         if self.pool:  # first, so that normalization and ReLU have a quarter of the work
-            x = max_pool2d(x, 2)
+            x = self.ops.max_pool2d(x)
         x = self.ops.batch_norm(x, self.mean, self.var, self.scale, self.shift, self.training)
         return x.relu_()
 

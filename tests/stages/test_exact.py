@@ -153,6 +153,19 @@ def test_conv2d_gives_the_same_bits_for_any_chunk(n: int, monkeypatch: pytest.Mo
         torch.testing.assert_close(other, results[0], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("size", [2, 7, 8])
+def test_max_pool2d_and_its_gradient_equal_torch_with_equal_pixels_too(size: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-2, 3, (4, 3, size, size)).double().requires_grad_()
+    result, expected = exact.max_pool2d(x), functional.max_pool2d(x, 2)
+    assert torch.equal(result, expected)
+    grad_result = torch.randn_like(expected)
+    [grad_x], [expected_grad_x] = (
+        torch.autograd.grad(y, [x], grad_result) for y in (result, expected)
+    )
+    assert torch.equal(grad_x, expected_grad_x)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_and_its_gradients_equal_torch(training: bool) -> None:
     torch.manual_seed(0)
