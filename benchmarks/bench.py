@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -67,7 +67,7 @@ class Run(NamedTuple):
 
     cpu: float  # seconds, with those of its children
     memory: float  # MB, the largest of any one process
-    said: dict[str, float]
+    said: dict[str, Any]
 
 
 class Target(NamedTuple):
@@ -152,8 +152,9 @@ def write_idx(folder: Path) -> None:
         (raw / f"{idx}-labels-idx1-ubyte").write_bytes(labels)
 
 
-def peer(script: str, model: str, epochs: int, *ours: str) -> list[str]:
-    return ["python", f"benchmarks/peers/{script}.py", model, str(epochs), *ours]
+def peer(script: str, model: str, epochs: int, precision: str = "") -> list[str]:
+    script = f"benchmarks/peers/{script}.py"
+    return ["python", script, model, str(epochs), *([precision] if precision else [])]
 
 
 def linear(folder: Path) -> tuple[str, list[Target]]:
@@ -264,9 +265,9 @@ def pipeline(folder: Path) -> tuple[str, list[Target]]:
 
 
 def convolutions(folder: Path) -> tuple[str, list[Target]]:
-    """An epoch of the small CNN on all of MNIST but the 500 of val, in float32; then in exact.
+    """An epoch of the small CNN on all of MNIST but the 500 of val, in float32.
 
-    In exact arithmetic it is an epoch of 2,000 images, beside the same in float32.
+    Its steps in exact arithmetic are measured on 2,000 images, beside those in float32.
     """
     size = 59_500
     changes = {"source": "sources/mnist.yaml", "train_size": str(size)}
@@ -286,23 +287,13 @@ def convolutions(folder: Path) -> tuple[str, list[Target]]:
     rows = [[name, middle(speed[name], 0), middle(memory[name], 0)] for name in speed]
     best = max((speed[name] for name in WITH_CONVOLUTIONS), key=statistics.median)
     header = ["program", "images per CPU second", "peak memory above `import torch`, MB"]
-    limits = {16: 4, 26: 3}
+    limits = {"cnn, width 16": 4, "cnn, width 26": 3}
     digits = reproduced(folder / "digits", {}, "prepare")
-    both = in_turn(
-        {
-            f"{precision}, width {width}": (digits, peer("ours", "cnn", 1, precision, str(width)))
-            for width in limits
-            for precision in ("exact", "float32")
-        }
-    )
+    steps = run(["python", "benchmarks/precision.py", *limits], digits).said
     return markdown(header, rows), [
         *(
-            Target(
-                f"4. CNN of width {width}, exact / float32",
-                ratios(loop(both[f"exact, width {width}"]), loop(both[f"float32, width {width}"])),
-                limit,
-            )
-            for width, limit in limits.items()
+            Target(f"4. {name}: steps in exact / in float32", steps[name], limit)
+            for name, limit in limits.items()
         ),
         Target(
             "4. CNN, images a CPU second / the best peer's", ratios(speed[ours], best), 1.5, True

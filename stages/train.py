@@ -4,9 +4,9 @@ Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yam
 `data/checkpoints/model.safetensors`, the weights of the model;
 `data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
 every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
-every `score_every` iterations the accuracy on train and val; `metrics/train.json`, the last epoch
-as a whole. A training that
-was killed is resumed after its last complete epoch.
+after each epoch or every `score_every` iterations the accuracy on train and val;
+`metrics/train.json`, the last epoch as a whole. A training that was killed is resumed after its
+last complete epoch.
 
     python -m stages.train
 """
@@ -142,9 +142,8 @@ def prepare_cuda(precision: str) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 of float32's 23 bits
-    if (
-        precision == "exact"
-    ):  # cuDNN may convolve by a Fourier transform, which is no sum of products
+    if precision == "exact":
+        # cuDNN may convolve by a Fourier transform, which is no sum of products.
         torch.backends.cudnn.enabled = False
 
 

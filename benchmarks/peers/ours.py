@@ -14,12 +14,11 @@ from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, keep_freed_memory, load_split
 
-precision, *width = sys.argv[3:]
 changes = {
     "model": work.MODEL,
-    "width": int(width[0]) if width else work.WIDTH if work.MODEL == "cnn" else 0,
+    "width": work.WIDTH if work.MODEL == "cnn" else 0,
     "epochs": work.EPOCHS,
-    "precision": precision,
+    "precision": sys.argv[3],
     "log_every": 10**9,  # the accuracies after each epoch, and no row between
 }
 params = load_params(Train, "train").model_copy(update=changes)

@@ -16,6 +16,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from stages.arithmetic.exact_math import (
     SIGNIFICAND_BITS,
     as_numpy,
+    bits_of_terms,
+    divide,
     exact_sum,
     exp,
     log,
@@ -37,7 +39,7 @@ class _Linear(torch.autograd.Function):
         ctx.is_uint8 = x.dtype == torch.uint8  # which the grid leaves as it is
         ctx.save_for_backward(columns.mT if ctx.is_uint8 else x, weight)
         # (weight @ x.T).T takes half the time of x @ weight.T.
-        return (rows @ columns).div_(divisor).mT + bias.unsqueeze(-2)
+        return divide(rows @ columns, divisor).mT + bias.unsqueeze(-2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -64,7 +66,7 @@ class _Conv2d(torch.autograd.Function):
         result = x.new_empty(n, d, height - k + 1, width - k + 1)
         for images, part in _chunks(weight, x, result):
             part.copy_(torch.conv2d(images, weight))
-        return _divide(result, divisor)
+        return divide(result, divisor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -80,7 +82,7 @@ class _Conv2d(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float64)
         for images, part in _chunks(weight, x, errors):
             grad_weight += conv2d_weight(images, weight.shape, part)
-        return grad_x, _divide(grad_weight, divisor)
+        return grad_x, divide(grad_weight, divisor)
 
 
 def _chunks(weight: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -90,10 +92,6 @@ def _chunks(weight: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """
     size = max(1, CHUNK // (weight[0].numel() * tensors[0][0, 0].numel()))
     return zip(*(tensor.split(size) for tensor in tensors), strict=True)
-
-
-def _divide(x: Tensor, divisor: int) -> Tensor:
-    return x if divisor == 1 else x.div_(divisor)
 
 
 class _MaxPool2d(torch.autograd.Function):
@@ -182,7 +180,7 @@ def _per_channel(values: Tensor) -> Tensor:
 
 def _channel_sums(x: Tensor, buffer: Tensor) -> Tensor:
     """Return the sum of x (N, C, H, W) over all dimensions but the channels, float64 (C,)."""
-    bits = min(50, SIGNIFICAND_BITS - (x.numel() // x.shape[1]).bit_length())
+    bits = bits_of_terms(x.numel() // x.shape[1])
     return round_to_grid(x, bits, out=buffer).flatten(2).sum(2).sum(0)
 
 

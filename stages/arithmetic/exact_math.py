@@ -81,13 +81,22 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     With another dimension before these it is a product for each replica.
     """
     a, b, divisor = round_operands(a, b, a.shape[-1], replicas=a.ndim == 3)
-    return a @ b if divisor == 1 else (a @ b).div_(divisor)
+    return divide(a @ b, divisor)
+
+
+def divide(sums: Tensor, divisor: int) -> Tensor:
+    """Divide the sums that `round_operands` prepared by its divisor, in place."""
+    return sums if divisor == 1 else sums.div_(divisor)
 
 
 def exact_sum(x: Tensor, dim: int, replicas: bool = False) -> Tensor:
     """Return the sum over a dimension, float64; with `replicas`, each x[i] has its own grid."""
-    bits = min(50, SIGNIFICAND_BITS - x.shape[dim].bit_length())
-    return round_to_grid(x, bits, replicas=replicas).sum(dim)
+    return round_to_grid(x, bits_of_terms(x.shape[dim]), replicas=replicas).sum(dim)
+
+
+def bits_of_terms(terms: int) -> int:
+    """Return the bits of a grid on which a sum of so many terms is exact."""
+    return min(50, SIGNIFICAND_BITS - terms.bit_length())
 
 
 def exp(x: Tensor) -> Tensor:

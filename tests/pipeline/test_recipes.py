@@ -7,7 +7,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
-from tests.same_bits.recipes import settings
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -16,6 +15,11 @@ FREE = {"prepare.seed", "train.seed"}
 # `make test` runs this one: convolutions, with augmentation.
 FAST = ("best-2000",)
 PAGES = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+
+
+def settings(name: str) -> dict[str, str]:
+    lines = (ROOT / "recipes" / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 def make_recipe(project: Project, name: str, ok: bool = True) -> str:

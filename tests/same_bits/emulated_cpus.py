@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from tests.helpers.project import ROOT
 from tests.same_bits.test_same_bits import EXPECTED, EXPECTED_PICTURES, digest
 
+RESULTS = {"trainings": EXPECTED, "pictures": EXPECTED_PICTURES}
 ARM64 = ROOT / ".arm64"
 PYTHONS = {
     cpu: f'exec qemu-x86_64 -cpu {cpu} "{sys.executable}" "$@"'
@@ -51,28 +51,14 @@ def reproduce(python: str, threads: int, folder: Path) -> str:
     return subprocess.check_output(["git", "status", "--porcelain"], cwd=project, text=True)
 
 
-def run(python: str, module: str) -> Any:
-    """Return what a module of tests/same_bits prints, or its messages if it fails."""
+def check(python: str, module: str) -> str:
+    """Return what is wrong with the results of a module of tests/same_bits."""
     command = ["sh", "-c", python, "sh", "-m", f"tests.same_bits.{module}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    return done.stderr if done.returncode else json.loads(done.stdout)
-
-
-def train(python: str) -> str:
-    """Return what is wrong with the results of the trainings that the shell command ran."""
-    output = run(python, "trainings")
-    if isinstance(output, str):
-        return output
-    return "" if digest(output["results"]) == EXPECTED else "other results"
-
-
-def read_pictures(python: str) -> str:
-    """Return what is wrong with the images that the shell command made of pictures."""
-    output = run(python, "pictures")
-    if isinstance(output, str):
-        return output
-    return "" if digest(output) == EXPECTED_PICTURES else "other images"
+    if done.returncode:
+        return done.stderr
+    return "" if digest(json.loads(done.stdout)["results"]) == RESULTS[module] else "other results"
 
 
 def main() -> None:
@@ -85,9 +71,9 @@ def main() -> None:
                 problems = reproduce(python, threads, Path(folder))
             print(f"{cpu}, {threads} thread(s): {problems or 'the committed bytes'}", flush=True)
             different += bool(problems)
-        for name, check in (("trainings", train), ("pictures", read_pictures)):
-            problems = check(python)
-            print(f"{cpu}, {name}: {problems or 'the committed bits'}", flush=True)
+        for module in RESULTS:
+            problems = check(python, module)
+            print(f"{cpu}, {module}: {problems or 'the committed bits'}", flush=True)
             different += bool(problems)
     print(f"{different} of {4 * len(PYTHONS)} differ from what is committed")
     sys.exit(different != 0)

@@ -41,20 +41,19 @@ def photograph(class_name: str, random: np.random.Generator) -> Image.Image:
 
 
 def convert(picture: Image.Image, mode: str) -> Image.Image:
-    if mode != "I;16":
-        return (
-            picture.convert("RGB").convert(mode) if mode in ("CMYK", "P") else picture.convert(mode)
-        )
-    return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    if mode in ("CMYK", "P"):  # Pillow makes these of RGB
+        picture = picture.convert("RGB")
+    return picture.convert(mode)
 
 
 def result(content: bytes) -> dict[str, str]:
     """Return the hash of a picture's file, and of each image that is made of it."""
     images = hashlib.sha256()
     for size, mode in itertools.product(SIZES, ("grey", "rgb")):
-        images.update(
-            fit_picture(decode_picture(content, "picture", 4 * size), size, mode).tobytes()
-        )
+        picture = decode_picture(content, "picture", 4 * size)
+        images.update(fit_picture(picture, size, mode).tobytes())
     return {"file": hashlib.sha256(content).hexdigest(), "images": images.hexdigest()}
 
 
@@ -69,7 +68,7 @@ def main() -> None:
         buffer = io.BytesIO()
         picture.save(buffer, format_name, **options)
         results[f"{class_name}, {mode} as {format_name} {options}"] = result(buffer.getvalue())
-    print(json.dumps(results))
+    print(json.dumps({"results": results}))
 
 
 if __name__ == "__main__":
