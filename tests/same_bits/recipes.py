@@ -2,8 +2,8 @@
 
     python -m tests.same_bits.recipes [NAME ...]
 
-Each runs twice in a clone of HEAD: a quarter of an hour for best-2000, an hour for best-60000. MNIST comes
-from ../shared/mnist or from the folder MNIST_MIRROR.
+Each runs twice in a clone of HEAD: a quarter of an hour for best-2000, an hour for best-60000.
+MNIST comes from ../shared/mnist or from the folder MNIST_MIRROR.
 """
 
 import hashlib
