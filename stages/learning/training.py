@@ -219,7 +219,8 @@ def training_steps(
                     f"params.yaml: train.lr: with {params.lr} the loss became {value} at "
                     f"iteration {iteration}, in epoch {epoch}; lower it"
                 )
-        gradients = torch.autograd.grad(losses, weights, torch.ones_like(losses))
+        # Of a sum: with a gradient of the losses as an argument, torch would import sympy.
+        gradients = torch.autograd.grad(losses.sum(), weights)
         optimizer_step(weights, gradients, moments, iteration, params.epochs * steps, params)
         bar.set_postfix_str(f"loss {values[0]:.4g}", refresh=False)
         yield [BatchLoss(value, labels.shape[-1]) for value in values]

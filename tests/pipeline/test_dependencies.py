@@ -74,8 +74,8 @@ def test_no_parameter_of_a_section_has_a_name_that_the_cache_of_runs_leaves_out(
         ("check", "numpy torch pandas matplotlib sklearn PIL"),
         ("fetch", "torch torchvision pandas matplotlib sklearn mlxtend PIL"),
         ("prepare", "torch torchvision pandas matplotlib sklearn"),
-        ("train", "torchvision pandas matplotlib scipy torch._dynamo PIL"),
-        ("evaluate", "torchvision pandas matplotlib scipy torch._dynamo"),
+        ("train", "torchvision pandas matplotlib scipy sympy torch._dynamo PIL"),
+        ("evaluate", "torchvision pandas matplotlib scipy sympy torch._dynamo"),
     ],
 )
 def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
