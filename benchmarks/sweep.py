@@ -62,12 +62,14 @@ def hosts(
 
     options: of `dask scheduler` and of `dask worker`.
 
-    What they have in common with `project` is a bare git repository and a folder as DVC remote.
+    What they have in common with `project` is a bare git repository and its DVC remote, a folder
+    if it has none yet.
     """
     run(project, "git", "init", "--quiet", "--bare", str(folder / "git"))
     run(project, "git", "config", "remote.origin.url", str(folder / "git"))
     run(project, "git", "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
-    run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
+    if "remote" not in (project / ".dvc/config").read_text():
+        run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
     run(project, "git", "commit", "--quiet", "--all", "--message", "A place to share results")
     run(project, "git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
     run(project, "dvc", "push", "--quiet")
@@ -75,7 +77,7 @@ def hosts(
 
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         host = folder / name
-        host.mkdir()
+        host.mkdir(exist_ok=True)
         # Nothing can be downloaded: the data is in the DVC remote, or the workers do not get it.
         own = {"HOME": str(host), "TMPDIR": str(host), "MNIST_MIRROR": str(host / "missing")}
         with (host / "log").open("w") as log:

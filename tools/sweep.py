@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.storage.errors import run
 from stages.storage.files import write_bytes
 from tools.analysis.revisions import read_files
-from tools.cluster.client import code_location, connect
+from tools.cluster.client import code_location, connect, prepare_workers
 from tools.cluster.pipeline import read_pipeline
 from tools.search.chart import draw_chart
 from tools.search.execution import run_points
@@ -96,6 +96,7 @@ def main() -> None:
         if todo:
             try:
                 with connect(args.scheduler, min(args.workers, len(todo))) as client:
+                    prepare_workers(client, location, todo[0].params)
                     failed = run_points(todo, rows, file, client, location, args.metric)
             except KeyboardInterrupt:
                 done = sum(point.key in rows for point in points)

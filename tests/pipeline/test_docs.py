@@ -116,6 +116,7 @@ SLOW_PAGES = ("comparing", "data", "results", "security", "sweeps", "your-pictur
     [
         pytest.param(page, marks=[pytest.mark.slow] if page.stem in SLOW_PAGES else [])
         for page in PAGES
+        if page.stem != "sharing"  # whose commands two people type, in test_remotes.py
     ],
     ids=str,
 )

@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 import psutil
 import pytest
+from distributed import Client
 from distributed.comm.core import connect
 from distributed.security import Security
 from PIL import Image
@@ -28,6 +29,7 @@ from benchmarks.sweep import hosts, kill_midway, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
+from tests.helpers.services import BUCKET, CREDENTIALS, s3_server
 from tools.cluster.client import code_location
 
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
@@ -256,11 +258,48 @@ def test_one_of_two_remote_workers_dies(
     assert md5s == {row["key"]: row["md5"] for row in rows(local)}
 
 
+def wait_for_two_workers(address: str) -> None:
+    with Client(address) as client:
+        client.wait_for_workers(2)
+
+
+@pytest.mark.slow
+def test_a_worker_without_credentials_is_named_before_the_first_point(
+    small_project: Project, tmp_path: Path
+) -> None:
+    """The other one has them, and the data come from an S3 store."""
+    arguments = "-S", "train.lr=0.01,0.02", "--promote=0", "--scheduler"
+    credentials = "[default]\n" + "".join(
+        f"{key.lower()} = {value}\n" for key, value in CREDENTIALS.items()
+    )
+    with s3_server() as store:
+        small_project.run("dvc", "remote", "add", "-d", "storage", f"s3://{BUCKET}/project")
+        small_project.run("dvc", "remote", "modify", "storage", "endpointurl", store)
+        for key, value in CREDENTIALS.items():  # ours stay on this computer
+            name = key.lower().removeprefix("aws_")
+            small_project.run("dvc", "remote", "modify", "--local", "storage", name, value)
+        (tmp_path / "one/.aws").mkdir(parents=True)
+        (tmp_path / "one/.aws/credentials").write_text(credentials)
+        with hosts(small_project.path, tmp_path) as (address, _):
+            wait_for_two_workers(address)
+            done = sweep(small_project, *arguments, address, ok=False)
+            assert done.returncode == 2
+            assert done.stderr.count("worker tcp://") == 1
+            assert "Unable to locate credentials\n" in done.stderr
+            assert done.stderr.endswith("docs/sweeps.md says what a worker needs\n")
+            assert rows(small_project) == []
+            (tmp_path / "two/.aws").mkdir()
+            (tmp_path / "two/.aws/credentials").write_text(credentials)
+            sweep(small_project, *arguments, address)
+    assert len(rows(small_project)) == 2
+
+
 def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:
     with hosts(project.path, tmp_path, threads=2) as (address, _):
+        wait_for_two_workers(address)
         arguments = "-S", "train.lr=0.01,0.02", "--scheduler", address
         done = sweep(project, *arguments, ok=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("a worker has 2 threads; start it with one\n") == 2
     assert rows(project) == []
 
@@ -412,6 +451,12 @@ def test_another_picture_is_another_point(small_project: Project) -> None:
     assert done.returncode == 2
     assert "fetch.source: data/pictures is not committed, so no worker can get it; " in done.stderr
     small_project.commit("Pictures")
+    moved = small_project.path / ".dvc/cache/moved"
+    (small_project.path / ".dvc/cache/files").rename(moved)
+    done = sweep(small_project, *command, ok=False)
+    assert done.returncode == 2
+    assert "Checkout failed for following targets: data/pictures Is your cache up" in done.stderr
+    moved.rename(small_project.path / ".dvc/cache/files")
     assert sweep(small_project, *command).stdout.startswith("1 points, of which 0 are done\n")
     assert sweep(small_project, *command).stdout.startswith("1 points, of which 1 are done\n")
     for number in (1, 3, 5, 7):

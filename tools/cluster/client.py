@@ -104,6 +104,29 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         yield client
 
 
+def prepare_workers(client: "Client", location: CodeLocation, params: str) -> None:
+    """Let the workers get the code and the data, as far as they are there yet.
+
+    params: the content of params.yaml of the first point. Raises `InputError` with the workers
+    that cannot get them, and why.
+    """
+    # Dask sends a nested function by value, since a remote worker cannot import our modules.
+    prepare = worker.prepare
+    url, commit, cache = location
+
+    def task(_: str) -> str:
+        return prepare(url, commit, cache, params)
+
+    submitted = [
+        # Where a worker has left since, another one takes its task.
+        client.submit(task, address, workers=address, allow_other_workers=True, pure=False)
+        for address in client.nthreads()
+    ]
+    # A worker that dies of it is reported when it dies of a point, too.
+    if problems := list(filter(None, client.gather(submitted, errors="skip"))):
+        raise InputError(*problems, "docs/sweeps.md says what a worker needs")
+
+
 def iter_results(
     client: "Client", location: CodeLocation, params: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, Any] | str]]:

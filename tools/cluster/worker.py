@@ -36,9 +36,46 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
 
     Any failure is raised as `RuntimeError` with the last lines that were printed.
     """
+    start = time.monotonic()
+    enter_clone(url, commit, cache)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            result = run_pipeline(params, pull=cache is None)
+    except (Exception, SystemExit) as error:
+        last = [*printed.getvalue().splitlines()[-3:], f"{type(error).__name__}: {error}"]
+        raise RuntimeError("\n".join(last)) from None
+    return {**result, "seconds": round(time.monotonic() - start, 3)}
+
+
+def prepare(url: str, commit: str, cache: str | None, params: str) -> str:
+    """Clone the code and get the data; return what prevents it, or an empty text.
+
+    The arguments are those of `compute`.
+    """
     from distributed import get_worker
 
-    start = time.monotonic()
+    try:
+        enter_clone(url, commit, cache)
+        from tools.cluster.pipeline import FETCH, read_pipeline
+
+        Path("params.yaml").write_text(params, encoding="utf-8")
+        pipeline = read_pipeline()
+        [stage] = [stage for stage in pipeline.stages if stage.name == FETCH]
+        run_if_changed(stage.name, stage.inputs, lambda: fetch(pipeline.tracked, cache is None))
+    except (Exception, SystemExit) as error:
+        return f"worker {get_worker().address}: {' '.join(str(error).split())}"
+    return ""
+
+
+def enter_clone(url: str, commit: str, cache: str | None) -> None:
+    """Make the clone of the code at the commit, if it is not there, the folder of this process.
+
+    The arguments are those of `compute`. Raises `RuntimeError` if it cannot be made, or if the
+    worker has more than one thread.
+    """
+    from distributed import get_worker
+
     # Before torch is imported, which reads it. A nanny sets it, but a worker may have none.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     worker = get_worker()
@@ -52,14 +89,6 @@ def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, 
         for name in [name for name in sys.modules if name.split(".")[0] in ("stages", "tools")]:
             del sys.modules[name]
         sys.path.insert(0, str(folder))
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            result = run_pipeline(params)
-    except (Exception, SystemExit) as error:
-        last = [*printed.getvalue().splitlines()[-3:], f"{type(error).__name__}: {error}"]
-        raise RuntimeError("\n".join(last)) from None
-    return {**result, "seconds": round(time.monotonic() - start, 3)}
 
 
 def clone(url: str, commit: str, cache: str | None, folder: Path) -> None:
@@ -111,14 +140,17 @@ def pinned_versions(requirements: str) -> dict[str, str]:
     return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
 
 
-def run_pipeline(params: str) -> dict[str, Any]:
-    """Run the stages of this folder that are not up to date; return metrics and MD5s."""
+def run_pipeline(params: str, pull: bool) -> dict[str, Any]:
+    """Run the stages of this folder that are not up to date; return metrics and MD5s.
+
+    pull: as `fetch` takes it.
+    """
     from tools.cluster.pipeline import read_pipeline
 
     Path("params.yaml").write_text(params, encoding="utf-8")
     pipeline = read_pipeline()
     for stage in pipeline.stages:
-        run = functools.partial(run_stage, stage, pipeline.tracked)
+        run = functools.partial(run_stage, stage, pipeline.tracked, pull)
         run_if_changed(stage.name, stage.inputs, run)
     return {
         "metrics": {
@@ -142,15 +174,15 @@ def run_if_changed(name: str, inputs: Any, run: Callable[[], None]) -> None:
         marker.write_text(text, encoding="utf-8")
 
 
-def run_stage(stage: "Stage", tracked: list[str]) -> None:
+def run_stage(stage: "Stage", tracked: list[str], pull: bool) -> None:
     """Run a stage: a Python module of ours in this process, which has imported torch already.
 
-    tracked: as `fetch` takes it.
+    tracked, pull: as `fetch` takes them.
     """
     from tools.cluster.pipeline import FETCH
 
     if stage.name == FETCH:
-        fetch(tracked)
+        fetch(tracked, pull)
         return
     for command in stage.commands:
         module = re.fullmatch(r"(?:exec )?python -m (stages\.\w+)", command)
@@ -160,20 +192,19 @@ def run_stage(stage: "Stage", tracked: list[str]) -> None:
             run_command("sh", "-c", command, folder=stage.folder)
 
 
-def fetch(tracked: list[str]) -> None:
+def fetch(tracked: list[str], pull: bool) -> None:
     """Get the raw data from DVC's cache or remote, or else from where it is published.
 
     tracked: paths of the .dvc files with data that no stage makes, such as your own pictures.
+    pull: whether to ask the DVC remote, if there is one. What the cache has is never asked of it.
     """
     from dvc.repo import Repo
 
     with Repo() as repo:
-        has_remote = bool(repo.config["core"].get("remote"))
+        pull = pull and bool(repo.config["core"].get("remote"))
     if tracked:
-        command = "pull" if has_remote else "checkout"
-        run_command(sys.executable, "-m", "dvc", command, *tracked)
-    pull = ["--pull"] if has_remote else []
-    run_command(sys.executable, "-m", "dvc", "repro", *pull, "fetch")
+        run_command(sys.executable, "-m", "dvc", "pull" if pull else "checkout", *tracked)
+    run_command(sys.executable, "-m", "dvc", "repro", *(["--pull"] if pull else []), "fetch")
 
 
 def run_command(*command: str, folder: Path | None = None) -> None:
@@ -188,4 +219,7 @@ def run_command(*command: str, folder: Path | None = None) -> None:
         errors="replace",
     )
     if result.returncode != 0:
-        raise RuntimeError("\n".join((result.stdout + result.stderr).splitlines()[-3:]))
+        lines = (result.stdout + result.stderr).splitlines()
+        # DVC ends with addresses of help.
+        lines = [line for line in lines if line and "dvc.org/" not in line]
+        raise RuntimeError("\n".join(lines[-3:]))
