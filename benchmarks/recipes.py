@@ -15,14 +15,16 @@ ROOT = Path(__file__).parent.parent
 SEEDS = range(5)
 
 
+def read_recipe(path: Path) -> list[str]:
+    """Return the settings `section.name=value` of a recipe; later ones replace those before."""
+    text = (ROOT / "recipes/default").read_text() + path.read_text()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float, float, float]:
     """Return the accuracies on val and test, and the CPU seconds of all that ran."""
-    lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
-    changes = [
-        part
-        for line in [*lines, *others, f"train.seed={seed}", "train.replicas=1"]
-        for part in ("-S", line)
-    ]
+    settings = [*read_recipe(recipe), *others, f"train.seed={seed}", "train.replicas=1"]
+    changes = [part for setting in settings for part in ("-S", setting)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["dvc", "exp", "run", *changes]
     if subprocess.run(command, cwd=clone, stdout=subprocess.DEVNULL).returncode != 0:
