@@ -23,6 +23,7 @@ import torch
 from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
+from stages.learning.models import STACKABLE
 from stages.learning.training import (
     Split,
     TrainingState,
@@ -65,7 +66,7 @@ def train_or_resume(
             state.restore(tensors)
         states.append(state)
     # Small models take the time of one together. In float32 their bits would be others.
-    together = params.precision == "exact" and params.model != "cnn"
+    together = params.precision == "exact" and isinstance(states[0].model, STACKABLE)
     groups = [states] if together else [[state] for state in states]
     path_of_seed = dict(zip((state.seed for state in states), paths, strict=True))
     for group in groups:

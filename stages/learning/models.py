@@ -6,6 +6,7 @@ of the layer that sees the pixels.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +139,13 @@ class Convolution(nn.Module):
 
 
 Model = Linear | MLP | CNN
-MODELS_WITH_WIDTH: dict[str, type[MLP | CNN]] = {"mlp": MLP, "cnn": CNN}
+MODELS_WITH_WIDTH: dict[str, Callable[[Shape, int, int, torch.Generator, str], Model]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+}
+# Those whose weights may have another dimension before their own, for replicas; the images and
+# the logits then have it, too.
+STACKABLE = (Linear, MLP)
 MODEL_NAMES = ("linear", *MODELS_WITH_WIDTH)
 
 

@@ -55,9 +55,9 @@ class Train(Section):
     def _check_width(cls, width: int, info: ValidationInfo) -> int:
         model = info.data.get("model")
         if model == "linear" and width:
-            raise ValueError(f"belongs to mlp and cnn; with linear it has to be 0, not {width}")
-        if model in ("mlp", "cnn") and not width:
-            raise ValueError(f"{model} needs one, such as {128 if model == 'mlp' else 16}")
+            raise ValueError(f"linear has none; it has to be 0, not {width}")
+        if model not in ("linear", None) and not width:
+            raise ValueError(f"{model} needs one, such as {16 if model == 'cnn' else 128}")
         return width
 
     @field_validator("batch_size", mode="plain")

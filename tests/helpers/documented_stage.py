@@ -1,8 +1,16 @@
-"""The stage that `docs/stages.md` adds to the pipeline."""
+"""What `docs/stages.md` adds to the pipeline: a parameter, a model and a stage."""
 
 import re
 
 from tests.helpers.project import ROOT, Project
+
+
+def apply_documented_change(project: Project, section: str) -> None:
+    """Change a project as the diff of a section of `docs/stages.md` says."""
+    text = (ROOT / "docs/stages.md").read_text().partition(f"\n## {section}\n")[2]
+    [diff] = re.findall(r"```diff\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
+    (project.path.parent / "change.diff").write_text(diff)
+    project.run("git", "apply", str(project.path.parent / "change.diff"))
 
 
 def add_documented_stage(project: Project) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.documented_stage import add_documented_stage
+from tests.helpers.documented_stage import add_documented_stage, apply_documented_change
 from tests.helpers.project import MNIST, ROOT, Project
 from tests.helpers.shapes import make_shapes
 
@@ -154,6 +154,36 @@ def sections(page: Path) -> list[str]:
 def test_every_page_is_linked_from_the_readme() -> None:
     for page in PAGES:
         assert page == Path("data/README.md") or f"]({page}" in README, page
+
+
+CHECKS = ["ruff check", "ruff format --check", "mypy"]
+
+
+@pytest.mark.slow
+def test_a_parameter_is_added_as_the_page_says(project: Project) -> None:
+    apply_documented_change(project, "Add a parameter")
+    project.run("dvc", "repro")
+    changed = {line.split()[-1] for line in project.status().splitlines()}
+    assert "dvc.lock" in changed
+    assert not {path for path in changed if path.startswith("metrics/")}
+    tests = "python -m pytest -q tests/pipeline/test_recipes.py -m 'not slow' -k default"
+    for command in [*CHECKS, tests]:
+        project.run("bash", "-euc", command)
+    before = (project.path / "data/checkpoints/model.safetensors").read_bytes()
+    project.run("dvc", "exp", "run", "-S", "train.clip=0.001")
+    assert (project.path / "data/checkpoints/model.safetensors").read_bytes() != before
+
+
+@pytest.mark.slow
+def test_a_model_is_added_as_the_page_says(project: Project) -> None:
+    apply_documented_change(project, "Add a model")
+    tests = "python -m pytest -q tests/stages -k 'deep or checkpoint_of_another_model'"
+    for command in [*CHECKS, tests]:
+        project.run("bash", "-euc", command)
+    project.run("dvc", "exp", "run", "-S", "train.model=deep", "-S", "train.width=16")
+    page = project.run("python", "-m", "tools.report").stdout
+    assert page.startswith("report.html")
+    assert project.run("python", "-m", "tools.predict", "docs/seven.png").stdout.startswith("7, ")
 
 
 def test_a_stage_is_added_as_the_page_says(project: Project) -> None:

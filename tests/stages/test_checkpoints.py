@@ -63,7 +63,7 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
     path.unlink()  # it may be a link into DVC's cache
     write_tensors(path, weights, model="forest", dataset=DATASET)
-    assert "holds no model of linear, mlp, cnn but 'forest'" in refusal("evaluate")
+    assert f"holds no model of {', '.join(MODEL_NAMES)} but 'forest'" in refusal("evaluate")
     for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
         write_tensors(path, weights, model="cnn", width=width, dataset=DATASET)
         assert f"{width[:9]!r} is no width of cnn" in refusal("evaluate")

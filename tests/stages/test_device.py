@@ -13,9 +13,8 @@ from stages.params.train import Train
 from stages.storage.tensors import digest
 from stages.train import prepare_cuda
 from tests.helpers.project import Project
-from tests.helpers.training import train_params
+from tests.helpers.training import WIDTHS, train_params
 
-WIDTHS = {"linear": 0, "mlp": 8, "cnn": 2}
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 

@@ -113,7 +113,7 @@ def test_the_committed_file_is_valid() -> None:
         ),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
         ("mnist-5k.yaml", "cifar.yaml", "fetch: source: sources/cifar.yaml not found; name a data"),
-        ("width: 0 ", "width: 9 ", "train.width: belongs to mlp and cnn; with linear it has to be"),
+        ("width: 0 ", "width: 9 ", "train.width: linear has none; it has to be 0, not 9"),
         ("model: linear ", "model: mlp ", "train.width: mlp needs one, such as 128"),
         ("width: 0 ", "width: 513 ", "train.width: input should be less than or equal to 512"),
         ("nesterov: false", "nesterov: true", "train.nesterov: needs a momentum above 0"),
