@@ -14,6 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
+from stages.learning.models import predict
 from stages.learning.training import (
     Split,
     TrainingState,
@@ -53,7 +54,7 @@ def compare(params: Train, train: Split, val: Split) -> tuple[list[float], str]:
             changed = params.model_copy(update={"precision": precision})
             state, taken = training(changed, train, val)
             times.append(taken)
-            accuracies[precision] = accuracy(state.model, val)
+            accuracies[precision] = accuracy(predict(state.model, val.images), val.labels)
     for times in seconds.values():
         del times[0]
     ratios = sorted(e / f for e, f in zip(seconds["exact"], seconds["float32"], strict=True))

@@ -4,9 +4,9 @@ Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yam
 `data/checkpoints/model.safetensors`, the weights of the model;
 `data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
 every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
-after each epoch or every `score_every` iterations the accuracy on train and val;
-`metrics/train.json`, the last epoch as a whole. A training that was killed is resumed after its
-last complete epoch.
+after each epoch or every `score_every` iterations the accuracy on train and val, and beside it in
+`metrics/history.csv` the loss on val; `metrics/train.json`, the last epoch as a whole. A training
+that was killed is resumed after its last complete epoch.
 
     python -m stages.train
 """
@@ -23,7 +23,7 @@ import torch
 from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
-from stages.learning.models import STACKABLE
+from stages.learning.models import STACKABLE, predict
 from stages.learning.training import (
     Split,
     TrainingState,
@@ -84,7 +84,7 @@ def train_or_resume(
         for state in group:
             if not state.record_history:
                 number = states.index(state) + 1
-                share = accuracy(state.model, val)
+                share = accuracy(predict(state.model, val.images), val.labels)
                 print(f"replica {number}/{len(states)}: accuracy val {share:.4f}", flush=True)
     return states
 
@@ -93,7 +93,7 @@ def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo)
     """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
     state = states[0]
     for path, y, columns in (
-        (Path("metrics/history.csv"), "loss", {"train": "train_loss"}),
+        (Path("metrics/history.csv"), "loss", {"train": "train_loss", "val": "val_loss"}),
         (
             Path("metrics/accuracy.csv"),
             "accuracy",

@@ -22,7 +22,7 @@ from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout
 
-NOT_SCORED = (math.nan, math.nan)  # instead of the accuracies on train and val
+NOT_SCORED = (math.nan, math.nan, math.nan)  # instead of what `scores` returns
 
 
 class Split(NamedTuple):
@@ -38,13 +38,14 @@ class BatchLoss(NamedTuple):
 
 
 class HistoryRow(NamedTuple):
-    """What is known after an iteration; a loss or accuracies that were not computed are NaN."""
+    """What is known after an iteration; what was not computed is NaN."""
 
     iteration: int
     epoch: int
     train_loss: float
     train_accuracy: float
     val_accuracy: float
+    val_loss: float
 
 
 @dataclass
@@ -73,7 +74,11 @@ class TrainingState:
     def layout(self) -> Layout:
         """Return the dtypes and shapes of `tensors` after any epoch."""
         fixed = {name: ("F32", tuple(tensor.shape)) for name, tensor in self._float32().items()}
-        return {**fixed, "rows": ("F64", (None, 5)), "unlogged": ("F64", (None, 2))}
+        return {
+            **fixed,
+            "rows": ("F64", (None, len(HistoryRow._fields))),
+            "unlogged": ("F64", (None, 2)),
+        }
 
     def restore(self, tensors: dict[str, Array]) -> None:
         """Set the state to what `tensors` returned."""
@@ -128,10 +133,10 @@ def train_epoch(states: list[TrainingState], train: Split, val: Split, params: T
     losses: list[list[BatchLoss]] = [[] for _ in states]
     for batch_losses in training_steps(states, train, params):
         iteration += 1
-        for state, state_losses, loss in zip(states, losses, batch_losses, strict=True):
-            state_losses.append(loss)
+        for state, state_losses, batch in zip(states, losses, batch_losses, strict=True):
+            state_losses.append(batch)
             if state.record_history:
-                state.unlogged.append(loss)
+                state.unlogged.append(batch)
                 ends_epoch = len(state_losses) == num_batches(len(train.labels), params)
                 record(state, iteration, epoch, ends_epoch, train, val, params)
     for state, state_losses in zip(states, losses, strict=True):
@@ -140,10 +145,10 @@ def train_epoch(states: list[TrainingState], train: Split, val: Split, params: T
                 f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
                 f"epoch {epoch}; lower it"
             )
-        scores = NOT_SCORED
+        last_scores = NOT_SCORED
         if state.history and state.history[-1].iteration == iteration:
-            scores = state.history[-1].train_accuracy, state.history[-1].val_accuracy
-        state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *scores)
+            last_scores = state.history[-1][3:]
+        state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *last_scores)
         # Print at most a hundred lines, the last epoch among them.
         is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
         if state.record_history and is_printed:
@@ -159,7 +164,7 @@ def record(
     val: Split,
     params: Train,
 ) -> None:
-    """Append what is due after an iteration to the history: the loss, the accuracies, or both."""
+    """Append what is due after an iteration to the history: the loss, the scores, or both."""
     ends = ends_epoch and epoch == params.epochs
     is_logged = ends or iteration % params.log_every == 0
     if params.score_every == "epoch":
@@ -172,7 +177,7 @@ def record(
         iteration,
         epoch,
         mean_loss(state.unlogged) if is_logged else math.nan,
-        *(accuracies(state.model, train, val) if is_scored else NOT_SCORED),
+        *(scores(state.model, train, val, params) if is_scored else NOT_SCORED),
     )
     state.model.train()
     state.history.append(row)
@@ -195,12 +200,11 @@ def training_steps(
         model = initial_state(params, train).model
         moments = stack_weights(states, model)
     weights = list(model.parameters())
-    loss_function = getattr(PRECISIONS[params.precision], params.loss)
     inputs = zip(
         *(augmented_batches(train, state.seed, epoch, params) for state in states), strict=True
     )
     steps = num_batches(len(train.labels), params)
-    class_weights = balanced_weights(train) if params.class_weights == "balanced" else None
+    class_weights = balanced_weights(train, params)
     model.train()
     # disable=None shows the progress bar on a terminal only.
     bar = tqdm(inputs, f"epoch {epoch}/{params.epochs}", leave=False, disable=None, total=steps)
@@ -210,8 +214,7 @@ def training_steps(
             [(images, labels)] = batches_of_replicas
         else:
             images, labels = map(torch.stack, zip(*batches_of_replicas, strict=True))
-        weights_of_images = None if class_weights is None else class_weights[labels]
-        losses = loss_function(model(images), labels, params.label_smoothing, weights_of_images)
+        losses = loss(model(images), labels, class_weights, params)
         values = losses.reshape(-1).tolist()
         for value in values:
             if not math.isfinite(value):
@@ -272,22 +275,35 @@ def augmented_batches(
         yield images, labels
 
 
-def balanced_weights(train: Split) -> Tensor:
+def loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, params: Train) -> Tensor:
+    """Return the mean loss of logits (N, K) and labels (N,), or (R,) of R replicas at once.
+
+    class_weights: as `balanced_weights` returns them.
+    """
+    function = getattr(PRECISIONS[params.precision], params.loss)
+    weights = None if class_weights is None else class_weights[labels]
+    result: Tensor = function(logits, labels, params.label_smoothing, weights)
+    return result
+
+
+def balanced_weights(train: Split, params: Train) -> Tensor | None:
     """Return a weight for each class, float64 (K,), by which all classes count the same.
 
     It is N / (K * count), as scikit-learn's `class_weight="balanced"`, so that the mean weight of
-    an image is 1. A class without images has the weight 0.
+    an image is 1. A class without images has the weight 0. None if `params` ask for no weights.
     """
+    if params.class_weights == "none":
+        return None
     counts = train.labels.bincount(minlength=train.classes).double()
     weights = len(train.labels) / (train.classes * counts)
     return weights.where(counts > 0, 0.0)
 
 
 def format_row(row: HistoryRow) -> str:
-    loss = f"loss {row.train_loss:.5g}"
+    text = f"loss {row.train_loss:.5g}"
     if math.isnan(row.val_accuracy):
-        return loss
-    return f"{loss}, accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
+        return text
+    return f"{text}, accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
 
 
 def num_batches(n: int, params: Train) -> int:
@@ -322,14 +338,18 @@ def seeded_generator(seed: int, purpose: str) -> torch.Generator:
 
 def mean_loss(losses: list[BatchLoss]) -> float:
     """Return the mean over all images of the batches."""
-    return math.fsum(loss.mean * loss.size for loss in losses) / sum(loss.size for loss in losses)
+    return math.fsum(batch.mean * batch.size for batch in losses) / sum(b.size for b in losses)
 
 
-def accuracies(model: Model, train: Split, val: Split) -> tuple[float, float]:
-    return accuracy(model, train), accuracy(model, val)
+@torch.inference_mode()
+def scores(model: Model, train: Split, val: Split, params: Train) -> tuple[float, float, float]:
+    """Return the accuracies on train and val, and the loss on val, as of one batch."""
+    logits = predict(model, val.images)
+    val_loss = float(loss(logits, val.labels, balanced_weights(train, params), params))
+    train_accuracy = accuracy(predict(model, train.images), train.labels)
+    return train_accuracy, accuracy(logits, val.labels), val_loss
 
 
-def accuracy(model: Model, split: Split) -> float:
-    """Return the share of the images that the model classifies correctly."""
-    correct = (predict(model, split.images).argmax(1) == split.labels).sum()
-    return int(correct) / len(split.labels)
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the share of the images that are classified correctly."""
+    return int((logits.argmax(1) == labels).sum()) / len(labels)

@@ -169,7 +169,9 @@ def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
         assert replicas["mean"] == pytest.approx(np.mean(accuracies), abs=1e-6)
         assert replicas["sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
         assert Counter(row["label"] for row in mine) == {str(d): n // 10 for d in range(10)}
-    assert metrics(reproduced, "train")["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
+    trained = metrics(reproduced, "train")
+    assert trained["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
+    assert trained["val_loss"] == pytest.approx(evaluated["val"]["cross_entropy"], abs=2e-6)
 
 
 @pytest.mark.slow

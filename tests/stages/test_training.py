@@ -69,6 +69,8 @@ def test_training_equals_numpy(precision: str, changes: dict[str, object]) -> No
     for accuracy, split in ((state.last.train_accuracy, TRAIN), (state.last.val_accuracy, VAL)):
         logits = split.images.numpy().reshape(-1, 784) / 255 @ weight.T + bias
         assert accuracy == (logits.argmax(1) == split.labels.numpy()).mean()
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(logits), VAL.labels)
+    assert state.last.val_loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_history_row_has_the_mean_loss_since_the_row_before() -> None:
@@ -178,7 +180,8 @@ def test_half_of_the_images_are_mirrored_anew_in_each_epoch(
 def test_balanced_weights_equal_scikit_learn() -> None:
     labels = torch.tensor([0] * 7 + [1] * 2 + [3] * 1)
     split = Split(torch.zeros(10, 1, 8, 8, dtype=torch.uint8), labels, classes=4)
-    weights = balanced_weights(split)
+    weights = balanced_weights(split, train_params(class_weights="balanced"))
+    assert weights is not None
     present = np.array([0, 1, 3])
     expected = compute_class_weight("balanced", classes=present, y=labels.numpy())
     # Of four classes, although one of them has no image.

@@ -91,7 +91,7 @@ def test_everything_is_there(reported: Project, show_page: Callable[..., Page]) 
     assert path.stat().st_size < 5_000_000
     page = show_page(path)
     titles = page.locator("h2").all_text_contents()
-    for title in ("Accuracy", "Training loss", "Confusion matrix", "Precision and recall"):
+    for title in ("Accuracy", "Loss", "Confusion matrix", "Precision and recall"):
         assert title in titles
     plots = page.locator(".plot svg.marks")
     assert plots.count() == 6
