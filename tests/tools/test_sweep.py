@@ -1,6 +1,7 @@
 """Sweeps over a grid, on a local cluster and on remote workers, interrupted and continued."""
 
 import asyncio
+import contextlib
 import csv
 import fcntl
 import json
@@ -8,8 +9,10 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -24,7 +27,7 @@ from distributed.comm.core import connect
 from distributed.security import Security
 from PIL import Image
 
-from benchmarks.sweep import hosts, kill_midway, wait_for_points
+from benchmarks.sweep import host, hosts, kill_midway, scheduler, share, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
@@ -254,6 +257,81 @@ def test_one_of_two_remote_workers_dies(
     md5s = {row["key"]: row["md5"] for row in others}
     assert len(others) == 6
     assert md5s == {row["key"]: row["md5"] for row in rows(local)}
+
+
+@pytest.mark.slow
+def test_the_scheduler_dies(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    with scheduler(tmp_path / "scheduler") as (address, victim):
+        worker = "worker", address, "--nthreads=1", "--no-dashboard"
+        with host(tmp_path / "one", *worker), host(tmp_path / "two", *worker) as two:
+            let_pass(2)
+            arguments = "--scheduler", address, "--promote=0"
+            process = start_sweep(project, *arguments, stderr=subprocess.PIPE)
+            kill_midway(project.path, process, victim, 2)
+            message = process.communicate()[1].decode()
+            two.wait()  # a worker without a scheduler ends
+    assert process.returncode == 2
+    *before, message = message.splitlines()
+    assert re.fullmatch(
+        rf"--scheduler {address}: cannot be reached any more \(.*\), and the points that were "
+        r"running are lost; 2 of 6 points are done; the same command continues once the scheduler "
+        "and workers are there again",
+        message,
+    )
+    assert all(re.fullmatch(r"no workers since .*|\d workers", line) for line in before)
+    assert len(rows(project)) == 2
+    let_pass(100)
+    port = address.rpartition(":")[2]
+    with scheduler(tmp_path / "again", port=port), host(tmp_path / "three", *worker):
+        output = sweep(project, *SIX, *arguments).stdout
+    assert output.startswith("6 points, of which 2 are done\n")
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+
+
+@pytest.mark.slow
+def test_the_bar_says_how_many_workers_there_are(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    controller, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 120, 0, 0))
+
+    def wait_for(pattern: bytes) -> None:
+        """Read from the terminal until it shows something."""
+        shown = b""
+        while not re.search(pattern, shown):
+            shown += os.read(controller, 1000)
+
+    with scheduler(tmp_path / "scheduler") as (address, _):
+        process = start_sweep(project, "--scheduler", address, "--promote=0", stderr=terminal)
+        os.close(terminal)
+        worker = "worker", address, "--nthreads=1", "--no-dashboard"
+        # It is drawn anew though nothing comes.
+        wait_for(rb"00:01<.*, no workers since [^\r]*\r[^\r]*00:02<.*, no workers since ")
+        with host(tmp_path / "one", *worker):
+            wait_for(b"1 running on 1 workers, 0 failed, best none yet")
+            let_pass(2)
+            wait_for(rb" 2/6 .*1 running on 1 workers, 0 failed, best 0\.")
+        wait_for(rb" 2/6 .*no workers since \w{3} \d\d:\d\d:\d\d, 0 failed, best 0\.")
+        let_pass(100)
+        with host(tmp_path / "two", *worker):
+            with contextlib.suppress(OSError):  # the end of the sweep is that of its terminal
+                while os.read(controller, 1000):
+                    pass
+            assert process.wait() == 0
+    os.close(controller)
+    assert len(rows(project)) == 6
+    # What the first worker had computed died with it, and was not computed again.
+    with (tmp_path / "gate").open("r+b", buffering=0) as gate:
+        left = struct.unpack("i", fcntl.ioctl(gate, termios.FIONREAD, bytes(4)))
+    assert left == (96,)
 
 
 def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:
