@@ -9,10 +9,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -27,12 +29,14 @@ from distributed.comm.core import connect
 from distributed.security import Security
 from PIL import Image
 
+from benchmarks.bench import ENVIRONMENT
 from benchmarks.sweep import host, hosts, kill_midway, scheduler, share, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
 from tools.cluster.client import code_location
 
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where a user finds daemons, too
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
 
@@ -332,6 +336,126 @@ def test_the_bar_says_how_many_workers_there_are(
     with (tmp_path / "gate").open("r+b", buffering=0) as gate:
         left = struct.unpack("i", fcntl.ioctl(gate, termios.FIONREAD, bytes(4)))
     assert left == (96,)
+
+
+needs_sshd = pytest.mark.skipif(
+    not shutil.which("sshd", path=SBIN), reason="there is no sshd (Debian's openssh-server)"
+)
+
+
+@needs_sshd
+@pytest.mark.slow
+def test_workers_by_ssh(small_project: Project, tmp_path: Path) -> None:
+    """By the lines of docs/sweeps.md, on two hosts that are this one."""
+    page = (ROOT / "docs/sweeps.md").read_text()
+    [loop] = re.findall(r"^for host in .*\n.* ssh .*\ndone$", page, re.MULTILINE)
+    share(small_project.path, tmp_path)
+    with sshd(tmp_path) as bin_folder:
+        small_project.env["PATH"] = f"{bin_folder}{os.pathsep}{small_project.env['PATH']}"
+        with scheduler(tmp_path / "scheduler") as (address, _):
+            for old, new in [
+                ("tcp://one:8786", address),
+                ("mnist/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
+                ("--nworkers 16", "--nworkers 1"),
+            ]:
+                assert old in loop
+                loop = loop.replace(old, new)
+            workers = subprocess.Popen(
+                ["bash", "-euc", f"{loop}\nwait"],
+                env=small_project.env,
+                stderr=subprocess.PIPE,
+            )
+            sweep(small_project, *SIX, "--scheduler", address, "--promote=0")
+        # They end with their scheduler.
+        log = workers.communicate()[1].decode()
+    assert log.count("Registered to") == 2
+    assert len(rows(small_project)) == 6
+
+
+@contextlib.contextmanager
+def sshd(folder: Path) -> Iterator[Path]:
+    """Run an SSH server; yield a folder with an `ssh` that finds it under any host's name."""
+    for name in ("host_key", "user_key"):
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(keygen, check=True)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it locks up what it does not trust
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "sshd_config").write_text(
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host_key\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/user_key.pub\nStrictModes no\nUsePAM no\n"
+        f"SetEnv DVC_NO_ANALYTICS=1 TMPDIR={folder} MNIST_MIRROR={folder}/missing\n"
+    )
+    (folder / "bin").mkdir()
+    options = f"-p {port} -i {folder}/user_key -o HostName=127.0.0.1"
+    options += " -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    (folder / "bin/ssh").chmod(0o755)
+    with (folder / "sshd.log").open("w") as log:
+        server = shutil.which("sshd", path=SBIN)
+        assert server
+        process = subprocess.Popen([server, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    try:
+        while "Server listening" not in (folder / "sshd.log").read_text():
+            assert process.poll() is None, (folder / "sshd.log").read_text()
+            time.sleep(0.1)
+        yield folder / "bin"
+    finally:
+        process.kill()
+        process.wait()
+
+
+needs_slurm = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(shutil.which(name, path=SBIN) for name in ("slurmd", "munged")),
+    reason="this is not root, or SLURM and munge are missing (Debian's slurm-wlm and munge)",
+)
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_workers_of_slurm_end_by_plan(
+    project: Project,
+    let_pass: Callable[[int], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A point whose worker ends before its job's time is up has not failed, not even once."""
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    page = (ROOT / "docs/sweeps.md").read_text()
+    [block] = re.findall(r"^```text\n(mkdir .*\nsbatch .*\n(?:.*\n)*?)```$", page, re.MULTILINE)
+    monkeypatch.setitem(ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with scheduler(tmp_path / "scheduler") as (address, _):
+        for old, new in [
+            ("tcp://one:8786", address),
+            ("-S …", " ".join((*SIX, "--promote=0"))),
+            ("--nworkers 16", "--nworkers 1"),
+            ("--cpus-per-task=16", "--cpus-per-task=1"),
+            ("%10", "%2"),
+            ("--lifetime 50m --lifetime-stagger 5m", "--lifetime 30s --lifetime-stagger 5s"),
+        ]:
+            assert old in block
+            block = block.replace(old, new)
+        process = subprocess.Popen(
+            [ROOT / "tests/slurm.sh", "bash", "-euxc", block],
+            cwd=project.path,
+            env=project.env,
+            stderr=subprocess.PIPE,
+        )
+        while len(list(project.path.glob("sweeps/slurm-*.out"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.1)
+        let_pass(100)
+        message = process.communicate()[1].decode()
+    assert process.returncode == 0, message
+    assert "no workers since" in message
+    assert "died" not in message
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+    assert project.status() == ""
+    for log in project.path.glob("sweeps/slurm-*.out"):
+        assert "TIME LIMIT" not in log.read_text()
 
 
 def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:
