@@ -297,6 +297,60 @@ def test_the_scheduler_dies(
     assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip", path=SBIN),
+    reason="only root makes a network to cut off, and by Debian's iproute2",
+)
+@pytest.mark.slow
+def test_a_sweep_is_cut_off(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    """Its scheduler and workers go on, and so does the same command when it reaches them again."""
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    number = os.getpid() % 200
+    here, there = f"10.213.{number}.1", f"10.213.{number}.2"
+    space, link = f"cut{number}", f"cut{number}"
+
+    def ip(*arguments: str) -> None:
+        subprocess.run([shutil.which("ip", path=SBIN) or "", *arguments], check=True)
+
+    ip("netns", "add", space)
+    try:
+        ip("link", "add", link, "type", "veth", "peer", "name", "far", "netns", space)
+        ip("address", "add", f"{here}/24", "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", space, "address", "add", f"{there}/24", "dev", "far")
+        ip("-n", space, "link", "set", "far", "up")
+        project.env["PATH"] += ":/usr/sbin:/sbin"
+        with contextlib.ExitStack() as stack:
+            address, _ = stack.enter_context(scheduler(tmp_path / "scheduler", "--host", here))
+            worker = "worker", address, "--nthreads=1", "--no-dashboard"
+            stack.enter_context(host(tmp_path / "one", *worker))
+            command = ["ip", "netns", "exec", space, "python", "-m", "tools.sweep", *SIX]
+            command += ["--scheduler", address, "--promote=0"]
+            let_pass(2)
+            process = subprocess.Popen(
+                command, cwd=project.path, env=project.env, stderr=subprocess.PIPE
+            )
+            wait_for_points(project.path, process, 2)
+            ip("link", "set", link, "down")
+            message = process.communicate()[1].decode()
+            ip("link", "set", link, "up")
+            let_pass(100)
+            output = project.run(*command).stdout
+    finally:
+        ip("netns", "delete", space)
+    assert process.returncode == 2
+    assert message.splitlines()[-1].startswith(f"--scheduler {address}: cannot be reached any more")
+    assert "2 of 6 points are done; the same command continues" in message
+    assert "Traceback" not in message
+    assert "failed" not in message
+    assert output.startswith("6 points, of which 2 are done\n")
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+
+
 @pytest.mark.slow
 def test_the_bar_says_how_many_workers_there_are(
     project: Project, let_pass: Callable[[int], None], tmp_path: Path
