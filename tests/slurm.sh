@@ -9,9 +9,11 @@ set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
 folder=$(mktemp -d)
+export SLURM_CONF=$folder/slurm.conf  # of no other cluster are jobs started or cancelled
 daemons=()
 stop() {
     scancel --user=root || true
+    while squeue --noheader | grep -q .; do sleep 0.2; done
     for ((i = ${#daemons[@]} - 1; i >= 0; i--)); do
         kill "${daemons[i]}" || true
         wait "${daemons[i]}" || true
@@ -25,7 +27,6 @@ import socket
 
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*[socket.getsockname()[1] for socket in sockets])')
-export SLURM_CONF=$folder/slurm.conf
 cat > "$SLURM_CONF" << END
 ClusterName=test
 SlurmctldHost=localhost
