@@ -54,6 +54,54 @@ def of_queue(folder: Path) -> dict[float, str]:
     return found
 
 
+def share(project: Path, folder: Path) -> None:
+    """Give a project a bare git repository and a DVC remote in a folder, and push to both."""
+    run(project, "git", "init", "--quiet", "--bare", str(folder / "git"))
+    run(project, "git", "config", "remote.origin.url", str(folder / "git"))
+    run(project, "git", "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
+    if "remote" not in (project / ".dvc/config").read_text():
+        run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
+    run(project, "git", "commit", "--quiet", "--all", "--message", "A place to share results")
+    run(project, "git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    run(project, "dvc", "push", "--quiet")
+
+
+@contextlib.contextmanager
+def host(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a process of `dask` in a new folder, which is all that its computer has."""
+    folder.mkdir(exist_ok=True)
+    # Nothing can be downloaded: the data is in the DVC remote, or the workers do not get it.
+    own = {"HOME": str(folder), "TMPDIR": str(folder), "MNIST_MIRROR": str(folder / "missing")}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            cwd=folder,
+            env={**ENVIRONMENT, **own},
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def scheduler(
+    folder: Path, *options: str, port: str = "0"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Yield the address of a Dask scheduler, and its process."""
+    about = folder / "scheduler.json"
+    arguments = "scheduler", f"--port={port}", f"--scheduler-file={about}", "--no-dashboard"
+    with host(folder, *arguments, *options) as process:
+        while not about.exists():
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield json.loads(about.read_text())["address"], process
+
+
 @contextlib.contextmanager
 def hosts(
     project: Path, folder: Path, threads: int = 1, options: Sequence[str] = ()
@@ -65,46 +113,12 @@ def hosts(
     What they have in common with `project` is a bare git repository and its DVC remote, a folder
     if it has none yet.
     """
-    run(project, "git", "init", "--quiet", "--bare", str(folder / "git"))
-    run(project, "git", "config", "remote.origin.url", str(folder / "git"))
-    run(project, "git", "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
-    if "remote" not in (project / ".dvc/config").read_text():
-        run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
-    run(project, "git", "commit", "--quiet", "--all", "--message", "A place to share results")
-    run(project, "git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
-    run(project, "dvc", "push", "--quiet")
-    started = []
-
-    def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        host = folder / name
-        host.mkdir(exist_ok=True)
-        # Nothing can be downloaded: the data is in the DVC remote, or the workers do not get it.
-        own = {"HOME": str(host), "TMPDIR": str(host), "MNIST_MIRROR": str(host / "missing")}
-        with (host / "log").open("w") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments, "--no-dashboard", *options],
-                cwd=host,
-                env={**ENVIRONMENT, **own},
-                stderr=log,
-                start_new_session=True,
-            )
-        started.append(process)
-        return process
-
-    try:
-        about = folder / "scheduler.json"
-        scheduler = start("scheduler", "scheduler", "--port=0", f"--scheduler-file={about}")
-        while not about.exists():
-            assert scheduler.poll() is None, (folder / "scheduler/log").read_text()
-            time.sleep(0.1)
-        address = json.loads(about.read_text())["address"]
-        worker = "worker", address, f"--nthreads={threads}"
-        yield address, [start(name, *worker) for name in ("one", "two")]
-    finally:
-        for process in started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    share(project, folder)
+    with contextlib.ExitStack() as stack:
+        address, _ = stack.enter_context(scheduler(folder / "scheduler", *options))
+        worker = "worker", address, f"--nthreads={threads}", "--no-dashboard", *options
+        workers = [stack.enter_context(host(folder / name, *worker)) for name in ("one", "two")]
+        yield address, workers
 
 
 def kill_midway(

@@ -16,10 +16,15 @@ import signal
 import sys
 from pathlib import Path
 
-from stages.storage.errors import run
+from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes
 from tools.analysis.revisions import read_files
-from tools.cluster.client import code_location, connect, prepare_workers
+from tools.cluster.client import (
+    SchedulerLostError,
+    code_location,
+    connect,
+    prepare_workers,
+)
 from tools.cluster.pipeline import read_pipeline
 from tools.search.chart import draw_chart
 from tools.search.execution import run_points
@@ -98,12 +103,16 @@ def main() -> None:
                 with connect(args.scheduler, min(args.workers, len(todo))) as client:
                     prepare_workers(client, location, todo[0].params)
                     failed = run_points(todo, rows, file, client, location, args.metric)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SchedulerLostError) as error:
                 done = sum(point.key in rows for point in points)
-                print(
-                    f"{done} of {len(points)} points are done; the same command continues",
-                    file=sys.stderr,
-                )
+                message = f"{done} of {len(points)} points are done; the same command continues"
+                if isinstance(error, SchedulerLostError):
+                    raise InputError(
+                        f"--scheduler {args.scheduler}: cannot be reached any more ({error}), and "
+                        f"the points that were running are lost; {message} once the scheduler and "
+                        "workers are there again"
+                    ) from None
+                print(message, file=sys.stderr)
                 raise
     best = sorted(
         (point for point in points if point.key in rows),

@@ -51,10 +51,10 @@ def s3_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ssh_server(folder: Path) -> Iterator[tuple[str, Path]]:
+def ssh_server(folder: Path, env: dict[str, str] | None = None) -> Iterator[tuple[str, Path]]:
     """Yield the address, `ssh://user@127.0.0.1:port`, of an SSH server, and a key that it accepts.
 
-    folder: for its files; it has to be empty.
+    folder: for its files; it has to be empty. env: the environment of whoever logs in.
     """
     assert SSHD
     for name in ("host", "user"):
@@ -72,6 +72,8 @@ def ssh_server(folder: Path) -> Iterator[tuple[str, Path]]:
         "UsePAM": "no",
         "Subsystem": "sftp internal-sftp",
     }
+    if env:
+        options["SetEnv"] = " ".join(f"{key}={value}" for key, value in env.items())
     (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in options.items()))
     if getpass.getuser() == "root":  # only then does it change the user
         Path("/run/sshd").mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Sweeps over a grid, on a local cluster and on remote workers, interrupted and continued."""
 
 import asyncio
+import contextlib
 import csv
 import fcntl
 import json
@@ -8,8 +9,11 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -25,13 +29,15 @@ from distributed.comm.core import connect
 from distributed.security import Security
 from PIL import Image
 
-from benchmarks.sweep import hosts, kill_midway, wait_for_points
+from benchmarks.bench import ENVIRONMENT
+from benchmarks.sweep import host, hosts, kill_midway, scheduler, share, wait_for_points
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.documented_stage import add_documented_stage
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
-from tests.helpers.services import BUCKET, CREDENTIALS, s3_server
+from tests.helpers.services import BUCKET, CREDENTIALS, needs_sshd, s3_server, ssh_server
 from tools.cluster.client import code_location
 
+SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where a user finds daemons, too
 SIX = ("-S", "train.lr=0.01,0.02,0.03", "-S", "train.weight_decay=0,0.01")
 
 
@@ -292,6 +298,225 @@ def test_a_worker_without_credentials_is_named_before_the_first_point(
             (tmp_path / "two/.aws/credentials").write_text(credentials)
             sweep(small_project, *arguments, address)
     assert len(rows(small_project)) == 2
+
+
+@pytest.mark.slow
+def test_the_scheduler_dies(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    with scheduler(tmp_path / "scheduler") as (address, victim):
+        worker = "worker", address, "--nthreads=1", "--no-dashboard"
+        with host(tmp_path / "one", *worker), host(tmp_path / "two", *worker) as two:
+            let_pass(2)
+            arguments = "--scheduler", address, "--promote=0"
+            process = start_sweep(project, *arguments, stderr=subprocess.PIPE)
+            kill_midway(project.path, process, victim, 2)
+            message = process.communicate()[1].decode()
+            two.wait()  # a worker without a scheduler ends
+    assert process.returncode == 2
+    *before, message = message.splitlines()
+    assert re.fullmatch(
+        rf"--scheduler {address}: cannot be reached any more \(.*\), and the points that were "
+        r"running are lost; 2 of 6 points are done; the same command continues once the scheduler "
+        "and workers are there again",
+        message,
+    )
+    assert all(re.fullmatch(r"no workers since .*|\d workers", line) for line in before)
+    assert len(rows(project)) == 2
+    let_pass(100)
+    port = address.rpartition(":")[2]
+    with scheduler(tmp_path / "again", port=port), host(tmp_path / "three", *worker):
+        output = sweep(project, *SIX, *arguments).stdout
+    assert output.startswith("6 points, of which 2 are done\n")
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip", path=SBIN),
+    reason="only root makes a network to cut off, and by Debian's iproute2",
+)
+@pytest.mark.slow
+def test_a_sweep_is_cut_off(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    """Its scheduler and workers go on, and so does the same command when it reaches them again."""
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    number = os.getpid() % 200
+    here, there = f"10.213.{number}.1", f"10.213.{number}.2"
+    space, link = f"cut{number}", f"cut{number}"
+
+    def ip(*arguments: str) -> None:
+        subprocess.run([shutil.which("ip", path=SBIN) or "", *arguments], check=True)
+
+    ip("netns", "add", space)
+    try:
+        ip("link", "add", link, "type", "veth", "peer", "name", "far", "netns", space)
+        ip("address", "add", f"{here}/24", "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", space, "address", "add", f"{there}/24", "dev", "far")
+        ip("-n", space, "link", "set", "far", "up")
+        project.env["PATH"] += ":/usr/sbin:/sbin"
+        with contextlib.ExitStack() as stack:
+            address, _ = stack.enter_context(scheduler(tmp_path / "scheduler", "--host", here))
+            worker = "worker", address, "--nthreads=1", "--no-dashboard"
+            stack.enter_context(host(tmp_path / "one", *worker))
+            command = ["ip", "netns", "exec", space, "python", "-m", "tools.sweep", *SIX]
+            command += ["--scheduler", address, "--promote=0"]
+            let_pass(2)
+            process = subprocess.Popen(
+                command, cwd=project.path, env=project.env, stderr=subprocess.PIPE
+            )
+            wait_for_points(project.path, process, 2)
+            ip("link", "set", link, "down")
+            message = process.communicate()[1].decode()
+            ip("link", "set", link, "up")
+            let_pass(100)
+            output = project.run(*command).stdout
+    finally:
+        ip("netns", "delete", space)
+    assert process.returncode == 2
+    assert message.splitlines()[-1].startswith(f"--scheduler {address}: cannot be reached any more")
+    assert "2 of 6 points are done; the same command continues" in message
+    assert "Traceback" not in message
+    assert "failed" not in message
+    assert output.startswith("6 points, of which 2 are done\n")
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+
+
+@pytest.mark.slow
+def test_the_bar_says_how_many_workers_there_are(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    controller, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 120, 0, 0))
+
+    def wait_for(pattern: bytes) -> None:
+        """Read from the terminal until it shows something."""
+        shown = b""
+        while not re.search(pattern, shown):
+            shown += os.read(controller, 1000)
+
+    with scheduler(tmp_path / "scheduler") as (address, _):
+        process = start_sweep(project, "--scheduler", address, "--promote=0", stderr=terminal)
+        os.close(terminal)
+        worker = "worker", address, "--nthreads=1", "--no-dashboard"
+        # It is drawn anew though nothing comes.
+        wait_for(rb"00:01<.*, no workers since [^\r]*\r[^\r]*00:02<.*, no workers since ")
+        with host(tmp_path / "one", *worker):
+            wait_for(b"1 running on 1 workers, 0 failed, best none yet")
+            let_pass(2)
+            wait_for(rb" 2/6 .*1 running on 1 workers, 0 failed, best 0\.")
+        wait_for(rb" 2/6 .*no workers since \w{3} \d\d:\d\d:\d\d, 0 failed, best 0\.")
+        let_pass(100)
+        with host(tmp_path / "two", *worker):
+            with contextlib.suppress(OSError):  # the end of the sweep is that of its terminal
+                while os.read(controller, 1000):
+                    pass
+            assert process.wait() == 0
+    os.close(controller)
+    assert len(rows(project)) == 6
+    # What the first worker had computed died with it, and was not computed again.
+    with (tmp_path / "gate").open("r+b", buffering=0) as gate:
+        left = struct.unpack("i", fcntl.ioctl(gate, termios.FIONREAD, bytes(4)))
+    assert left == (96,)
+
+
+@needs_sshd
+@pytest.mark.slow
+def test_workers_by_ssh(small_project: Project, tmp_path: Path) -> None:
+    """By the lines of docs/sweeps.md, on two hosts that are this one."""
+    page = (ROOT / "docs/sweeps.md").read_text()
+    [loop] = re.findall(r"^for host in .*\n.* ssh .*\ndone$", page, re.MULTILINE)
+    share(small_project.path, tmp_path)
+    env = {"DVC_NO_ANALYTICS": "1", "TMPDIR": str(tmp_path), "MNIST_MIRROR": str(tmp_path / "no")}
+    (tmp_path / "server").mkdir()
+    with ssh_server(tmp_path / "server", env) as (ssh, key):
+        # An `ssh` that finds this host under the name of any.
+        options = f"-p {ssh.rpartition(':')[2]} -i {key} -o HostName=127.0.0.1"
+        options += " -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin/ssh"
+        program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+        program.chmod(0o755)
+        small_project.env["PATH"] = f"{program.parent}{os.pathsep}{small_project.env['PATH']}"
+        with scheduler(tmp_path / "scheduler") as (address, _):
+            for old, new in [
+                ("tcp://one:8786", address),
+                ("mnist/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
+                ("--nworkers 16", "--nworkers 1"),
+            ]:
+                assert old in loop
+                loop = loop.replace(old, new)
+            workers = subprocess.Popen(
+                ["bash", "-euc", f"{loop}\nwait"],
+                env=small_project.env,
+                stderr=subprocess.PIPE,
+            )
+            sweep(small_project, *SIX, "--scheduler", address, "--promote=0")
+        # They end with their scheduler.
+        log = workers.communicate()[1].decode()
+    assert log.count("Registered to") == 2
+    assert len(rows(small_project)) == 6
+
+
+needs_slurm = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(shutil.which(name, path=SBIN) for name in ("slurmd", "munged")),
+    reason="this is not root, or SLURM and munge are missing (Debian's slurm-wlm and munge)",
+)
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_workers_of_slurm_end_by_plan(
+    project: Project,
+    let_pass: Callable[[int], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A point whose worker ends before its job's time is up has not failed, not even once."""
+    let_pass(1)
+    shorten_training(project)
+    share(project.path, tmp_path)
+    page = (ROOT / "docs/sweeps.md").read_text()
+    [block] = re.findall(r"^```text\n(mkdir .*\nsbatch .*\n(?:.*\n)*?)```$", page, re.MULTILINE)
+    monkeypatch.setitem(ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with scheduler(tmp_path / "scheduler") as (address, _):
+        for old, new in [
+            ("tcp://one:8786", address),
+            ("-S …", " ".join((*SIX, "--promote=0"))),
+            ("--nworkers 16", "--nworkers 1"),
+            ("--cpus-per-task=16", "--cpus-per-task=1"),
+            ("%10", "%2"),
+            ("--lifetime 50m --lifetime-stagger 5m", "--lifetime 30s --lifetime-stagger 5s"),
+        ]:
+            assert old in block
+            block = block.replace(old, new)
+        process = subprocess.Popen(
+            [ROOT / "tests/slurm.sh", "bash", "-euxc", block],
+            cwd=project.path,
+            env=project.env,
+            stderr=subprocess.PIPE,
+        )
+        while len(list(project.path.glob("sweeps/slurm-*.out"))) < 3:
+            assert process.poll() is None
+            time.sleep(0.1)
+        let_pass(100)
+        message = process.communicate()[1].decode()
+    assert process.returncode == 0, message
+    assert "no workers since" in message
+    assert "died" not in message
+    assert len({row["key"] for row in rows(project)}) == len(rows(project)) == 6
+    assert project.status() == ""
+    for log in project.path.glob("sweeps/slurm-*.out"):
+        assert "TIME LIMIT" not in log.read_text()
 
 
 def test_a_worker_of_two_threads_is_refused(project: Project, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +14,13 @@ from tools.cluster import worker
 from tools.cluster.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 TRIES = 3  # of a point that fails
+
+
+class SchedulerLostError(Exception):
+    """The scheduler, or the way to it, is gone in the middle of a sweep."""
 
 
 class CodeLocation(NamedTuple):
@@ -69,6 +75,8 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         ) from None
     cloudpickle.register_pickle_by_value(worker)  # so that no worker needs to have it
     if scheduler:
+        # The sweep itself says if the scheduler is lost.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             client = Client(scheduler, timeout=10)
         except (OSError, RuntimeError, TypeError, ValueError) as error:  # two are of missing keys
@@ -108,7 +116,7 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
     """Let the workers get the code and the data, as far as they are there yet.
 
     params: the content of params.yaml of the first point. Raises `InputError` with the workers
-    that cannot get them, and why.
+    that cannot get them, and why; `SchedulerLostError` as `iter_results`.
     """
     # Dask sends a nested function by value, since a remote worker cannot import our modules.
     prepare = worker.prepare
@@ -117,23 +125,27 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
     def task(_: str) -> str:
         return prepare(url, commit, cache, params)
 
-    submitted = [
-        # Where a worker has left since, another one takes its task.
-        client.submit(task, address, workers=address, allow_other_workers=True, pure=False)
-        for address in client.nthreads()
-    ]
-    # A worker that dies of it is reported when it dies of a point, too.
-    if problems := list(filter(None, client.gather(submitted, errors="skip"))):
+    with _name_lost_scheduler():
+        submitted = [
+            # Where a worker has left since, another one takes its task.
+            client.submit(task, address, workers=address, allow_other_workers=True, pure=False)
+            for address in client.nthreads()
+        ]
+        # A worker that dies of it is reported when it dies of a point, too.
+        problems = list(filter(None, client.gather(submitted, errors="skip")))
+    if problems:
         raise InputError(*problems, "docs/sweeps.md says what a worker needs")
 
 
 def iter_results(
     client: "Client", location: CodeLocation, params: dict[str, str]
-) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Yield the key of each point as it is done, with its result or the message of its failure.
+) -> Iterator[tuple[int, dict[str, dict[str, Any] | str]]]:
+    """Yield the number of workers and what has come since, at least once a second.
 
-    params: the content of params.yaml for each key. A result is that of
-    `tools.cluster.worker.compute`; a message is that of the last of `TRIES` failures.
+    params: the content of params.yaml for each key.
+
+    What comes is, by the key of its point, a result as of `tools.cluster.worker.compute` or the
+    message of a failure. Raises `SchedulerLostError` if the scheduler is lost.
     """
     from distributed import as_completed
 
@@ -145,13 +157,45 @@ def iter_results(
     def task(params: str) -> dict[str, Any]:
         return compute(url, commit, cache, params)
 
-    submitted = client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
-    keys = dict(zip(submitted, params, strict=True))
-    for future in as_completed(submitted):
-        if future.status == "finished":
-            yield keys[future], future.result()
-        else:
-            yield (
-                keys[future],
-                str(future.exception()) if future.status == "error" else future.status,
-            )
+    # Nothing else refers to the futures: what has come here is forgotten by the worker, and is not
+    # computed again if that worker ends.
+    waiting = as_completed(
+        client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
+    )
+    while waiting.count():
+        with _name_lost_scheduler():
+            for _ in range(10):
+                if waiting.has_ready():
+                    break
+                time.sleep(0.1)
+            futures = waiting.next_batch(block=False)
+            workers = len(client.nthreads())
+            results = {future.key: _result(future) for future in futures}
+        del futures
+        yield workers, results
+
+
+@contextlib.contextmanager
+def _name_lost_scheduler() -> Iterator[None]:
+    """Turn what Dask raises when the scheduler is lost into a `SchedulerLostError`."""
+    try:
+        yield
+    except CancelledError:  # by Dask, when the connection breaks
+        raise SchedulerLostError("the connection broke") from None
+    except OSError as error:
+        raise SchedulerLostError(str(error)) from None
+
+
+def _result(future: "Future[Any]") -> dict[str, Any] | str:
+    """Return the result of a point, or the message of its failure."""
+    from distributed import KilledWorker
+
+    try:
+        result: dict[str, Any] = future.result()
+    except Exception as error:
+        if future.status != "error":  # not of the point, but of the connection
+            raise
+        if isinstance(error, KilledWorker):
+            return f"{error.allowed_failures + 1} workers died while they computed it"
+        return f"failed {TRIES} times\n{error}"
+    return result

@@ -2,12 +2,13 @@
 
 import math
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
 from stages.storage.errors import InputError
-from tools.cluster.client import TRIES, CodeLocation, iter_results
+from tools.cluster.client import CodeLocation, iter_results
 from tools.search.grid import Point
 from tools.search.rows import Row, Rows, append_row, sort_key
 
@@ -25,29 +26,40 @@ def run_points(
 ) -> int:
     """Compute points, add their rows to `rows` and `file`; return the number of failures.
 
-    A progress bar shows how many are done, running and failed, and the best value of the metric.
+    On a terminal a progress bar shows how many are done, running and failed, the best value of
+    the metric, and how many workers there are or since when none; in a log, a line says when there
+    are no workers, and when there are some again.
     """
     by_key = {point.key: point for point in points}
     best = math.inf
     failed = 0
+    no_workers = ""  # since when
     with tqdm(total=len(points), unit="point", disable=None) as bar:
-        for key, result in iter_results(client, location, {p.key: p.params for p in points}):
-            overrides = by_key[key].overrides
-            if isinstance(result, str):
-                failed += 1
-                tqdm.write(f"{' '.join(overrides)}: failed {TRIES} times\n{result}", sys.stderr)
-            elif problem := _problem(row := {"key": key, "overrides": overrides, **result}, metric):
-                failed += 1
-                text = f"{' '.join(overrides)}: a worker returned what is no result ({problem})"
-                tqdm.write(text, sys.stderr)
-            else:
+        for workers, results in iter_results(client, location, {p.key: p.params for p in points}):
+            for key, result in results.items():
+                overrides = by_key[key].overrides
+                if isinstance(result, str):
+                    failed += 1
+                    tqdm.write(f"{' '.join(overrides)}: {result}", sys.stderr)
+                    continue
+                row = {"key": key, "overrides": overrides, **result}
+                if problem := _problem(row, metric):
+                    failed += 1
+                    text = f"{' '.join(overrides)}: a worker returned what is no result ({problem})"
+                    tqdm.write(text, sys.stderr)
+                    continue
                 rows[key] = row
                 append_row(file, row)
                 best = min(best, sort_key(row["metrics"], metric))
-            bar.update()
-            running = min(len(points) - bar.n, len(client.nthreads()))
+            bar.update(len(results))
+            if bool(workers) == bool(no_workers):
+                no_workers = "" if workers else f"no workers since {datetime.now():%a %H:%M:%S}"
+                if bar.disable:
+                    print(no_workers or f"{workers} workers", file=sys.stderr)
+            running = min(len(points) - bar.n, workers)
+            where = no_workers or f"{running} running on {workers} workers"
             best_text = "none yet" if best == math.inf else f"{abs(best):.4f}"
-            bar.set_postfix_str(f"{running} running, {failed} failed, best {best_text}")
+            bar.set_postfix_str(f"{where}, {failed} failed, best {best_text}")
     return failed
 
 
