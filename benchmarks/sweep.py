@@ -96,7 +96,7 @@ def scheduler(
     about = folder / "scheduler.json"
     arguments = "scheduler", f"--port={port}", f"--scheduler-file={about}", "--no-dashboard"
     with host(folder, *arguments, *options) as process:
-        while not about.exists():
+        while not about.exists() or not about.read_text().rstrip().endswith("}"):
             assert process.poll() is None, (folder / "log").read_text()
             time.sleep(0.1)
         yield json.loads(about.read_text())["address"], process
