@@ -17,7 +17,8 @@ SEEDS = range(5)
 
 def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float, float, float]:
     """Return the accuracies on val and test, and the CPU seconds of all that ran."""
-    lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
+    text = recipe.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     changes = [
         part
         for line in [*lines, *others, f"train.seed={seed}", "train.replicas=1"]
