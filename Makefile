@@ -6,6 +6,11 @@ PYTHON ?= python3
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
+# Where the home cannot be written, uv has its cache in .venv.
+ifneq ($(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/uv"; mkdir -p "$$d" 2>&1 && test -w "$$d" || echo no),)
+export UV_CACHE_DIR ?= $(VIRTUAL_ENV)/uv-cache
+endif
+
 .PHONY: help repro recipe compare report test test-all lint bench same-bits arm64 lock
 
 help:  ## list the targets

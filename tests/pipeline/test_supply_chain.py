@@ -1,6 +1,9 @@
 """What is installed has a hash in a file of ours, and code of a pull request has no rights."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,15 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     pattern = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+"
     for package in packages:
         assert re.fullmatch(pattern, package)
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    makefile = "include Makefile\nshow: ; @echo $$UV_CACHE_DIR\n"
+    for home, cache in ((tmp_path, ""), ("/proc/nobody", f"{ROOT}/.venv/uv-cache")):
+        environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+        show = ["make", "--silent", "--file=-", "show"]
+        shown = subprocess.check_output(show, input=makefile, cwd=ROOT, env=environment, text=True)
+        assert shown.strip() == cache
 
 
 def test_the_installation_takes_only_what_has_its_hash() -> None:
