@@ -3,6 +3,8 @@
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from stages.storage.yaml_reader import read_yaml
 from tests.helpers.project import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -23,6 +26,17 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     pattern = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+"
     for package in packages:
         assert re.fullmatch(pattern, package)
+
+
+def test_what_torch_does_not_load_is_not_installed() -> None:
+    excluded = tomllib.loads(PYPROJECT)["tool"]["uv"]["exclude-dependencies"]
+    locked = re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert excluded
+    assert not set(excluded) & set(locked)
+    # Their modules, hidden from an environment that has them for another reason.
+    code = "import sys; sys.modules |= dict.fromkeys(['cuda', 'triton', 'nvtx'])\n"
+    code += "import torch, torchvision; torch.ones(2, requires_grad=True).sum().backward()"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
