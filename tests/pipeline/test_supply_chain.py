@@ -75,6 +75,15 @@ def test_the_job_that_runs_code_of_a_pull_request_may_only_read() -> None:
     assert checkout["with"]["persist-credentials"] is False
 
 
+def test_every_python_that_is_named_is_tried_each_week_without_rights() -> None:
+    workflow = read_yaml(ROOT / ".github/workflows/systems.yml")
+    assert list(workflow["on"]) == ["schedule", "workflow_dispatch"]
+    [job] = workflow["jobs"].values()
+    assert [workflow["permissions"], job["permissions"]] == [{}, {"contents": "read"}]
+    classifiers = re.findall(r'"Programming Language :: Python :: (.*)"', PYPROJECT)
+    assert job["strategy"]["matrix"]["python"] == classifiers
+
+
 def test_the_workflow_that_may_write_runs_no_code_of_a_pull_request() -> None:
     path = ROOT / ".github/workflows/comment.yml"
     workflow = read_yaml(path)
