@@ -1,4 +1,4 @@
-# The project's commands. They need Python 3.11 or newer and make, and install the rest in .venv.
+# The project's commands. They need Python 3.11 to 3.14 and make, and install the rest in .venv.
 
 PYTHON ?= python3
 
@@ -6,7 +6,12 @@ PYTHON ?= python3
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
 
-.PHONY: help repro recipe compare report test test-all lint bench same-bits arm64 lock
+# Where the home cannot be written, uv has its cache in .venv.
+ifneq ($(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/uv"; mkdir -p "$$d" 2>&1 && test -w "$$d" || echo no),)
+export UV_CACHE_DIR ?= $(VIRTUAL_ENV)/uv-cache
+endif
+
+.PHONY: help repro recipe compare report test test-all lint bench same-bits arm64 other-pythons lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +50,9 @@ same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs 
 
 arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
 	tests/same_bits/arm64_root.sh
+
+other-pythons:  ## reproduce and test with Python 3.13 and 3.14 (needs root and debootstrap)
+	tests/same_bits/other_pythons.sh
 
 COMPILE := uv pip compile --system-certs --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command 'make lock'

@@ -350,11 +350,11 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def replace(path: Path, name: str, text: str) -> None:
     """Put a text between the two marks of that name in a page."""
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     marks = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, rest = page.split(marks[0])
     _, after = rest.split(marks[1])
-    path.write_text(f"{before}{marks[0]}\n{text}\n\n{marks[1]}{after}")
+    path.write_text(f"{before}{marks[0]}\n{text}\n\n{marks[1]}{after}", encoding="utf-8")
 
 
 def machine() -> str:

@@ -145,7 +145,7 @@ def measure(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
                 *(old_low <= truth <= old_high, old_p < LEVEL, old_p < 0.0025),
             ]
         )
-    covered, called, small, *old = np.mean(results, 0)
+    covered, called, small, *old = np.array(results).mean(0)
     return [
         {
             "comparison": cell.name,

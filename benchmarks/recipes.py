@@ -17,7 +17,7 @@ SEEDS = range(5)
 
 def read_recipe(path: Path) -> list[str]:
     """Return the settings `section.name=value` of a recipe; later ones replace those before."""
-    text = (ROOT / "recipes/default").read_text() + path.read_text()
+    text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "recipes/default", path))
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 

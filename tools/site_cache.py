@@ -25,9 +25,10 @@ def main() -> None:
     # In its configuration DVC neither writes the one nor reads the other.
     if not path.isascii() or "%(" in path:
         print(
-            f"{path!r}: DVC's configuration cannot have this path, so its databases stay in "
-            "/var/tmp; where others use this computer, move the project to a path of ASCII "
-            "characters, or set DVC_SITE_CACHE_DIR to a folder of yours",
+            f"{path!r}: DVC's configuration cannot have this path, so `dvc exp run --temp` and "
+            "`tools.sweep --promote` fail here, and DVC's databases stay in /var/tmp; move the "
+            "project to a path of ASCII characters without %, or, where others use this computer, "
+            "set DVC_SITE_CACHE_DIR to a folder of yours",
             file=sys.stderr,
         )
         return

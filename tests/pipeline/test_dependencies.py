@@ -162,3 +162,15 @@ def test_a_command_prepares_its_process_and_collects_garbage_again(
     enabled, frozen = second.split()
     assert enabled == "True"
     assert int(frozen) > 1_000
+
+
+def test_text_is_utf8_in_every_locale() -> None:
+    """Python up to 3.14 takes the encoding of the locale where none is named."""
+    for file in [*ROOT.glob("stages/**/*.py"), *ROOT.glob("tools/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                call, keywords = ast.unparse(node), {keyword.arg for keyword in node.keywords}
+                assert "encoding" in keywords or not (
+                    "text=True" in call
+                    or ast.unparse(node.func).endswith(("read_text", "write_text"))
+                ), f"{file}:{node.lineno}: {call}"

@@ -1,6 +1,11 @@
 """What is installed has a hash in a file of ours, and code of a pull request has no rights."""
 
+import os
 import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +14,7 @@ from stages.storage.yaml_reader import read_yaml
 from tests.helpers.project import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -20,6 +26,26 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     pattern = r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^ ]+( ; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+"
     for package in packages:
         assert re.fullmatch(pattern, package)
+
+
+def test_what_torch_does_not_load_is_not_installed() -> None:
+    excluded = tomllib.loads(PYPROJECT)["tool"]["uv"]["exclude-dependencies"]
+    locked = re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert excluded
+    assert not set(excluded) & set(locked)
+    # Their modules, hidden from an environment that has them for another reason.
+    code = "import sys; sys.modules |= dict.fromkeys(['cuda', 'triton', 'nvtx'])\n"
+    code += "import torch, torchvision; torch.ones(2, requires_grad=True).sum().backward()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    makefile = "include Makefile\nshow: ; @echo $$UV_CACHE_DIR\n"
+    for home, cache in ((tmp_path, ""), ("/proc/nobody", f"{ROOT}/.venv/uv-cache")):
+        environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+        show = ["make", "--silent", "--file=-", "show"]
+        shown = subprocess.check_output(show, input=makefile, cwd=ROOT, env=environment, text=True)
+        assert shown.strip() == cache
 
 
 def test_the_installation_takes_only_what_has_its_hash() -> None:
@@ -47,6 +73,15 @@ def test_the_job_that_runs_code_of_a_pull_request_may_only_read() -> None:
     checkout = job["steps"][0]
     assert checkout["uses"].startswith("actions/checkout@")
     assert checkout["with"]["persist-credentials"] is False
+
+
+def test_every_python_that_is_named_is_tried_each_week_without_rights() -> None:
+    workflow = read_yaml(ROOT / ".github/workflows/systems.yml")
+    assert list(workflow["on"]) == ["schedule", "workflow_dispatch"]
+    [job] = workflow["jobs"].values()
+    assert [workflow["permissions"], job["permissions"]] == [{}, {"contents": "read"}]
+    classifiers = re.findall(r'"Programming Language :: Python :: (.*)"', PYPROJECT)
+    assert job["strategy"]["matrix"]["python"] == classifiers
 
 
 def test_the_workflow_that_may_write_runs_no_code_of_a_pull_request() -> None:

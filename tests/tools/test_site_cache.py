@@ -91,5 +91,6 @@ def test_a_path_that_dvc_cannot_write_or_read_is_no_error(
 ) -> None:
     small_project.path = small_project.path.rename(small_project.path.with_name(name))
     done = small_project.run("python", "-m", "tools.site_cache")
-    assert "set DVC_SITE_CACHE_DIR to a folder of yours" in done.stderr
+    assert "`dvc exp run --temp` and `tools.sweep --promote` fail here" in done.stderr
     small_project.run("dvc", "status")
+    small_project.run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.3", ok=False)

@@ -18,7 +18,8 @@ def promote(point: Point, row: Row) -> None:
     Raises `InputError` if its checkpoints do not have the MD5s of the row.
     """
     dvc = [sys.executable, "-m", "dvc", "exp"]
-    names = subprocess.run([*dvc, "list", "--name-only"], capture_output=True, text=True).stdout
+    listing = [*dvc, "list", "--name-only"]
+    names = subprocess.run(listing, capture_output=True, encoding="utf-8", errors="replace").stdout
     if point.name not in names.split():
         # With the equals sign, so that none is taken for an option, whatever it begins with.
         options = [f"--set-param={override}" for override in point.overrides]
