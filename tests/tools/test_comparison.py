@@ -79,8 +79,7 @@ def test_several_are_corrected_with_their_intervals() -> None:
     assert lines[0] == "p and the intervals are corrected for 3 comparisons"
     assert lines[1:] == [one.verdict for one in several]
     assert chosen.remarks == [
-        "p and the interval are corrected for its having been chosen as the best of 3 on the same "
-        "images"
+        "p and the interval are corrected for the choice of the best of 3 on the same images"
     ]
 
 

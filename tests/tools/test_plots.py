@@ -67,6 +67,7 @@ def test_a_class_that_looks_like_a_number_stays_a_name_in_the_confusion_matrix()
         "data": {"values": [{"rev": "a", "label": "007", "predicted": "7"}]},
         "encoding": {"x": {"field": "predicted"}, "y": {"field": "label"}, "c": {"field": "rev"}},
     }
-    data = adapt_dvc_plot(spec, ["a"]).spec["data"]
+    [plot] = adapt_dvc_plot(spec, ["a"])
+    data = plot.spec["data"]
     assert data["values"].splitlines() == ["rev,label,predicted", "a,007,7"]
     assert data["format"] == {"type": "csv", "parse": {"label": "string", "predicted": "string"}}

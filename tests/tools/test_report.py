@@ -57,6 +57,9 @@ def show_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", check_request)
         page.goto(path.as_uri())
+        for test in page.locator("#test").all():  # of a report; it is folded
+            assert not test.locator(".plot svg").count()
+            page.get_by_role("link", name="Test", exact=True).click()
         # Not by wait_for_function, which evaluates a text: the policy of the page forbids that.
         page.wait_for_selector(".plot:not(:has(svg.marks))", state="detached")
         return page
@@ -94,14 +97,14 @@ def test_everything_is_there(reported: Project, show_page: Callable[..., Page]) 
     for title in ("Accuracy", "Loss", "Confusion matrix", "Precision and recall"):
         assert title in titles
     plots = page.locator(".plot svg.marks")
-    assert plots.count() == 6
+    assert plots.count() == 9
     for plot in plots.all():
         marks = plot.locator(".mark-symbol path, .mark-rect path, .mark-rule line, .mark-line path")
         assert marks.count() >= 4
         assert "NaN" not in plot.inner_html()
     labels = page.locator('.plot [role="graphics-document"]').all()
     assert [label.get_attribute("aria-label") for label in labels] == [
-        f"{title}: HEAD, workspace" for title in page.locator("#plots h2").all_text_contents()
+        f"{title}: HEAD, workspace" for title in page.locator(".pair h2").all_text_contents()
     ]
     assert page.locator("h1").text_content() == "5,000 digits of MNIST: HEAD, workspace"
     pictures = page.locator("img")
@@ -138,18 +141,17 @@ def test_the_tables_have_the_values_of_metrics(
     reported: Project, show_page: Callable[..., Page]
 ) -> None:
     cells = tables(show_page(reported.path / "report.html"))
-    [metrics] = [rows for rows in cells if rows[0][0] == "revision"]
+    metrics = dict(zip(("val", "test"), (r for r in cells if r[0][0] == "revision"), strict=True))
     committed = reported.run("git", "show", "HEAD:metrics/evaluate.json").stdout
     current = (reported.path / "metrics/evaluate.json").read_text()
-    expected = []
-    for name, text in (("HEAD", committed), ("workspace", current)):
-        for split in ("val", "test"):
+    for split, [_, *rows] in metrics.items():
+        expected = []
+        for name, text in (("HEAD", committed), ("workspace", current)):
             values = json.loads(text)[split]
             accuracy, replicas = values["accuracy"], values["replicas"]
             expected.append(
                 [
                     name,
-                    split,
                     f"{values['n']:,}",
                     f"{100 * accuracy['value']:.2f}",
                     f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
@@ -160,7 +162,7 @@ def test_the_tables_have_the_values_of_metrics(
                     f"{values['calibration_error']:.4f}",
                 ]
             )
-    assert metrics[1:] == expected
+        assert rows == expected
     assert ["train.lr", "0.01", "0.005"] in [row for rows in cells for row in rows]
     [provenance] = [rows for rows in cells if rows[0] == ["", "HEAD", "workspace"]]
     commit = reported.run("git", "log", "-1", "--format=%h").stdout.strip()
@@ -185,7 +187,7 @@ def test_a_paper_gets_vector_pictures_and_latex(
 ) -> None:
     page = show_page(reported.path / "report.html")
     links = page.locator("#paper a").all()
-    titles = page.locator("#plots h2").all_text_contents()
+    titles = page.locator(".pair h2").all_text_contents()
     assert [link.text_content() for link in links] == titles
     arguments = ("--output", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures"))
     reported.run("python", "-m", "tools.report", "HEAD", "workspace", *arguments)
@@ -247,6 +249,43 @@ def test_the_intervals_are_wilsons(reported: Project, show_page: Callable[..., P
     assert (zeros["low"], zeros["high"]) == pytest.approx((centre - spread, centre + spread))
     bins = [row for row in rows if "confidence" in row]
     assert sum(row["images"] for row in bins) == 2 * (500 + 2_500)
+
+
+@pytest.mark.slow
+def test_many_revisions_fit_a_page(small_project: Project, show_page: Callable[..., Page]) -> None:
+    """Long names are cut, the colours have one legend, and no plot has a panel a revision."""
+    long = "a-setting-with-a-name-that-is-longer-than-all-of-the-others"
+    names = ["HEAD", *(f"run-{number}" for number in range(6)), long]
+    for number, name in enumerate(names[1:]):
+        epochs = 80 if name == long else 10 + number
+        changes = f"train.epochs={epochs}", f"train.lr={0.02 + number / 100}"
+        small_project.run(
+            "dvc", "exp", "run", "--name", name, *(w for c in changes for w in ("-S", c))
+        )
+    small_project.run("python", "-m", "tools.report", *names)
+    page = show_page(small_project.path / "report.html")
+    assert page.locator("h1").text_content() == "5,000 digits of MNIST: HEAD and 7 others"
+    assert page.locator("h1 span").get_attribute("title") == ", ".join(names)
+    legend = page.locator("#legend span")
+    assert legend.all_text_contents()[:-1] == names[:-1]
+    assert legend.last.text_content() == "a-setting-with-…ll-of-the-others"
+    assert legend.last.get_attribute("title") == long
+    titles = page.locator("#plots h2").all_text_contents()
+    assert titles == ["Differences", "Accuracy", "Loss", "Calibration", "Recall minus that of HEAD"]
+    for title in ("Accuracy", "Calibration"):
+        plot = page.locator("section", has=page.locator("h2", has_text=title)).first
+        assert "run-3" not in (plot.text_content() or "")
+    # A training of 80 epochs beside some of ten.
+    assert page.evaluate("specs[1].encoding.x.scale.type") == "log"
+    settings = tables(page)[1]
+    assert settings[0] == ["revision", "train.lr", "train.epochs"]
+    assert settings[-1] == ["a-setting-with-…ll-of-the-others", "0.08", "80"]
+    rows = page.evaluate("specs[4].data.values")
+    committed = small_project.run("git", "show", "HEAD:metrics/evaluate.json").stdout
+    current = (small_project.path / "metrics/evaluate.json").read_text()  # of the last run
+    first, last = (json.loads(text)["val"]["recall"] for text in (committed, current))
+    points = {row["class"]: row["points"] for row in rows if row["revision"] == long}
+    assert points == pytest.approx({name: last[name] - first[name] for name in first}, abs=2e-6)
 
 
 def test_it_is_light_or_dark_and_fits_a_phone(
@@ -559,7 +598,7 @@ def test_no_name_or_title_of_a_branch_runs_a_script(
     assert not page.evaluate("window.ran")
     small_project.run("python", "-m", "tools.report", "main", branch)
     page = show_page(small_project.path / "report.html")
-    assert branch in (page.locator("h1").text_content() or "")
+    assert branch in (page.locator("h1 span").last.get_attribute("title") or "")
     assert f"Accuracy{script}" in page.locator("h2").all_text_contents()
     assert not page.evaluate("window.ran")
     assert not page.evaluate("specs.some(spec => spec.usermeta)")

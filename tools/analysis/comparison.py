@@ -95,7 +95,7 @@ def compare_two(first: Revision, other: Revision, revisions: int, settings: int)
             outcome = "better" if diff.value > 0 else "worse"
     if settings > 1 and p is not None:
         remarks.append(
-            "p and the interval are corrected for its having been chosen as the best of "
+            "p and the interval are corrected for the choice of the best of "
             f"{settings:,} on the same images"
         )
     if diff.seeds is None:
@@ -211,11 +211,11 @@ def summary_lines(comparisons: list[Comparison], split: str) -> list[str]:
 
 def remark_lines(comparisons: list[Comparison]) -> list[str]:
     """Return what has to be known of the comparisons, one remark per line."""
-    lines = [
-        f"{comparison.name}: {remark}"
-        for comparison in comparisons
-        for remark in comparison.remarks
-    ]
+    names: dict[str, list[str]] = {}  # of the revisions with the same remark
+    for comparison in comparisons:
+        for remark in comparison.remarks:
+            names.setdefault(remark, []).append(comparison.name)
+    lines = [f"{', '.join(same)}: {remark}" for remark, same in names.items()]
     if len(comparisons) > 1:
         lines.append(f"p and the intervals are corrected for {len(comparisons):,} comparisons")
     return lines

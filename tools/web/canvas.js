@@ -52,6 +52,7 @@ function classify(canvas) {
   const { size, classes } = model;
   const image = toStrokes(ink, canvas.width, size, model.ink_box);
   const probabilities = image && softmax(logits(image));
+  document.getElementById("hint").hidden = image !== null;
   const predicted = probabilities && probabilities.indexOf(Math.max(...probabilities));
   document.getElementById("prediction").textContent = image
     ? `${classes[predicted]}, ${Math.round(100 * probabilities[predicted])} %`

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from stages.storage.errors import InputError
 from tools.analysis.comparison import compare, remark_lines
@@ -22,13 +23,36 @@ from tools.analysis.tables import (
 )
 from tools.search.rows import load_chosen
 from tools.web.paper import Figure, draw_figures
-from tools.web.plots import Split, calibration, differences, dvc_plots, precision_and_recall
+from tools.web.plots import (
+    MAX_REVISIONS,
+    Split,
+    calibration,
+    differences,
+    dvc_plots,
+    precision_and_recall,
+    recall_differences,
+)
 from tools.web.vega import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
 SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
 CHECKPOINT = "data/checkpoints/model.safetensors"
 MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
+HEADS = {  # what the heads of columns mean
+    "points": "the difference of the mean accuracies over seeds, in percentage points",
+    "95 % CI": "the 95 % confidence interval of the value before it",
+    "p": "how probable a difference at least as large would be, if there were none",
+    "seeds won": "the seeds whose model is better than the first revision's with the same seed",
+    "only B, only A": "the images that only this model gets right, and only the first revision's",
+    "McNemar": "the p-value of McNemar's test of these images",
+    "images": "how many images of the split there are",
+    "accuracy %": "the share of the images that the model classifies correctly",
+    "seeds": "how many models were trained that differ in their seed alone",
+    "mean ± sd %": "mean and standard deviation of the accuracy over the seeds",
+    "ensemble %": "the accuracy of the mean of the probabilities of all these models",
+    "cross-entropy": "the mean negative logarithm of the probability of the right class",
+    "calibration error": "the mean distance between confidence and accuracy, over bins",
+}
 
 
 def render_report(names: list[str]) -> tuple[str, list[Figure]]:
@@ -44,20 +68,34 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
     with tempfile.TemporaryDirectory() as folder:
         plots, pictures, missing = dvc_plots(names, Path(folder))
         model = embed_model(revisions[-1], Path(folder))
+    many = len(names) > MAX_REVISIONS
+    if many:
+        plots = [plot for plot in plots if "facet" not in plot.spec]  # a matrix for each of them
     splits = [
         Split(name, split, of_split, classes)
         for name in names
         for predictions, classes in [load_predictions(name)]
         for split, of_split in predictions.groupby("split", sort=False)
     ]
-    plots += [precision_and_recall(splits), calibration(splits)]
-    tables = [metrics]
+    for split in ("val", "test"):
+        own = [one for one in splits if one.split == split]
+        plots += [calibration(own), recall_differences(own) if many else precision_and_recall(own)]
+    on_val, on_test = (
+        metrics[metrics["split"] == split].drop(columns="split") for split in ("val", "test")
+    )
+    settings, params = changed_params_table(revisions), params_table(revisions)
+    if many:  # a row for each of them
+        settings, params, provenance = map(transpose, (settings, params, provenance))
+    tables = [on_val]
     if comparisons:
-        tables = [difference_table(first, comparisons), changed_params_table(revisions), metrics]
+        tables = [difference_table(first, comparisons), settings, on_val]
         plots = [*filter(None, [differences(first.name, comparisons)]), *plots]
-    template = jinja2.Environment(
+    plots.sort(key=lambda plot: plot.of_test)  # in the order of the page
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
-    ).get_template("report.html")
+    )
+    environment.filters["middle"] = cut_middle
+    template = environment.get_template("report.html")
     figures = draw_figures(plots)
     library = vega_bundle()
     scripts = [(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS]
@@ -68,18 +106,33 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
         tables=[table for table in tables if not table.empty],
+        test_table=on_test,
+        heads=HEADS,
+        many=many,
         plots=plots,
         pictures=pictures,
         model=model,
         figures=figures,
-        latex=to_latex(tables, []),
+        latex=to_latex([*tables, on_test], []),
         provenance=provenance,
-        params=params_table(revisions),
+        params=params,
         specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
         library=library,
         scripts=scripts,
     )
     return page, figures
+
+
+def transpose(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table that has a column for each revision with a row for each instead."""
+    return table.set_index(table.columns[0]).T.reset_index(names="revision")
+
+
+def cut_middle(text: object, length: int = 32) -> str:
+    """Return a text without its middle if it is longer; its end often says more than its middle."""
+    text = str(text)
+    head = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:head]}…{text[-(length - 1 - head) :]}"
 
 
 def embed_model(revision: Revision, folder: Path) -> dict[str, Any] | str:

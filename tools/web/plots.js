@@ -6,6 +6,19 @@ const specs = JSON.parse(document.getElementById("plot-specs").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 800px)");
 
+const legend = document.getElementById("legend"); // of all plots; null if each has its own
+const test = document.getElementById("test");
+
+// Leave out the legend of the revisions' colours, wherever a spec has it.
+function removeLegends(spec) {
+  for (const [key, value] of Object.entries(spec)) {
+    if (key === "color" && ["revision", "run"].includes(value?.field)) value.legend = null;
+    else if (value && typeof value === "object") removeLegends(value);
+  }
+}
+
+if (legend) specs.forEach(removeLegends);
+
 function drawPlots() {
   const style = getComputedStyle(document.documentElement);
   const [text, muted, border] = ["--text", "--muted", "--border"].map((name) => style.getPropertyValue(name));
@@ -18,17 +31,26 @@ function drawPlots() {
     header: { labelColor: text, labelFontSize: 12 },
     legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, layout: { top: { direction: "vertical", anchor: "start" } } },
     text: { color: text },
+    rule: { color: muted },
     range: {
       category: dark.matches
         ? ["#6ea8e8", "#f0a35e", "#58c98b", "#e58fb9", "#b9a4f2", "#d6c35c", "#5cc8cf", "#c9a27c", "#f08080", "#a9b4c4"]
         : ["#2f6fb5", "#d0701c", "#1d8a52", "#b8437c", "#7356c4", "#8f7a10", "#0f8490", "#80552b", "#c8332b", "#5f6b7d"],
     },
   };
+  const colors = config.range.category;
+  [...(legend?.children ?? [])].forEach((name, index) => {
+    name.style.setProperty("--color", colors[index % colors.length]);
+  });
   specs.forEach((spec, index) => {
     const element = document.getElementById(`plot${index}`);
+    if (!element.checkVisibility()) return; // it has no width yet
     if (spec.facet) {
-      spec.columns = narrow.matches ? 1 : 2;
-      spec.spec.width = Math.min(380, element.clientWidth / spec.columns - 85);
+      // A list of panels, or, in DVC's matrices, something else.
+      const panels = Array.isArray(spec.facet.sort) ? spec.facet.sort.length : 2;
+      const isWide = element.parentElement.classList.contains("wide");
+      spec.columns = isWide && !narrow.matches ? Math.min(2, panels) : 1;
+      spec.spec.width = Math.min(panels === 1 ? 760 : 380, element.clientWidth / spec.columns - 85);
     } else {
       spec.width = "container";
     }
@@ -54,5 +76,7 @@ for (const layer of specs.flatMap((spec) => spec.layer ?? [])) {
 }
 
 drawPlots();
+test.addEventListener("toggle", drawPlots);
+document.querySelector('a[href="#test"]').addEventListener("click", () => (test.open = true));
 dark.addEventListener("change", drawPlots);
 narrow.addEventListener("change", drawPlots);

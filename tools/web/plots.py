@@ -29,6 +29,8 @@ PICTURES = {  # titles of the pipeline's own pictures, and a text for those who 
 }
 
 MAX_CLASSES = 30  # in a plot with a place for each class
+MAX_REVISIONS = 6  # in a plot with a place for each of them
+LONGER = 5  # times the shortest training, from which on iterations are on a logarithmic axis
 
 
 class Split(NamedTuple):
@@ -43,10 +45,8 @@ class Split(NamedTuple):
 class Plot(NamedTuple):
     title: str
     spec: dict[str, Any]  # Vega-Lite
-
-    @property
-    def wide(self) -> bool:
-        return "facet" in self.spec
+    wide: bool = False  # whether it takes the width of the page
+    of_test: bool = False
 
 
 class Picture(NamedTuple):
@@ -79,7 +79,7 @@ def dvc_plots(
                 content = Path(part["url"]).read_bytes()
                 revisions_by_content.setdefault(content, []).extend(part["revisions"])
             else:
-                plots.append(adapt_dvc_plot(part["content"], names))
+                plots += adapt_dvc_plot(part["content"], names)
         title, description = PICTURES.get(path, (path, path))
         for content, revisions in revisions_by_content.items():
             revisions.sort(key=names.index)
@@ -92,10 +92,10 @@ def dvc_plots(
     return plots, pictures, missing
 
 
-def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> Plot:
-    """Return a plot of DVC for the page, its data in the order of `names` and as CSV.
+def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> list[Plot]:
+    """Return a plot of DVC for the page, and if it has rows of test, one of these.
 
-    CSV takes a quarter of the space of DVC's JSON.
+    Its data are in the order of `names`, and CSV, which takes a quarter of the space of DVC's JSON.
     """
     rows = pd.DataFrame(spec.pop("data")["values"])
     rows = rows.sort_values("rev", key=lambda revisions: revisions.map(names.index), kind="stable")
@@ -108,8 +108,31 @@ def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> Plot:
     form: dict[str, Any] = {"type": "csv"}
     if names_of_classes := [column for column in ("label", "predicted") if column in rows]:
         form["parse"] = dict.fromkeys(names_of_classes, "string")  # 007 is no number
-    csv = {"values": rows.to_csv(index=False), "format": form}
-    return Plot(title, {"data": csv, **remove_empty(spec)})
+    spec = remove_empty(spec)
+    if "iteration" in rows:
+        spread_iterations(spec, rows)
+    of_test = rows["split"] == "test" if "split" in rows else pd.Series(False, rows.index)
+    plots = []
+    for part, suffix in ((rows[~of_test], ""), (rows[of_test], " on test")):
+        if not part.empty:
+            data = {"values": part.to_csv(index=False), "format": form}
+            own = {"data": data, **spec}
+            wide = "facet" in spec and len(names) > 1  # a panel for each of them
+            plots.append(Plot(f"{title}{suffix}", own, wide, bool(suffix)))
+    return plots
+
+
+def spread_iterations(spec: dict[str, Any], rows: pd.DataFrame) -> None:
+    """Give a plot over iterations a logarithmic axis, if one training is much longer than another.
+
+    Otherwise the short one would be a stroke at the left.
+    """
+    lengths = rows.groupby("rev")["iteration"].max()
+    if lengths.max() >= LONGER * lengths.min():
+        spec["encoding"]["x"] |= {
+            "scale": {"type": "log", "nice": False},
+            "axis": {"labelOverlap": "greedy", "labelSeparation": 10},
+        }
 
 
 def remove_empty(value: Any) -> Any:
@@ -120,7 +143,7 @@ def remove_empty(value: Any) -> Any:
 
 
 def precision_and_recall(splits: list[Split]) -> Plot:
-    """Plot the recall and the precision of each class, with 95 % intervals.
+    """Plot the recall and the precision of each class on one split, with 95 % intervals.
 
     Of more than `MAX_CLASSES` classes it shows those with the lowest recall.
     """
@@ -148,11 +171,66 @@ def precision_and_recall(splits: list[Split]) -> Plot:
     x = {"field": "class", "type": "ordinal", "sort": classes, "axis": axis}
     revisions = list(dict.fromkeys(split.revision for split in splits))
     encoding = {"x": x, "xOffset": {"field": "revision", "sort": revisions}}
-    return Plot(title, interval_spec(rows, encoding, "proportion"))
+    return split_plot(title, splits, interval_spec(rows, encoding, "proportion"))
+
+
+def recall_differences(splits: list[Split]) -> Plot:
+    """Plot for each revision but the first how its recall of each class differs from the first's.
+
+    splits: of one split, with the classes of the first.
+    """
+    recalls = {
+        split.revision: (split.predictions["label"] == split.predictions["predicted"])
+        .groupby(split.predictions["label"])
+        .mean()
+        for split in splits
+    }
+    first, *others = recalls
+    rows = [
+        {"revision": name, "class": label, "points": recalls[name][label] - recall}
+        for name in others
+        for label, recall in recalls[first].items()
+        if label in recalls[name]
+    ]
+    largest = max(abs(row["points"]) for row in rows)
+    spec = {
+        "data": {"values": rows},
+        "width": 450,
+        "height": 22 * len(others),
+        "mark": "rect",
+        "encoding": {
+            "x": {
+                "field": "class",
+                "type": "ordinal",
+                "sort": splits[0].classes,
+                "axis": {"labelAngle": 0, "labelLimit": 100},
+            },
+            "y": {"field": "revision", "type": "nominal", "sort": None, "title": None},
+            "color": {
+                "field": "points",
+                "type": "quantitative",
+                "title": None,
+                "scale": {"scheme": "redblue", "domain": [-largest, largest]},
+                "legend": {"format": "+.0%", "gradientLength": 200, "symbolSize": 100},
+            },
+            "tooltip": [
+                {"field": "revision"},
+                {"field": "class"},
+                {"field": "points", "format": "+.1%"},
+            ],
+        },
+    }
+    return split_plot(f"Recall minus that of {first}", splits, spec)
+
+
+def split_plot(title: str, splits: list[Split], spec: dict[str, Any]) -> Plot:
+    """Return a wide plot of predictions on one split, whose title names it if it is test."""
+    of_test = splits[0].split == "test"
+    return Plot(f"{title} on test" if of_test else title, spec, wide=True, of_test=of_test)
 
 
 def calibration(splits: list[Split]) -> Plot:
-    """Plot the accuracy against the mean confidence, in ten bins of equal width."""
+    """Plot the accuracy on one split against the mean confidence, in ten bins of equal width."""
     rows = []
     for revision, split, predictions, _ in splits:
         correct = predictions["label"] == predictions["predicted"]
@@ -169,7 +247,8 @@ def calibration(splits: list[Split]) -> Plot:
         "mark": {"type": "line", "color": "gray", "strokeDash": [4, 4]},
         "encoding": {"x": x, "y": y},
     }
-    return Plot("Calibration", interval_spec(rows, {"x": x}, "accuracy", diagonal))
+    spec = interval_spec(rows, {"x": x}, "accuracy", diagonal)
+    return split_plot("Calibration", splits, spec)._replace(wide=len(splits) > 1)
 
 
 def differences(first: str, comparisons: list[Comparison]) -> Plot | None:
@@ -207,7 +286,7 @@ def differences(first: str, comparisons: list[Comparison]) -> Plot | None:
             },
         ],
     }
-    return Plot("Differences", spec)
+    return Plot("Differences", spec, wide=True)
 
 
 def proportion(correct: "pd.Series[bool]") -> dict[str, float]:
