@@ -18,7 +18,7 @@ from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
-from stages.params.train import Train
+from stages.params.train import Train, refuse_missing_gpu
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes
 
@@ -49,7 +49,9 @@ class Params(Section):
 
 def main() -> None:
     try:
-        load_params(Params)
+        if load_params(Params).train.device == "cuda":
+            # Not a matter of `Params`, by which a sweep checks what its workers run elsewhere.
+            refuse_missing_gpu()
     except InputError:
         with contextlib.suppress(OSError):
             # `dvc exp run -S` may have written the file within the second in which git last looked

@@ -32,9 +32,9 @@ from stages.learning.training import (
     train_epoch,
 )
 from stages.params import load_params
-from stages.params.train import Train, replica_seeds
+from stages.params.train import Train, refuse_missing_gpu, replica_seeds
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import InputError, run
+from stages.storage.errors import run
 from stages.storage.files import write_csv, write_json
 from stages.storage.splits import read_split
 from stages.storage.tensors import read_metadata, write_tensors
@@ -135,11 +135,7 @@ def keep_freed_memory() -> None:
 
 def prepare_cuda(precision: str) -> None:
     """Choose deterministic algorithms; raises `InputError` if there is no GPU."""
-    if not torch.cuda.is_available():
-        raise InputError(
-            "params.yaml: train.device: cuda needs a GPU of NVIDIA and its driver, and torch finds "
-            "none; set it to cpu"
-        )
+    refuse_missing_gpu()
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 of float32's 23 bits

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.params import Section, Size, check_count_or
+from stages.storage.errors import InputError
 
 MAX_FLOAT32 = 1e38  # about: the weights are float32
 
@@ -22,6 +23,17 @@ def replica_seeds(seed: int, replicas: int) -> list[int]:
             for number in range(1, replicas)
         ),
     ]
+
+
+def refuse_missing_gpu() -> None:
+    """Raise `InputError` if torch finds no GPU."""
+    import torch  # here, because the import takes a second, and most runs ask for no GPU
+
+    if not torch.cuda.is_available():
+        raise InputError(
+            "params.yaml: train.device: cuda needs a GPU of NVIDIA and its driver, and torch finds "
+            "none; set it to cpu"
+        )
 
 
 class Train(Section):

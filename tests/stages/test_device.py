@@ -84,3 +84,6 @@ def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
 def test_cuda_without_a_gpu_is_refused(project: Project, refusal: Callable[[str], str]) -> None:
     project.set_params("train.device=cuda")
     assert refusal("train").startswith("params.yaml: train.device: cuda needs a GPU")
+    # And before DVC removes the metrics.
+    assert "params.yaml: train.device: cuda" in project.run("dvc", "repro", ok=False).stderr
+    assert project.status() == " M params.yaml\n"
