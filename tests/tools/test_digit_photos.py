@@ -99,6 +99,26 @@ def test_specks_are_not_part_of_the_digit(digits: tuple[Array, Array], tmp_path:
     assert np.array_equal(one, other)
 
 
+def test_two_digits_side_by_side_are_noticed(
+    digits: tuple[Array, Array],
+    dataset: DatasetInfo,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = []
+    for number, (first, second) in enumerate(zip(digits[0][:20], digits[0][20:40], strict=True)):
+        gap = np.zeros((28, 3), np.uint8)
+        for name, image in (("one", first), ("two", np.hstack([first, gap, second]))):
+            paths.append(tmp_path / f"{name}-{number}.png")
+            Image.fromarray(np.pad(image, 4)).save(paths[-1])
+    load_images(paths, dataset)
+    lines = capsys.readouterr().err.splitlines()
+    assert [Path(line.partition(":")[0]) for line in lines] == paths[1::2]
+    assert lines[0].endswith(
+        ": several drawings stand side by side, and are taken for one; cut them apart"
+    )
+
+
 def test_a_small_file_of_a_huge_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     Image.new("1", (8_000, 8_000)).save(path)
