@@ -12,6 +12,7 @@ the best points become DVC experiments.
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ from tools.search.rows import (
 
 # Each local worker imports this module, too: what takes long is imported where it is used.
 
-TABLE, CHART = Path("sweeps/sweep.csv"), Path("sweeps/sweep.png")
+SWEEPS = Path("sweeps")
 
 
 def main() -> None:
@@ -81,9 +82,20 @@ def main() -> None:
     parser.add_argument(
         "--experiments", action="store_true", help="make DVC experiments of all points"
     )
+    parser.add_argument(
+        "--skip-invalid",
+        action="store_true",
+        help="leave out points whose parameters contradict each other",
+    )
+    parser.add_argument(
+        "--name", default="", help="write the table and the chart to sweeps/NAME (default: sweeps)"
+    )
     args = parser.parse_args()
     if args.workers < 1 or args.promote < 0:
         parser.error("--workers has to be 1 or more, and --promote 0 or more")
+    if not re.fullmatch(r"[\w-]*", args.name):
+        parser.error("--name takes letters, digits, - and _")
+    folder = SWEEPS / args.name
 
     # As Ctrl-C, so that workers and folders do not outlive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -91,7 +103,9 @@ def main() -> None:
     files = read_files("workspace", *pipeline.metrics.values())
     metrics = dict(zip(pipeline.metrics, map(json.loads, files), strict=True))
     sort_key(metrics, args.metric)  # refuses an unknown metric before anything runs
-    points = grid(args.settings, pipeline)
+    points, invalid = grid(args.settings, pipeline, args.skip_invalid)
+    for message, count in invalid.items():
+        print(f"{count:,} left out: {message}")
     location = code_location(args.scheduler)
     with exclusive_lock() as file:
         rows = load_rows(file, [point.key for point in points], args.metric)
@@ -122,11 +136,11 @@ def main() -> None:
         from tools.analysis.tables import print_tables
 
         table = full_table(best, rows, args.metric)
-        write_bytes(TABLE, table.to_csv(index=False).encode())
+        write_bytes(folder / "sweep.csv", table.to_csv(index=False).encode())
         for suffix, content in draw_chart(table, list(best[0].settings), args.metric).items():
-            write_bytes(CHART.with_suffix(f".{suffix}"), content)
-        files_line = f"{TABLE} and {CHART} (.svg, .pdf) have all points of this sweep"
-        print_tables([top_table(best, rows, args.metric)], [files_line])
+            write_bytes(folder / f"sweep.{suffix}", content)
+        lines = [f"{folder}/sweep.csv and sweep.png (.svg, .pdf) have all points of this sweep"]
+        print_tables([top_table(best, rows, args.metric)], lines)
     promoted = best[: None if args.experiments else args.promote]
     if promoted:
         # Noted before they are made, so that no experiment is without its note.
@@ -134,6 +148,8 @@ def main() -> None:
     for point in promoted:
         promote(point, rows[point.key])
         print(f"{point.name} is an experiment of the same bits: dvc exp apply {point.name}")
+    if len(promoted) < len(best):
+        print("The others become experiments by the same command with --promote N")
     if failed:
         print(f"{failed} failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)

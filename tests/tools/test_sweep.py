@@ -786,8 +786,27 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= (10 if message == "usage: " else 2)
+    assert len(done.stderr.splitlines()) <= (12 if message == "usage: " else 3)
     assert not (reproduced.path / "sweeps").exists()
+
+
+@pytest.mark.slow
+def test_points_that_contradict_themselves_are_left_out_on_request(small_project: Project) -> None:
+    grid = ("-S", "train.optimizer=sgd,adam", "-S", "train.momentum=0.0,0.9", "--promote=0")
+    done = sweep(small_project, *grid, ok=False)
+    assert done.returncode == 2
+    problem, remedy = done.stderr.splitlines()
+    reason = "params.yaml: train.momentum: belongs to sgd; with adam it has to be 0, not 0.9"
+    assert problem == f"-S train.optimizer=adam train.momentum=0.9: {reason}"
+    assert remedy == "--skip-invalid leaves such points out"
+    output = sweep(small_project, *grid, "--skip-invalid", "--name=momentum").stdout
+    assert output.startswith(f"1 left out: {reason}\n3 points, of which 0 are done\n")
+    assert not (small_project.path / "sweeps/sweep.csv").exists()
+    with (small_project.path / "sweeps/momentum/sweep.csv").open() as table:
+        assert len(list(csv.DictReader(table))) == 3
+    # Of all points it leaves out none: there would be no sweep.
+    none = ("-S", "train.optimizer=adam", "-S", "train.momentum=0.5,0.9", "--skip-invalid")
+    assert "belongs to sgd" in sweep(small_project, *none, ok=False).stderr
 
 
 def test_workers_clone_a_remote_that_has_the_commit(

@@ -28,12 +28,16 @@ class Point(NamedTuple):
         return f"sweep-{self.key[:8]}"
 
 
-def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
-    """Return the points of a grid, without duplicates.
+def grid(
+    settings: list[str], pipeline: Pipeline, skip_invalid: bool = False
+) -> tuple[list[Point], dict[str, int]]:
+    """Return the points of a grid, without duplicates, and how many were left out, by the reason.
 
     settings: as -S takes them, such as train.lr=0.01,0.03.
+    skip_invalid: whether to leave out points whose parameters contradict each other.
 
-    Raises `InputError` with all problems of all points, or if there are more than `MAX_POINTS`.
+    Raises `InputError` with all problems of all points that are not left out, or if no point is
+    left or there are more than `MAX_POINTS`.
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
@@ -59,6 +63,7 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
     base = Path("params.yaml").read_bytes()
     points: dict[str, Point] = {}
     problems: dict[str, str] = {}  # each with the first point that has it
+    invalid: dict[str, int] = {}  # how many points each problem has
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "params.yaml")
         for overrides in (sweep["params.yaml"] for sweep in sweeps):
@@ -74,15 +79,19 @@ def grid(settings: list[str], pipeline: Pipeline) -> list[Point]:
                 problems.setdefault(f"{message} Is it in params.yaml?", " ".join(overrides))
             except InputError as error:
                 for message in error.args:
-                    problems.setdefault(message.removeprefix(f"{folder}/"), " ".join(overrides))
+                    message = message.removeprefix(f"{folder}/")
+                    problems.setdefault(message, " ".join(overrides))
+                    invalid[message] = invalid.get(message, 0) + 1
             else:
                 inputs = json.dumps([code, sources[source], params.model_dump()], sort_keys=True)
                 key = hashlib.sha256(inputs.encode()).hexdigest()
                 points[key] = Point(overrides, file.read_text(encoding="utf-8"), key)
-    if problems:
-        lines = (f"-S {overrides}: {message}" for message, overrides in problems.items())
+    if problems and not (skip_invalid and points and problems.keys() == invalid.keys()):
+        lines = [f"-S {overrides}: {message}" for message, overrides in problems.items()]
+        if points and problems.keys() == invalid.keys():
+            lines.append("--skip-invalid leaves such points out")
         raise InputError(*lines)
-    return list(points.values())
+    return list(points.values()), invalid
 
 
 def _check_size(settings: list[str]) -> None:
