@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from tools.search.chart import draw_chart
-from tools.web.plots import Split, adapt_dvc_plot, precision_and_recall
+from tools.web.plots import Split, adapt_dvc_plot, precision_and_recall, recall_differences
 
 
 def split(right: dict[str, int], images: int = 10) -> Split:
@@ -37,6 +37,15 @@ def test_revisions_stand_in_the_order_of_the_legend() -> None:
     plot = precision_and_recall([split(right)._replace(revision=name) for name in "bca"])
     x_offset = plot.spec["spec"]["layer"][0]["encoding"]["xOffset"]
     assert x_offset == {"field": "revision", "sort": ["b", "c", "a"]}
+
+
+def test_revisions_without_a_class_in_common_have_no_recalls_to_compare() -> None:
+    digits, letters = split({"0": 9, "1": 8}), split({"a": 9, "b": 8})
+    plot = recall_differences([digits, letters._replace(revision="b")])
+    assert plot.spec["data"]["values"] == []
+    same = recall_differences([digits, digits._replace(revision="b")])
+    assert [row["points"] for row in same.spec["data"]["values"]] == [0, 0]
+    assert same.spec["encoding"]["color"]["scale"]["domain"] == [-1, 1]
 
 
 def test_a_chart_shows_what_a_sweep_varies_with_its_values() -> None:

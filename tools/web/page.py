@@ -77,7 +77,7 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         for predictions, classes in [load_predictions(name)]
         for split, of_split in predictions.groupby("split", sort=False)
     ]
-    for split in ("val", "test"):
+    for split in dict.fromkeys(one.split for one in splits):
         own = [one for one in splits if one.split == split]
         plots += [calibration(own), recall_differences(own) if many else precision_and_recall(own)]
     on_val, on_test = (

@@ -192,7 +192,8 @@ def recall_differences(splits: list[Split]) -> Plot:
         for label, recall in recalls[first].items()
         if label in recalls[name]
     ]
-    largest = max(abs(row["points"]) for row in rows)
+    # Of other data there may be no class in common, and of the same results no difference.
+    largest = max((abs(row["points"]) for row in rows), default=0) or 1
     spec = {
         "data": {"values": rows},
         "width": 450,
