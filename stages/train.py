@@ -56,13 +56,15 @@ def train_or_resume(
 ) -> list[TrainingState]:
     """Return the states of the replicas after the last epoch, the first of them with a history.
 
-    paths: for each of them the file that has its state after every epoch on the way.
+    paths: for each of them the file that has its state after every epoch on the way. A state after
+        more epochs than are asked for is not used.
     """
     states: list[TrainingState] = []
     for seed, path in zip(replica_seeds(params.seed, params.replicas), paths, strict=True):
         own = params.model_copy(update={"seed": seed})
         state = initial_state(own, train, record_history=not states)
-        if tensors := resume.load_state(path, state.layout()):
+        tensors = resume.load_state(path, state.layout())
+        if tensors and tensors["rows"][-1, 1] <= params.epochs:
             state.restore(tensors)
         states.append(state)
     # Small models take the time of one together. In float32 their bits would be others.
@@ -104,7 +106,7 @@ def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo)
         header = ["iteration", "epoch", "split", y, "batch_size", "lr"]
         rows = [
             [row.iteration, row.epoch, split, round(value, DECIMALS), params.batch_size, params.lr]
-            for row in state.history
+            for row in state.full_history()
             for split, column in columns.items()
             if not math.isnan(value := getattr(row, column))
         ]
@@ -144,7 +146,12 @@ def prepare_cuda(precision: str) -> None:
         torch.backends.cudnn.enabled = False
 
 
-def main() -> None:
+def main(states_folder: Path | None = None) -> None:
+    """Run the stage.
+
+    states_folder: where the states after the last epoch are kept, from which a longer training
+        continues. By default they are removed, and a training of other epochs starts anew.
+    """
     params = load_params(Train, "train")
     keep_freed_memory()
     if params.device == "cuda":
@@ -160,13 +167,16 @@ def main() -> None:
         paths: list[Path] = []
         for seed in replica_seeds(params.seed, params.replicas):
             # How many replicas there are does not affect any one of them.
-            own = params.model_copy(update={"seed": seed, "replicas": 1})
-            key = resume.fingerprint(params=own.model_dump(), record_history=not paths, **inputs)
-            paths.append(stack.enter_context(resume.exclusive_state(key)))
+            own = params.model_dump() | {"seed": seed, "replicas": 1}
+            if states_folder and params.schedule == "constant":
+                del own["epochs"]  # nothing but the length of the training depends on them
+            key = resume.fingerprint(params=own, record_history=not paths, **inputs)
+            paths.append(stack.enter_context(resume.exclusive_state(key, states_folder)))
         states = train_or_resume(train, val, params, paths)
         write_outputs(states, params, info)
-        for path in paths:
-            path.unlink()
+        if not states_folder:
+            for path in paths:
+                path.unlink()
 
 
 if __name__ == "__main__":

@@ -36,13 +36,15 @@ def fingerprint(**inputs: Any) -> str:
 
 
 @contextlib.contextmanager
-def exclusive_state(name: str) -> Iterator[Path]:
+def exclusive_state(name: str, folder: Path | None = None) -> Iterator[Path]:
     """Yield the path of the state called `name`, a fingerprint, while this process alone has it.
+
+    folder: where the state is, by default `.dvc/tmp/train` of the workspace.
 
     Waits while another process has it. Raises `InputError` if the folder cannot be used.
     """
     # DVC sets DVC_ROOT for its commands to the workspace, also where it runs them elsewhere.
-    folder = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train")
+    folder = folder or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # One lock file, in which each name locks a byte: nothing is left to clean up, and the

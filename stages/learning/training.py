@@ -60,8 +60,17 @@ class TrainingState:
     moments: list[list[Tensor]]  # the optimizer's, a list for each weight
     record_history: bool
     last: HistoryRow  # the last epoch as a whole
-    history: list[HistoryRow] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)  # what is due, however long it trains
     unlogged: list[BatchLoss] = field(default_factory=list)  # since the last loss of the history
+
+    def full_history(self) -> list[HistoryRow]:
+        """Return the history with a whole row at its end, also where none was due.
+
+        The model has to be scored, as it is after the last epoch.
+        """
+        rows = [row for row in self.history if row.iteration < self.last.iteration]
+        loss = mean_loss(self.unlogged) if self.unlogged else self.history[-1].train_loss
+        return [*rows, self.last._replace(train_loss=loss)]
 
     def tensors(self) -> dict[str, Array]:
         """Return the state as arrays, from which `restore` brings it back."""
@@ -148,6 +157,8 @@ def train_epoch(states: list[TrainingState], train: Split, val: Split, params: T
         last_scores = NOT_SCORED
         if state.history and state.history[-1].iteration == iteration:
             last_scores = state.history[-1][3:]
+        if state.record_history and epoch == params.epochs and math.isnan(last_scores[0]):
+            last_scores = scores(state.model, train, val, params)
         state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *last_scores)
         # Print at most a hundred lines, the last epoch among them.
         is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
@@ -165,12 +176,9 @@ def record(
     params: Train,
 ) -> None:
     """Append what is due after an iteration to the history: the loss, the scores, or both."""
-    ends = ends_epoch and epoch == params.epochs
-    is_logged = ends or iteration % params.log_every == 0
-    if params.score_every == "epoch":
-        is_scored = ends_epoch
-    else:
-        is_scored = ends or iteration % params.score_every == 0
+    is_logged = iteration % params.log_every == 0
+    period = params.score_every
+    is_scored = ends_epoch if period == "epoch" else iteration % period == 0
     if not is_logged and not is_scored:
         return
     row = HistoryRow(

@@ -9,6 +9,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 
+import numpy as np
 import torch
 
 from stages.evaluate import score, split_metrics
@@ -92,7 +93,10 @@ def result(settings: dict[str, object], precision: str, train: Split, val: Split
     # Names of classes are not computed, and the balanced accuracy is the mean of the recalls.
     scores |= {name: list(scores[name].values()) for name in ("recall", "precision")}
     del scores["balanced_accuracy"]
-    everything = digest(state.tensors()) + json.dumps(scores, sort_keys=True)
+    tensors = state.tensors()
+    tensors["rows"] = np.array([*state.full_history(), state.last])
+    tensors["unlogged"] = np.empty((0, 2))  # the last row of the history has these
+    everything = digest(tensors) + json.dumps(scores, sort_keys=True)
     return hashlib.sha256(everything.encode()).hexdigest()
 
 
