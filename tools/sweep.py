@@ -15,35 +15,15 @@ import os
 import re
 import signal
 import sys
-from pathlib import Path
 
-from stages.storage.errors import InputError, run
-from stages.storage.files import write_bytes
+from stages.storage.errors import run
 from tools.analysis.revisions import read_files
-from tools.cluster.client import (
-    SchedulerLostError,
-    code_location,
-    connect,
-    prepare_workers,
-)
 from tools.cluster.pipeline import read_pipeline
-from tools.search.chart import draw_chart
-from tools.search.execution import run_points
-from tools.search.grid import grid
-from tools.search.promotion import promote
-from tools.search.rows import (
-    METRIC,
-    exclusive_lock,
-    full_table,
-    load_rows,
-    record_chosen,
-    sort_key,
-    top_table,
-)
+from tools.search.rows import METRIC, sort_key
+from tools.search.sweeping import Options, sweep_grid, sweep_search
+from tools.search.trials import ROUND, SAMPLERS, SearchOptions
 
 # Each local worker imports this module, too: what takes long is imported where it is used.
-
-SWEEPS = Path("sweeps")
 
 
 def main() -> None:
@@ -90,12 +70,54 @@ def main() -> None:
     parser.add_argument(
         "--name", default="", help="write the table and the chart to sweeps/NAME (default: sweeps)"
     )
+    adaptive = parser.add_argument_group(
+        "search", "try some points of ranges, such as 'train.lr=interval(0.001,1)', in rounds"
+    )
+    adaptive.add_argument("--trials", type=int, metavar="N", help="how many points to try")
+    adaptive.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        help="tpe tries what is near good results, random does not (default: tpe)",
+    )
+    adaptive.add_argument(
+        "--halving",
+        action="store_true",
+        help="train each with few epochs and replicas, and only the best third of them further",
+    )
+    adaptive.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of the sampler; another one tries others (default: 0)",
+    )
+    adaptive.add_argument(
+        "--round",
+        type=int,
+        metavar="N",
+        help=f"trials that the sampler asks for at once (default: {ROUND})",
+    )
     args = parser.parse_args()
     if args.workers < 1 or args.promote < 0:
         parser.error("--workers has to be 1 or more, and --promote 0 or more")
     if not re.fullmatch(r"[\w-]*", args.name):
         parser.error("--name takes letters, digits, - and _")
-    folder = SWEEPS / args.name
+    if args.trials is None:
+        for name in ("sampler", "halving", "seed", "round"):
+            if getattr(args, name) not in (None, False):
+                parser.error(f"--{name} belongs to a search: add --trials")
+    elif args.skip_invalid:
+        parser.error("--skip-invalid belongs to a grid: omit it, and narrow the ranges instead")
+    search_options = SearchOptions(
+        1 if args.trials is None else args.trials,
+        args.sampler or SAMPLERS[0],
+        0 if args.seed is None else args.seed,
+        ROUND if args.round is None else args.round,
+        args.halving,
+    )
+    if search_options.trials < 1 or search_options.round < 1:
+        parser.error("--trials and --round have to be 1 or more")
+    if not 0 <= search_options.seed < 2**32:
+        parser.error("--seed has to be from 0 to 4294967295")
 
     # As Ctrl-C, so that workers and folders do not outlive it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -103,53 +125,12 @@ def main() -> None:
     files = read_files("workspace", *pipeline.metrics.values())
     metrics = dict(zip(pipeline.metrics, map(json.loads, files), strict=True))
     sort_key(metrics, args.metric)  # refuses an unknown metric before anything runs
-    points, invalid = grid(args.settings, pipeline, args.skip_invalid)
-    for message, count in invalid.items():
-        print(f"{count:,} left out: {message}")
-    location = code_location(args.scheduler)
-    with exclusive_lock() as file:
-        rows = load_rows(file, [point.key for point in points], args.metric)
-        todo = [point for point in points if point.key not in rows]
-        print(f"{len(points):,} points, of which {len(points) - len(todo):,} are done", flush=True)
-        failed = 0
-        if todo:
-            try:
-                with connect(args.scheduler, min(args.workers, len(todo))) as client:
-                    prepare_workers(client, location, todo[0].params)
-                    failed = run_points(todo, rows, file, client, location, args.metric)
-            except (KeyboardInterrupt, SchedulerLostError) as error:
-                done = sum(point.key in rows for point in points)
-                message = f"{done} of {len(points)} points are done; the same command continues"
-                if isinstance(error, SchedulerLostError):
-                    raise InputError(
-                        f"--scheduler {args.scheduler}: cannot be reached any more ({error}), and "
-                        f"the points that were running are lost; {message} once the scheduler and "
-                        "workers are there again"
-                    ) from None
-                print(message, file=sys.stderr)
-                raise
-    best = sorted(
-        (point for point in points if point.key in rows),
-        key=lambda point: sort_key(rows[point.key]["metrics"], args.metric),
-    )
-    if best:
-        from tools.analysis.tables import print_tables
-
-        table = full_table(best, rows, args.metric)
-        write_bytes(folder / "sweep.csv", table.to_csv(index=False).encode())
-        for suffix, content in draw_chart(table, list(best[0].settings), args.metric).items():
-            write_bytes(folder / f"sweep.{suffix}", content)
-        lines = [f"{folder}/sweep.csv and sweep.png (.svg, .pdf) have all points of this sweep"]
-        print_tables([top_table(best, rows, args.metric)], lines)
-    promoted = best[: None if args.experiments else args.promote]
-    if promoted:
-        # Noted before they are made, so that no experiment is without its note.
-        record_chosen([point.name for point in promoted], len(best))
-    for point in promoted:
-        promote(point, rows[point.key])
-        print(f"{point.name} is an experiment of the same bits: dvc exp apply {point.name}")
-    if len(promoted) < len(best):
-        print("The others become experiments by the same command with --promote N")
+    promote = None if args.experiments else args.promote
+    options = Options(args.settings, args.metric, args.scheduler, args.workers, promote, args.name)
+    if args.trials is None:
+        failed = sweep_grid(options, pipeline, args.skip_invalid)
+    else:
+        failed = sweep_search(options, search_options, pipeline)
     if failed:
         print(f"{failed} failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from tools.search.chart import draw_chart
+from tools.search.chart import draw_chart, sweep_plots
 from tools.web.plots import Split, adapt_dvc_plot, precision_and_recall, recall_differences
 
 
@@ -50,7 +50,8 @@ def test_revisions_without_a_class_in_common_have_no_recalls_to_compare() -> Non
 
 def test_a_chart_shows_what_a_sweep_varies_with_its_values() -> None:
     values = {"train.lr": [0.003, 0.01], "train.epochs": [2, 2], "accuracy": [0.5, 0.75]}
-    svg = draw_chart(pd.DataFrame(values), ["train.lr", "train.epochs"], "accuracy")["svg"]
+    plots = sweep_plots(pd.DataFrame(values), ["train.lr", "train.epochs"], "accuracy")
+    svg = draw_chart(plots)["svg"]
     texts = [text.text for text in ElementTree.fromstring(svg).findall(".//{*}text")]
     assert {"train.lr", "0.003", "0.01"} <= set(texts)
     assert "train.epochs" not in texts

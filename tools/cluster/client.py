@@ -23,12 +23,17 @@ class SchedulerLostError(Exception):
     """The scheduler, or the way to it, is gone in the middle of a sweep."""
 
 
+class FailedPointError(Exception):
+    """A point has no result for a reason that is not its parameters."""
+
+
 class CodeLocation(NamedTuple):
     """Where a worker gets the code and the data, as `tools.cluster.worker.compute` takes it."""
 
     url: str  # of the git repository
     commit: str
     cache: str | None  # the folder of DVC's cache, for workers on this machine
+    states: str | None = None  # a folder that keeps the states of trainings, for longer ones
 
 
 def code_location(scheduler: str | None) -> CodeLocation:
@@ -120,7 +125,7 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
     """
     # Dask sends a nested function by value, since a remote worker cannot import our modules.
     prepare = worker.prepare
-    url, commit, cache = location
+    url, commit, cache, _ = location
 
     def task(_: str) -> str:
         return prepare(url, commit, cache, params)
@@ -139,23 +144,23 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
 
 def iter_results(
     client: "Client", location: CodeLocation, params: dict[str, str]
-) -> Iterator[tuple[int, dict[str, dict[str, Any] | str]]]:
+) -> Iterator[tuple[int, dict[str, dict[str, Any] | str | FailedPointError]]]:
     """Yield the number of workers and what has come since, at least once a second.
 
     params: the content of params.yaml for each key.
 
-    What comes is, by the key of its point, a result as of `tools.cluster.worker.compute` or the
-    message of a failure. Raises `SchedulerLostError` if the scheduler is lost.
+    What comes is, by the key of its point, what `tools.cluster.worker.compute` returns, or a
+    `FailedPointError`. Raises `SchedulerLostError` if the scheduler is lost.
     """
     from distributed import as_completed
 
     # Dask sends a nested function by value, with the variables that it refers to. They are plain
     # strings instead of a CodeLocation, because a remote worker cannot import our classes.
     compute = worker.compute
-    url, commit, cache = location
+    url, commit, cache, states = location
 
-    def task(params: str) -> dict[str, Any]:
-        return compute(url, commit, cache, params)
+    def task(params: str) -> dict[str, Any] | str:
+        return compute(url, commit, cache, params, states)
 
     # Nothing else refers to the futures: what has come here is forgotten by the worker, and is not
     # computed again if that worker ends.
@@ -186,16 +191,17 @@ def _name_lost_scheduler() -> Iterator[None]:
         raise SchedulerLostError(str(error)) from None
 
 
-def _result(future: "Future[Any]") -> dict[str, Any] | str:
-    """Return the result of a point, or the message of its failure."""
+def _result(future: "Future[Any]") -> dict[str, Any] | str | FailedPointError:
+    """Return the result of a point, or why it has failed."""
     from distributed import KilledWorker
 
     try:
-        result: dict[str, Any] = future.result()
+        result: dict[str, Any] | str = future.result()
     except Exception as error:
         if future.status != "error":  # not of the point, but of the connection
             raise
         if isinstance(error, KilledWorker):
-            return f"{error.allowed_failures + 1} workers died while they computed it"
-        return f"failed {TRIES} times\n{error}"
+            workers = error.allowed_failures + 1
+            return FailedPointError(f"{workers} workers died while they computed it")
+        return FailedPointError(f"failed {TRIES} times\n{error}")
     return result

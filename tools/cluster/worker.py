@@ -26,23 +26,32 @@ if TYPE_CHECKING:
     from tools.cluster.pipeline import Stage
 
 
-def compute(url: str, commit: str, cache: str | None, params: str) -> dict[str, Any]:
+def compute(
+    url: str, commit: str, cache: str | None, params: str, states: str | None = None
+) -> dict[str, Any] | str:
     """Return the metrics of a point, the MD5s of its checkpoints, and the seconds it took.
 
     url, commit: of the git repository with the code.
     cache: the folder of DVC's cache, if the worker has the same disk; None if it pulls from the
         DVC remote.
     params: the content of params.yaml.
+    states: a folder, from the clone, that keeps the states of the training for a longer one; by
+        default they are removed.
 
-    Any failure is raised as `RuntimeError` with the last lines that were printed.
+    Where a stage refuses the parameters, it is their message alone: another try would not help. Any
+    other failure is raised as `RuntimeError` with the last lines that were printed.
     """
     start = time.monotonic()
     enter_clone(url, commit, cache)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            result = run_pipeline(params, pull=cache is None)
+            result = run_pipeline(params, pull=cache is None, states=states)
     except (Exception, SystemExit) as error:
+        from stages.storage.errors import InputError  # of this clone
+
+        if isinstance(error, InputError):
+            return str(error)
         last = [*printed.getvalue().splitlines()[-3:], f"{type(error).__name__}: {error}"]
         raise RuntimeError("\n".join(last)) from None
     return {**result, "seconds": round(time.monotonic() - start, 3)}
@@ -140,17 +149,17 @@ def pinned_versions(requirements: str) -> dict[str, str]:
     return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
 
 
-def run_pipeline(params: str, pull: bool) -> dict[str, Any]:
+def run_pipeline(params: str, pull: bool, states: str | None) -> dict[str, Any]:
     """Run the stages of this folder that are not up to date; return metrics and MD5s.
 
-    pull: as `fetch` takes it.
+    pull: as `fetch` takes it; states: as `compute` takes it.
     """
     from tools.cluster.pipeline import read_pipeline
 
     Path("params.yaml").write_text(params, encoding="utf-8")
     pipeline = read_pipeline()
     for stage in pipeline.stages:
-        run = functools.partial(run_stage, stage, pipeline.tracked, pull)
+        run = functools.partial(run_stage, stage, pipeline.tracked, pull, states)
         run_if_changed(stage.name, stage.inputs, run)
     return {
         "metrics": {
@@ -174,12 +183,12 @@ def run_if_changed(name: str, inputs: Any, run: Callable[[], None]) -> None:
         marker.write_text(text, encoding="utf-8")
 
 
-def run_stage(stage: "Stage", tracked: list[str], pull: bool) -> None:
+def run_stage(stage: "Stage", tracked: list[str], pull: bool, states: str | None) -> None:
     """Run a stage: a Python module of ours in this process, which has imported torch already.
 
-    tracked, pull: as `fetch` takes them.
+    tracked, pull: as `fetch` takes them; states: as `compute` takes it.
     """
-    from tools.cluster.pipeline import FETCH
+    from tools.cluster.pipeline import FETCH, TRAIN
 
     if stage.name == FETCH:
         fetch(tracked, pull)
@@ -187,7 +196,8 @@ def run_stage(stage: "Stage", tracked: list[str], pull: bool) -> None:
     for command in stage.commands:
         module = re.fullmatch(r"(?:exec )?python -m (stages\.\w+)", command)
         if module and stage.folder.samefile(Path.cwd()):
-            importlib.import_module(module[1]).main()
+            kept = {"states_folder": Path(states)} if states and stage.name == TRAIN else {}
+            importlib.import_module(module[1]).main(**kept)
         else:
             run_command("sh", "-c", command, folder=stage.folder)
 

@@ -40,14 +40,9 @@ def grid(
     left or there are more than `MAX_POINTS`.
     """
     from dvc.exceptions import DvcException
-    from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+    from dvc.utils.hydra import get_hydra_sweeps
     from hydra.errors import HydraException
 
-    from stages.check import Params
-    from stages.params import read_model
-
-    code = _committed_code(pipeline)
-    sources: dict[str, str] = {}  # the hashes of each data set of the grid
     try:
         _check_size(settings)
         sweeps = get_hydra_sweeps({"params.yaml": settings})
@@ -60,13 +55,33 @@ def grid(
         raise InputError(f"-S: {', '.join(repeated)} more than once; give all values in one -S")
     if not sweeps:
         raise InputError(f"-S: {' '.join(settings)} has no values; see docs/sweeps.md")
+    overrides = [sweep["params.yaml"] for sweep in sweeps]
+    points, invalid = make_points(overrides, pipeline, skip_invalid)
+    return list({point.key: point for point in points}.values()), invalid
+
+
+def make_points(
+    overrides_of_points: list[list[str]], pipeline: Pipeline, skip_invalid: bool = False
+) -> tuple[list[Point], dict[str, int]]:
+    """Return the points with these overrides, and how many were left out, by the reason.
+
+    skip_invalid: as `grid` takes it. Raises `InputError` with all problems.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    from stages.check import Params
+    from stages.params import read_model
+
+    code = _committed_code(pipeline)
+    sources: dict[str, str] = {}  # the hashes of each data set of the grid
     base = Path("params.yaml").read_bytes()
-    points: dict[str, Point] = {}
+    points: list[Point] = []
     problems: dict[str, str] = {}  # each with the first point that has it
     invalid: dict[str, int] = {}  # how many points each problem has
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "params.yaml")
-        for overrides in (sweep["params.yaml"] for sweep in sweeps):
+        for overrides in overrides_of_points:
             file.write_bytes(base)
             try:
                 apply_overrides(file, overrides)
@@ -85,13 +100,13 @@ def grid(
             else:
                 inputs = json.dumps([code, sources[source], params.model_dump()], sort_keys=True)
                 key = hashlib.sha256(inputs.encode()).hexdigest()
-                points[key] = Point(overrides, file.read_text(encoding="utf-8"), key)
+                points.append(Point(overrides, file.read_text(encoding="utf-8"), key))
     if problems and not (skip_invalid and points and problems.keys() == invalid.keys()):
         lines = [f"-S {overrides}: {message}" for message, overrides in problems.items()]
         if points and problems.keys() == invalid.keys():
             lines.append("--skip-invalid leaves such points out")
         raise InputError(*lines)
-    return list(points.values()), invalid
+    return points, invalid
 
 
 def _check_size(settings: list[str]) -> None:
@@ -103,6 +118,10 @@ def _check_size(settings: list[str]) -> None:
         value = override.value()
         if override.is_range_sweep():  # one of numbers with a fraction has no length, or no end
             size *= sum(1 for _ in itertools.islice(value.range(), MAX_POINTS + 1))
+        elif override.is_interval_sweep():
+            raise InputError(
+                f"-S {override.input_line}: has no end of values; search it by --trials N"
+            )
         elif override.is_choice_sweep():
             size *= len(value.list)
         if size > MAX_POINTS:

@@ -133,8 +133,11 @@ def metric_value(metrics: dict[str, Any], metric: str) -> float:
 
 def sort_key(metrics: dict[str, Any], metric: str) -> float:
     """Return a number that is the lower, the better the metric is."""
-    sign = 1 if metric.endswith(LOWER_IS_BETTER) else -1
-    return sign * metric_value(metrics, metric)
+    return metric_value(metrics, metric) * (1 if lower_is_better(metric) else -1)
+
+
+def lower_is_better(metric: str) -> bool:
+    return metric.endswith(LOWER_IS_BETTER)
 
 
 def full_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":

@@ -1,0 +1,141 @@
+"""How much of the gain of a grid a search finds, in a fifth of its CPU time.
+
+python benchmarks/search.py [SEARCHES]     # 20 of each sampler: an hour of CPU time
+
+The grid has 200 points of the default model: 20 learning rates, 5 weight decays, 2 optimizers. A
+search has the same ranges, halving, and a fifth of the CPU seconds that the grid took. The gain is
+the accuracy on val of what was found, beyond that of the default, both from 20 fresh seeds.
+"""
+
+import contextlib
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ["OMP_NUM_THREADS"] = "1"  # as a worker of a sweep has
+
+from tools.cluster.client import CodeLocation
+from tools.cluster.pipeline import Pipeline, read_pipeline
+from tools.cluster.worker import run_pipeline
+from tools.search.execution import Computation
+from tools.search.grid import Point, grid, make_points
+from tools.search.rows import METRIC, metric_value
+from tools.search.space import parse_space
+from tools.search.trials import ROUND, SAMPLERS, SearchOptions, best_first, read_rungs, search
+
+ROOT = Path(__file__).parent.parent
+RANGES = [
+    "train.lr=interval(0.0001,1)",
+    "train.weight_decay=interval(0,0.1)",
+    "train.optimizer=sgd,adam",
+]
+GRID = [
+    "train.lr=" + ",".join(f"{10 ** (-4 + 4 * number / 19):.4g}" for number in range(20)),
+    "train.weight_decay=0.0,0.001,0.01,0.03,0.1",
+    "train.optimizer=sgd,adam",
+]
+SHARES = (0.1, 0.2)  # of the grid's CPU seconds
+TRIALS = 108  # take about a fifth of them
+FRESH = ["train.seed=12345", "train.replicas=20"]
+
+
+class InProcess(Computation):
+    """Computes points in this process, in the clone it is in, and takes their CPU seconds."""
+
+    def compute(self, points: list[Point], label: str | None = None) -> None:
+        for point in points:
+            if point.key in self.rows:
+                continue
+            start = time.process_time()
+            with contextlib.redirect_stdout(io.StringIO()):
+                result = run_pipeline(point.params, pull=False, states=self.location.states)
+            seconds = time.process_time() - start
+            self.rows[point.key] = {**result, "seconds": seconds}
+
+    def value(self, point: Point) -> float:
+        return metric_value(self.rows[point.key]["metrics"], METRIC)
+
+
+def in_process(states: str | None = None) -> InProcess:
+    location = CodeLocation("", "", None, states)
+    return InProcess({}, io.BytesIO(), location, None, 1, METRIC, contextlib.ExitStack())
+
+
+def best_of_grid(pipeline: Pipeline) -> tuple[list[str], float]:
+    """Return the overrides of the best point of the grid, and the CPU seconds of the grid."""
+    computation = in_process()
+    points, _ = grid(GRID, pipeline)
+    computation.compute(points)
+    best = max(points, key=computation.value)
+    print(f"grid: {len(points)} points, best {computation.value(best):.4f} {best.overrides}")
+    return best.overrides, sum(row["seconds"] for row in computation.rows.values())
+
+
+def best_of_search(
+    sampler: str, seed: int, limits: list[float], pipeline: Pipeline
+) -> list[list[str]]:
+    """Return the overrides of the best trial within each limit of CPU seconds."""
+    with tempfile.TemporaryDirectory() as states, contextlib.redirect_stdout(io.StringIO()):
+        computation = in_process(states)
+        space = parse_space(RANGES, {})
+        rungs = read_rungs(space, pipeline, halving=True)
+        options = SearchOptions(TRIALS, sampler, seed, ROUND, halving=True)
+        trials = search(space, options, rungs, pipeline, computation)
+    return [
+        best_first([one for one in trials if one.total_seconds < limit], computation)[0].overrides
+        for limit in limits
+    ]
+
+
+def true_accuracy(overrides: list[str], pipeline: Pipeline) -> float:
+    """Return the mean accuracy on val over fresh seeds."""
+    [point], _ = make_points([[*overrides, *FRESH]], pipeline)
+    computation = in_process()
+    computation.compute([point])
+    return computation.value(point)
+
+
+def main() -> None:
+    searches = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+        subprocess.run(["dvc", "repro", "--quiet"], cwd=folder, check=True, capture_output=True)
+        with contextlib.chdir(folder):
+            pipeline = read_pipeline()
+            in_process().compute(make_points([["train.lr=0.02"]], pipeline)[0])  # imports torch
+            overrides, seconds = best_of_grid(pipeline)
+            default, best = (true_accuracy(one, pipeline) for one in ([], overrides))
+            print(
+                f"CPU seconds {seconds:.0f}; on fresh seeds default {default:.4f}, best {best:.4f}"
+            )
+            print("| sampler | of the grid's CPU time | gain, median | 10 % | 90 % | reach 99 % |")
+            print("|---|---|---|---|---|---|")
+            limits = [share * seconds for share in SHARES]
+            for sampler in SAMPLERS:
+                found = [
+                    best_of_search(sampler, seed, limits, pipeline) for seed in range(searches)
+                ]
+                for share, of_share in zip(SHARES, zip(*found, strict=True), strict=True):
+                    gains = sorted(
+                        100 * (true_accuracy(one, pipeline) - default) / (best - default)
+                        for one in of_share
+                    )
+                    low, *_, high = statistics.quantiles(gains, n=10)
+                    reached = sum(gain >= 99 for gain in gains)
+                    cells = (
+                        sampler,
+                        f"{share:g}",
+                        *(f"{one:.1f} %" for one in (statistics.median(gains), low, high)),
+                        f"{reached} of {searches}",
+                    )
+                    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

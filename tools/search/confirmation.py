@@ -1,0 +1,71 @@
+"""Train the best of a search again on fresh seeds, beside the default, and compare the two."""
+
+import hashlib
+from typing import Any
+
+from stages.storage.errors import InputError
+from stages.storage.yaml_reader import parse_yaml
+from tools.analysis.comparison import compare, summary_lines
+from tools.analysis.results import load_results
+from tools.analysis.tables import metrics_cells
+from tools.cluster.pipeline import PARAMS, Pipeline
+from tools.search.execution import Computation
+from tools.search.grid import Point, make_points
+from tools.search.promotion import promote
+from tools.search.rows import METRIC, metric_value, record_chosen
+from tools.search.trials import Trial, replace
+
+MIN_REPLICAS = 5  # of each side: fewer show little
+
+
+def confirm(
+    best: Trial, fixed: list[str], trials: int, pipeline: Pipeline, computation: Computation
+) -> list[str]:
+    """Return in words how good the best is on seeds that had no part in the choice.
+
+    Both sides become DVC experiments.
+
+    fixed: the overrides that all trials have in common, and the default, too.
+    trials: of how many the best was chosen.
+    """
+    training = parse_yaml(best.points[-1].params, PARAMS)["train"]
+    digest = hashlib.sha256(f"{training['seed']} confirmation".encode()).digest()
+    fresh = [
+        f"train.seed={int.from_bytes(digest[:4], 'big')}",
+        f"train.replicas={max(training['replicas'], MIN_REPLICAS)}",
+    ]
+    points, _ = make_points([replace(one, fresh) for one in (fixed, best.overrides)], pipeline)
+    computation.compute(points, "confirmation")
+    for point in points:
+        if point.key not in computation.rows:
+            raise InputError(
+                f"{' '.join(point.overrides)}: could not be trained, so nothing is confirmed; the "
+                "same command tries it again"
+            )
+    default, chosen = points
+    # Noted before it is made, so that it is not without its note.
+    record_chosen([chosen.name], trials)
+    for point in points:
+        promote(point, computation.rows[point.key])
+    first, other = (load_results(point.name, "val") for point in points)
+    found = computation.rows[best.points[-1].key]["metrics"]
+    return [
+        f"found {_text(found, computation.metric)}, the best of {trials} trials: "
+        f"{' '.join(best.overrides)}",
+        f"confirmed {_value(chosen, computation)} on fresh seeds; the default has "
+        f"{_value(default, computation)}",
+        *summary_lines(compare(first, [other], [trials]), "val"),
+        f"{default.name} is the default with these seeds: "
+        f"python -m tools.compare {default.name} {chosen.name}",
+    ]
+
+
+def _value(point: Point, computation: Computation) -> str:
+    return _text(computation.rows[point.key]["metrics"], computation.metric)
+
+
+def _text(metrics: dict[str, Any], metric: str) -> str:
+    """Return a metric, in percent and with its standard deviation if it is the mean over seeds."""
+    if metric != METRIC:
+        return f"{metric} {metric_value(metrics, metric):.4f}"
+    return f"{metrics_cells(metrics['evaluate']['val'])['mean ± sd %']} %"
