@@ -81,7 +81,8 @@ def main() -> None:
     )
     adaptive.add_argument(
         "--halving",
-        action="store_true",
+        action="store_const",
+        const=True,
         help="train each with few epochs and replicas, and only the best third of them further",
     )
     adaptive.add_argument(
@@ -103,7 +104,7 @@ def main() -> None:
         parser.error("--name takes letters, digits, - and _")
     if args.trials is None:
         for name in ("sampler", "halving", "seed", "round"):
-            if getattr(args, name) not in (None, False):
+            if getattr(args, name) is not None:
                 parser.error(f"--{name} belongs to a search: add --trials")
     elif args.skip_invalid:
         parser.error("--skip-invalid belongs to a grid: omit it, and narrow the ranges instead")
@@ -112,7 +113,7 @@ def main() -> None:
         args.sampler or SAMPLERS[0],
         0 if args.seed is None else args.seed,
         ROUND if args.round is None else args.round,
-        args.halving,
+        args.halving is True,
     )
     if search_options.trials < 1 or search_options.round < 1:
         parser.error("--trials and --round have to be 1 or more")

@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 import termios
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +81,34 @@ def test_a_terminal_shows_a_progress_bar(project: Project) -> None:
     assert "epoch 1/2:   0%|" in output
     assert "/32 [" in output
     assert len(process.stdout.splitlines()) == 3
+
+
+def test_a_longer_training_continues_from_a_state_that_is_kept(
+    small_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_project.path)
+    results = "metrics/history.csv", "metrics/accuracy.csv", "metrics/train.json", str(CHECKPOINT)
+
+    def fit(epochs: int, replicas: int, states: Path | None) -> list[bytes]:
+        small_project.set_params(f"train.epochs={epochs}", f"train.replicas={replicas}")
+        train.main(states)
+        return [Path(path).read_bytes() for path in results]
+
+    shorter, longer = fit(2, 1, None), fit(5, 3, None)
+    capsys.readouterr()
+    assert fit(2, 1, Path("states")) == shorter
+    assert "resuming" not in capsys.readouterr().out
+    assert fit(5, 3, Path("states")) == longer
+    # The first model, whose epochs are printed, waits for the others, which are new.
+    assert re.findall(r"epoch (\d)/5", capsys.readouterr().out) == ["3", "4", "5"]
+    assert len(list(Path("states").glob("*.safetensors"))) == 3
+    # Nothing is left to train; a state of more epochs is not that of a shorter training.
+    assert fit(5, 3, Path("states")) == longer
+    assert "epoch" not in capsys.readouterr().out
+    assert fit(2, 1, Path("states")) == shorter
+    assert "epoch 1/2" in capsys.readouterr().out
+    # With one cycle the learning rate of each step depends on the number of epochs.
+    small_project.set_params("train.schedule=one_cycle")
+    shorter, longer = fit(2, 1, None), fit(5, 1, None)
+    assert fit(2, 1, Path("states")) == shorter
+    assert fit(5, 1, Path("states")) == longer

@@ -84,7 +84,8 @@ def sweep_grid(options: Options, pipeline: Pipeline, skip_invalid: bool) -> int:
 def sweep_search(options: Options, search_options: SearchOptions, pipeline: Pipeline) -> int:
     """Try points of a space in rounds, and confirm the best; return how many have failed.
 
-    A trial whose parameters a stage refuses has not failed: it is the worst of the search.
+    A trial whose parameters a stage refuses has not failed: it is the worst of the search. Raises
+    `InputError` if that is so of all trials.
     """
     space = parse_space(options.settings, dict(flatten(read_yaml(Path(PARAMS)))))
     rungs = read_rungs(space, pipeline, search_options.halving)
@@ -106,8 +107,10 @@ def sweep_search(options: Options, search_options: SearchOptions, pipeline: Pipe
                 from tools.search.confirmation import confirm
 
                 verdict = confirm(whole[0], space.fixed, trials, pipeline, computation)
-    if not whole:
-        return computation.failed or trials
+    if not whole and not computation.failed:
+        raise InputError(f"none of {trials:,} trials could be trained; narrow the ranges")
+    if not done:
+        return computation.failed
     from tools.analysis.tables import print_tables
 
     if not computation.failed:
