@@ -303,8 +303,9 @@ def _accuracy(facts: Facts) -> list[str]:
         "the classes. The cross-entropy is the mean of -ln(p), where p is the probability of the "
         "right class.",
         seeds,
-        "By class, on test: the recall is the share of the images of a class that the model assigns "
-        "to it, and the precision is the share of the images assigned to a class that are of it.",
+        "By class, on test: the recall is the share of the images of a class that the model "
+        "assigns to it, and the precision is the share of the images assigned to a class that are "
+        "of it.",
         _table(columns, of_classes),
     ]
 
@@ -344,7 +345,7 @@ def _calibration(facts: Facts) -> list[str]:
 
 def _reproduction(facts: Facts) -> list[str]:
     if facts.commit:
-        where = "In a clone of the project, under Linux:"
+        where = "In a clone of the project that has this commit, under Linux:"
         commands = [f"git checkout {facts.commit}", "make repro"]
     else:
         where = (
@@ -406,7 +407,8 @@ def _limits(facts: Facts) -> list[str]:
         "`python -m tools.predict FILE` does this to a picture before it classifies it.",
         "If the settings were chosen by the accuracy on val, that accuracy is too high on average. "
         "If they were chosen by that on test, so is that on test.",
-        "It is the result of an experiment. Nobody has examined whether it is fit for a particular purpose.",
+        "It is the result of an experiment. Nobody has examined whether it is fit for a particular "
+        "purpose.",
     ]
     return ["## Limits", "\n".join(f"- {line}" for line in lines)]
 
