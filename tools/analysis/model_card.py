@@ -87,9 +87,7 @@ def load_facts(revision: str) -> Facts:
     with refuse_other_versions(revision):
         hashes = _hashes(parse_yaml(lock.decode(), f"{revision}: dvc.lock"))
         for path, content in contents.items():
-            # A card may be named by another path than that of dvc.lock, such as ./sources/x.yaml.
-            expected = hashes[str(Path(path))]
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != hashes[path]:
                 raise InputError(
                     f"{revision}: {path} is not the file whose hash dvc.lock has; "
                     "`dvc repro` there makes its results again"
@@ -320,7 +318,10 @@ def _calibration(facts: Facts) -> list[str]:
     elif mean > high:
         verdict = "On average the model is right less often than its confidence says."
     else:
-        verdict = "On average the two agree, within the 95 % confidence interval of the accuracy."
+        verdict = (
+            "The mean is within the 95 % confidence interval of the accuracy, so that no "
+            "difference is shown."
+        )
     correct = table["label"] == table["predicted"]
     bins = (10 * table["confidence"]).astype(int).clip(upper=9)
     rows = [
