@@ -10,7 +10,7 @@ unless a revision is named. Its bytes depend on the results alone.
 import argparse
 from pathlib import Path
 
-from stages.storage.errors import run
+from stages.storage.errors import printable, run, shorten
 from stages.storage.files import write_bytes
 from tools.analysis.model_card import load_facts, render_card
 
@@ -34,7 +34,7 @@ def main() -> None:
     facts = load_facts(args.revision)
     write_bytes(args.output, render_card(facts).encode())
     commit = f"commit {facts.commit}" if facts.commit else "results that no commit has yet"
-    print(f"{args.output}: the model of {commit}")
+    print(shorten(printable(f"{args.output}: the model of {commit}")))
 
 
 if __name__ == "__main__":

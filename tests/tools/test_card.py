@@ -240,7 +240,8 @@ def test_texts_of_a_data_card_break_neither_yaml_nor_markdown(small_project: Pro
     assert metadata["datasets"] == ["own"]
     text = card.partition("\n---\n")[2]
     assert "\n---" not in text
-    assert not re.search(r"(?<!\\)<img|(?<!\\)<i>|(?<!\\)\]\(|[\x1b\u202e]", text)
+    assert not re.search(r"(?<!\\)<img|(?<!\\)<i>|(?<!\\)\]\(", text)
+    assert not re.search(r"[\x1b\u202e]", card)
     for name in names:
         escaped = re.sub(r"[\\`*\[\]<>|]", r"\\\g<0>", name)
         assert len(cells(card, escaped)) == 5
@@ -373,9 +374,7 @@ def test_bad_input_is_refused_in_a_sentence(small_project: Project, name: str) -
 
 def test_a_project_outside_of_git_is_refused(small_project: Project) -> None:
     os.rename(small_project.path / ".git", small_project.path / "git")  # noqa: PTH104
-    small_project.run("dvc", "config", "core.no_scm", "true")
     done = small_project.run("python", "-m", "tools.card", ok=False)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("this folder is not in a git repository, which keeps revisions;")
     assert len(done.stderr.splitlines()) == 1
-    assert "git" in done.stderr

@@ -77,11 +77,11 @@ def commit_of_results(revision: str) -> str | None:
     It stays the same while later commits change other files, such as a README. Raises
     `InputError` if the project is not in git.
     """
-    if revision == "workspace":
-        if run_git("status", "--porcelain", "--", *RESULTS):
-            return None
-        revision = "HEAD"
-    return run_git("rev-list", "-1", _resolve(revision), "--", *RESULTS)
+    is_workspace = revision == "workspace"
+    sha = _resolve("HEAD" if is_workspace else revision)
+    if is_workspace and run_git("status", "--porcelain", "--", *RESULTS):
+        return None
+    return run_git("rev-list", "-1", sha, "--", *RESULTS)
 
 
 def _resolve(revision: str) -> str:

@@ -24,8 +24,6 @@ from tools.cluster.worker import pinned_versions
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-# What reading a file raises that has another form than expected.
-FORM_ERRORS = AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError
 PACKAGES = ("torch", "torchvision", "numpy", "dvc")  # whose versions a report names
 
 
