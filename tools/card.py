@@ -4,7 +4,7 @@ The card is Markdown, with the metadata at its top that model hubs read. It is a
 unless a revision is named. Its bytes depend on the results alone.
 
     python -m tools.card
-    python -m tools.card HEAD --output README.md
+    python -m tools.card HEAD~1 --output card.md
 """
 
 import argparse
