@@ -23,7 +23,7 @@ from stages.storage.files import write_bytes
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array
 from tools.analysis.results import load_results
-from tools.analysis.revisions import run_git
+from tools.analysis.revisions import commit_of_results
 
 if TYPE_CHECKING:
     from stages.learning.models import Model
@@ -68,12 +68,6 @@ def run_onnx(content: bytes, images: Array) -> Array:
     return np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
 
 
-def commit() -> str | None:
-    """Return the commit that the results are of, or None if it does not have them."""
-    changes = run_git("status", "--porcelain", "--", "dvc.lock", "params.yaml", "stages")
-    return None if changes else run_git("rev-parse", "HEAD")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.export", description="Write the model as ONNX."
@@ -111,7 +105,7 @@ def main() -> None:
         info,
         {
             "classes": info.classes,
-            "commit": commit(),
+            "commit": commit_of_results("workspace"),
             "data": info.title,
             "images": "uint8 from 0 to 255, which the model divides by 255",
             "params": params,

@@ -196,6 +196,17 @@ def test_results_of_another_data_card_are_refused_as_stale(small_project: Projec
     assert message.startswith("workspace: sources/mnist-5k.yaml has changed since its results ")
 
 
+def test_results_of_the_model_before_are_refused_as_stale(small_project: Project) -> None:
+    small_project.set_params("train.lr=0.02")
+    small_project.run("dvc", "repro", "train")
+    small_project.commit("Half a run")
+    for revision in ("HEAD", "workspace"):
+        assert output(small_project, "HEAD~1", revision, ok=False) == (
+            f"{revision}: dvc.lock has another data/checkpoints/model.safetensors than its stage "
+            "evaluate read; `dvc repro` there runs that stage again\n"
+        )
+
+
 def test_a_running_training_is_named(small_project: Project) -> None:
     small_project.set_params("train.epochs=100000")
     process = subprocess.Popen(

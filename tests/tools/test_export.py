@@ -60,6 +60,8 @@ def test_its_metadata_say_what_it_is_and_its_bytes_depend_on_nothing_else(
     assert properties["params"]["prepare.train_size"] == 300
     assert properties["commit"] == small_project.run("git", "rev-parse", "HEAD").stdout.strip()
     small_project.env["PYTHONHASHSEED"] = "1"
+    (small_project.path / "notes.txt").write_text("Tried it.")
+    small_project.commit("No other results")
     export(small_project)
     assert path.read_bytes() == first
     small_project.run("dvc", "exp", "run", "-S", "train.lr=0.02")

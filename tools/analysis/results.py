@@ -42,7 +42,7 @@ def load_results(name: str, split: str) -> Revision:
     """Return the results of a revision on a split, `val` or `test`.
 
     Raises `InputError` if a file is missing or broken, or if the results were made with other
-    parameters than those of the revision.
+    parameters than those of the revision, or of another model than that of its `dvc.lock`.
     """
     if name == "workspace":
         _refuse_running()
@@ -63,6 +63,7 @@ def load_results(name: str, split: str) -> Revision:
         outs = lock["stages"]["prepare"]["outs"]
         [data_md5] = [out["md5"] for out in outs if out["path"] == path]
         used = _used_params(lock)
+        _refuse_half_run(name, lock)
         if name == "workspace":
             _refuse_stale(lock)
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -79,6 +80,20 @@ def load_results(name: str, split: str) -> Revision:
     replicas = [column for column in table if column.startswith("replica_")]
     correct = table["label"].to_numpy() == table[["predicted", *replicas]].to_numpy().T
     return Revision(name, table[["index", "label"]].to_numpy(), correct, values, data_md5)
+
+
+def _refuse_half_run(name: str, lock: dict[str, Any]) -> None:
+    """Raise `InputError` if a stage ran again and one after it did not, as by `dvc repro train`."""
+    made: dict[str, str | None] = {}
+    for stage in lock["stages"].values():
+        made |= {out["path"]: out.get("md5") for out in stage.get("outs", [])}
+    for name_of_stage, stage in lock["stages"].items():
+        for dep in stage.get("deps", []):
+            if dep.get("md5") != made.get(dep["path"], dep.get("md5")):
+                raise InputError(
+                    f"{name}: dvc.lock has another {dep['path']} than its stage {name_of_stage} "
+                    "read; `dvc repro` there runs that stage again"
+                )
 
 
 def _refuse_stale(lock: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
 
+RESULTS = "dvc.lock", "params.yaml", "stages"  # what a commit with other results changes
 NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
 
 
@@ -65,16 +66,34 @@ def describe_commit(revision: str) -> str:
 
     Raises `InputError` if the project is not in git.
     """
+    sha = _resolve("HEAD" if revision == "workspace" else revision)
+    commit = run_git("log", "-1", "--format=%h %s", sha)
+    return f"not committed; after {commit}" if revision == "workspace" else commit
+
+
+def commit_of_results(revision: str) -> str | None:
+    """Return the hash of the commit that brought the results of a revision, or None if none has.
+
+    It stays the same while later commits change other files, such as a README. Raises
+    `InputError` if the project is not in git.
+    """
+    is_workspace = revision == "workspace"
+    sha = _resolve("HEAD" if is_workspace else revision)
+    if is_workspace and run_git("status", "--porcelain", "--", *RESULTS):
+        return None
+    return run_git("rev-list", "-1", sha, "--", *RESULTS)
+
+
+def _resolve(revision: str) -> str:
+    """Return the hash of a commit, branch, tag or experiment."""
     from dvc.repo import Repo
     from dvc.scm import SCMError, resolve_rev
 
     try:
         with Repo() as repo:
-            sha = resolve_rev(repo.scm, "HEAD" if revision == "workspace" else revision)
+            return str(resolve_rev(repo.scm, revision))
     except SCMError:
         raise InputError(NO_GIT) from None
-    commit = run_git("log", "-1", "--format=%h %s", sha)
-    return f"not committed; after {commit}" if revision == "workspace" else commit
 
 
 def run_git(*arguments: str) -> str:

@@ -92,7 +92,7 @@ def metrics_table(names: list[str]) -> pd.DataFrame:
     rows = []
     for name in names:
         [content] = read_files(name, "metrics/evaluate.json")
-        with _refuse_other_versions(name):
+        with refuse_other_versions(name):
             for split, metrics in sorted(json.loads(content).items(), reverse=True):
                 rows.append({"revision": name, "split": split, **metrics_cells(metrics)})
     return pd.DataFrame(rows)
@@ -127,7 +127,7 @@ def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
         name = revision.name
         paths = "metrics/prepare.json", "dvc.lock", "requirements.txt"
         prepared, lock, requirements = read_files(name, *paths)
-        with _refuse_other_versions(name):
+        with refuse_other_versions(name):
             versions = pinned_versions(requirements.decode())
             outs = parse_yaml(lock.decode(), f"{name}: dvc.lock")["stages"]["prepare"]["outs"]
             columns[name] = {
@@ -155,16 +155,23 @@ def dataset_title(revision: Revision) -> str:
     if not str(source).endswith(".yaml"):
         return Path(str(source)).name
     [card] = read_files(revision.name, str(source))
-    with _refuse_other_versions(revision.name):
+    with refuse_other_versions(revision.name):
         return str(parse_yaml(card.decode(), f"{revision.name}: {source}")["title"])
 
 
 @contextlib.contextmanager
-def _refuse_other_versions(name: str) -> Iterator[None]:
+def refuse_other_versions(name: str) -> Iterator[None]:
     """Raise `InputError` where a file of a revision lacks what this version of the tools reads."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(
             f"{name}: its results have another form than this version reads ({error!r}); "
             "`dvc repro` there makes them again, or compare with `python -m tools.compare`"
@@ -197,16 +204,16 @@ def to_markdown(tables: list[pd.DataFrame], lines: list[str]) -> str:
     """Return tables, without those that are empty, and a list of lines as Markdown."""
     texts = [
         frame.astype(str)
-        .map(_escape_markdown)
-        .rename(columns=_escape_markdown)
+        .map(escape_markdown)
+        .rename(columns=escape_markdown)
         .to_markdown(index=False, disable_numparse=True)
         for frame in tables
         if not frame.empty
     ]
-    return "\n\n".join([*texts, "\n".join(f"- {_escape_markdown(line)}" for line in lines)])
+    return "\n\n".join([*texts, "\n".join(f"- {escape_markdown(line)}" for line in lines)])
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return a text for a cell or a list; an underscore within a word means nothing."""
     return re.sub(r"[\\`*\[\]<>|&~]|\b_|_\b", r"\\\g<0>", printable(text))
 
