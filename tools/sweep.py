@@ -1,4 +1,4 @@
-"""Train and score every point of a grid of parameters, on all cores or on a cluster.
+"""Train and score a grid of parameters, or search ranges of them, on all cores or on a cluster.
 
 A setting is written as for `dvc exp run -S`, with Hydra's choices and ranges. The result of each
 point is added to `sweeps/points.jsonl` as it arrives: a sweep that was stopped continues where it
@@ -6,6 +6,7 @@ was, and no point is computed twice. The results are `sweeps/sweep.csv` and `swe
 the best points become DVC experiments.
 
     python -m tools.sweep -S 'train.lr=0.003,0.01,0.03' -S 'train.weight_decay=0,0.01'
+    python -m tools.sweep -S 'train.lr=interval(0.001,1)' --trials 36 --halving
     python -m tools.sweep -S 'train.seed=range(0,100)' --scheduler tcp://HOST:8786
 """
 
@@ -28,7 +29,7 @@ from tools.search.trials import ROUND, SAMPLERS, SearchOptions
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.sweep", description="Train and score a grid of parameters."
+        prog="python -m tools.sweep", description="Train and score a grid, or search it."
     )
     parser.add_argument(
         "-S",
