@@ -5,8 +5,9 @@ Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yam
 `data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
 every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
 after each epoch or every `score_every` iterations the accuracy on train and val, and beside it in
-`metrics/history.csv` the loss on val; `metrics/train.json`, the last epoch as a whole. A training
-that was killed is resumed after its last complete epoch.
+`metrics/history.csv` the loss on val; `metrics/replicas.csv`, each epoch of each replica;
+`metrics/train.json`, the last epoch as a whole. These tables are written while it trains, too. A
+training that was killed is resumed after its last complete epoch.
 
     python -m stages.train
 """
