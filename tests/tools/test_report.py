@@ -343,6 +343,36 @@ def test_a_training_can_be_watched(small_project: Project, browser: Browser) -> 
     assert watching.returncode == -signal.SIGINT
 
 
+@pytest.mark.slow
+def test_an_experiment_in_a_folder_of_its_own_can_be_watched(
+    small_project: Project, browser: Browser
+) -> None:
+    settings = ("-n", "elsewhere", "-S", "train.epochs=1000", "-S", "train.replicas=5")
+    running = start(small_project, "dvc", "exp", "run", "--temp", *settings)
+    watching = None
+    try:
+        assert running.stdout
+        assert any(line.startswith("epoch 20/") for line in iter(running.stdout.readline, ""))
+        names = ("HEAD", "elsewhere")
+        watching = start(small_project, "python", "-m", "tools.report", "--watch", *names)
+        assert watching.stdout
+        assert watching.stdout.readline()
+        page = browser.new_page()
+        page.goto((small_project.path / "report.html").as_uri())
+        verdict = page.locator(".verdict")
+        text = "elsewhere: no results yet; its curves end after epoch "
+        verdict.filter(has_text=text).wait_for()
+        epoch = (verdict.text_content() or "").removeprefix(text)
+        later = re.compile(rf"epoch (?!{epoch}$)\d+$")
+        verdict.filter(has_text=later).wait_for(timeout=60_000)
+        page.close()
+    finally:
+        for process in filter(None, (watching, running)):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=60)
+
+
 def test_a_watched_page_keeps_its_place_and_does_not_disturb(
     small_project: Project, browser: Browser
 ) -> None:
@@ -369,7 +399,7 @@ def test_a_watched_page_keeps_its_place_and_does_not_disturb(
         assert reloads == []
         page.evaluate("document.querySelector('#test').open = false")
         with page.expect_navigation():
-            page.clock.run_for(10_000)
+            page.clock.run_for(2_500)
         page.close()
     finally:
         os.killpg(watching.pid, signal.SIGINT)

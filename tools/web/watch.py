@@ -25,7 +25,14 @@ from tools.web.plots import (
 )
 
 # What changes when a stage runs here, or an experiment in a folder of its own.
-WATCHED = ("params.yaml", "dvc.lock", "metrics/*", ".dvc/tmp/rwlock", ".dvc/tmp/exps/*/metrics/*")
+WATCHED = (
+    "params.yaml",
+    "dvc.lock",
+    "metrics/*",
+    ".dvc/tmp/rwlock",
+    ".dvc/tmp/exps/tmp*/metrics/*",  # by `dvc queue start`
+    ".dvc/tmp/exps/standalone/tmp*/metrics/*",  # by `dvc exp run --temp`
+)
 
 
 def watch(revisions: list[str], output: Path) -> NoReturn:
