@@ -5,8 +5,9 @@ Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yam
 `data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
 every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
 after each epoch or every `score_every` iterations the accuracy on train and val, and beside it in
-`metrics/history.csv` the loss on val; `metrics/train.json`, the last epoch as a whole. A training
-that was killed is resumed after its last complete epoch.
+`metrics/history.csv` the loss on val; `metrics/replicas.csv`, each epoch of each replica;
+`metrics/train.json`, the last epoch as a whole. These tables are written while it trains, too. A
+training that was killed is resumed after its last complete epoch.
 
     python -m stages.train
 """
@@ -16,19 +17,25 @@ import ctypes
 import math
 import os
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
 
 import torch
+from tqdm import tqdm
 
 from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
-from stages.learning.models import STACKABLE, predict
+from stages.learning.models import STACKABLE
 from stages.learning.training import (
+    EpochRow,
+    HistoryRow,
     Split,
     TrainingState,
-    accuracy,
     initial_state,
+    num_batches,
+    print_line,
     train_epoch,
 )
 from stages.params import load_params
@@ -71,46 +78,77 @@ def train_or_resume(
     together = params.precision == "exact" and isinstance(states[0].model, STACKABLE)
     groups = [states] if together else [[state] for state in states]
     path_of_seed = dict(zip((state.seed for state in states), paths, strict=True))
-    for group in groups:
-        if 0 < (epoch := min(state.last.epoch for state in group)) < params.epochs:
-            print(f"train: resuming after epoch {epoch} of {params.epochs}", flush=True)
-        while (epoch := min(state.last.epoch for state in group)) < params.epochs:
-            behind = [state for state in group if state.last.epoch == epoch]
-            train_epoch(behind, train, val, params)
-            for state in reversed(behind):  # after a kill in between, the model is not ahead
-                # Not synchronised: after a power failure its checksum shows whether it is whole.
-                write_tensors(path_of_seed[state.seed], state.tensors(), fsync=False)
-            if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
-                # DVC was killed: do not overwrite what its next run writes in this folder.
-                sys.exit(f"train: stopped after epoch {epoch + 1}, because DVC has ended")
-        for state in group:
-            if not state.record_history:
-                number = states.index(state) + 1
-                share = accuracy(predict(state.model, val.images), val.labels)
-                print(f"replica {number}/{len(states)}: accuracy val {share:.4f}", flush=True)
+    due = 0.0  # when the curves are to be written, for those who watch the training
+    with progress_bar(groups, num_batches(len(train.labels), params) * params.epochs) as bar:
+        for group in groups:
+            number = states.index(group[0]) + 1
+            replica = f"replica {number}/{len(states)}, " if number > 1 else ""
+            if 0 < (epoch := min(state.last.epoch for state in group)) < params.epochs:
+                print_line(f"train: resuming after epoch {epoch} of {params.epochs}")
+            while (epoch := min(state.last.epoch for state in group)) < params.epochs:
+                if states[0].history and (start := time.monotonic()) >= due:
+                    write_curves(states, states[0].history, params, fsync=False)
+                    # At most once a second, and where they are long, for a fiftieth of the time.
+                    due = time.monotonic() + max(1.0, 50 * (time.monotonic() - start))
+                behind = [state for state in group if state.last.epoch == epoch]
+                bar.set_description_str(f"{replica}epoch {epoch + 1}/{params.epochs}")
+                train_epoch(behind, train, val, params, bar)
+                for state in reversed(behind):  # after a kill in between, the model is not ahead
+                    # Not synchronised: after a power failure its checksum shows if it is whole.
+                    write_tensors(path_of_seed[state.seed], state.tensors(), fsync=False)
+                if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
+                    # DVC was killed: do not overwrite what its next run writes in this folder.
+                    sys.exit(f"train: stopped after epoch {epoch + 1}, because DVC has ended")
+            for state in group:
+                if not state.record_history:
+                    number, share = states.index(state) + 1, state.epochs[-1].val_accuracy
+                    print_line(f"replica {number}/{len(states)}: accuracy val {share:.4f}")
     return states
+
+
+def progress_bar(groups: list[list[TrainingState]], steps: int) -> "tqdm[NoReturn]":
+    """Return a bar, on a terminal only, that shows how long the whole training will still take.
+
+    groups: the replicas that are trained one group after the other, each `steps` iterations.
+    """
+    return tqdm(
+        total=len(groups) * steps,
+        initial=sum(min(state.last.iteration for state in group) for group in groups),
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
+        smoothing=0,  # by the mean speed so far: at the ends of epochs the bar stands still
+        leave=False,
+        disable=None,
+    )
+
+
+def write_curves(
+    states: list[TrainingState], history: list[HistoryRow], params: Train, fsync: bool = True
+) -> None:
+    """Write the history of the first replica, which is the model, and the epochs of all of them."""
+    # The curves are drawn with these settings in their legend.
+    settings = {"batch_size": params.batch_size, "lr": params.lr}
+    for name, y in (("history", "loss"), ("accuracy", "accuracy")):
+        rows = [
+            [row.iteration, row.epoch, split, round(value, DECIMALS), *settings.values()]
+            for row in history
+            for split in ("train", "val")
+            if not math.isnan(value := getattr(row, f"{split}_{y}"))
+        ]
+        header = ["iteration", "epoch", "split", y, *settings]
+        write_csv(Path(f"metrics/{name}.csv"), header, rows, fsync)
+    rows = [
+        [number, iteration, epoch, *(round(v, DECIMALS) for v in values), *settings.values()]
+        for number, state in enumerate(states)
+        for iteration, epoch, *values in state.epochs
+    ]
+    header = ["replica", *EpochRow._fields, *settings]
+    write_csv(Path("metrics/replicas.csv"), header, rows, fsync)
 
 
 def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
     """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
     state = states[0]
-    for path, y, columns in (
-        (Path("metrics/history.csv"), "loss", {"train": "train_loss", "val": "val_loss"}),
-        (
-            Path("metrics/accuracy.csv"),
-            "accuracy",
-            {"train": "train_accuracy", "val": "val_accuracy"},
-        ),
-    ):
-        # The curves are drawn with these settings in their legend.
-        header = ["iteration", "epoch", "split", y, "batch_size", "lr"]
-        rows = [
-            [row.iteration, row.epoch, split, round(value, DECIMALS), params.batch_size, params.lr]
-            for row in state.full_history()
-            for split, column in columns.items()
-            if not math.isnan(value := getattr(row, column))
-        ]
-        write_csv(path, header, rows)
+    write_curves(states, state.full_history(), params)
     last = {
         name: round(value, DECIMALS)
         for name, value in state.last._asdict().items()

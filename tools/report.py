@@ -6,16 +6,18 @@ what is drawn with the model of the last revision.
 
     python -m tools.report
     python -m tools.report HEAD~1 HEAD --output report.html --figures figures
+    python -m tools.report --watch  # until Ctrl-C: an open page shows a training while it runs
 """
 
 import argparse
 from pathlib import Path
 
-from stages.storage.errors import printable, run, shorten
+from stages.storage.errors import InputError, printable, run, shorten
 from stages.storage.files import write_bytes
 from tools.analysis.results import default_revisions
 from tools.web.page import render_report
 from tools.web.paper import write_figures
+from tools.web.watch import watch
 
 
 def main() -> None:
@@ -36,7 +38,16 @@ def main() -> None:
         type=Path,
         help="write the plots there too, as SVG and PDF for a paper",
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="write the page anew whenever something changes, until Ctrl-C; an open page follows",
+    )
     args = parser.parse_args()
+    if args.watch:
+        if args.figures:
+            raise InputError("--watch: writes no figures; leave out --figures")
+        watch(list(dict.fromkeys(args.revisions)), args.output)
     names = list(dict.fromkeys(args.revisions)) or default_revisions()
     page, figures = render_report(names)
     if args.figures:

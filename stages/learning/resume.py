@@ -74,7 +74,8 @@ def load_state(path: Path, layout: Layout) -> dict[str, Array] | None:
     try:
         tensors = read_tensors(path, layout, remedy)
         # A row has iteration and epoch, and what was computed then; the rest of it is NaN.
-        numbers = [tensors[name][:, :2] if name == "rows" else tensors[name] for name in layout]
+        rows = ("rows", "epochs")
+        numbers = [tensors[name][:, :2] if name in rows else tensors[name] for name in layout]
         if not len(tensors["rows"]) or not all(np.isfinite(array).all() for array in numbers):
             raise InputError(f"{path}: its numbers are not finite; {remedy}")
         return tensors

@@ -6,9 +6,10 @@ an epoch and its augmentation each have a generator of their own.
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -48,6 +49,16 @@ class HistoryRow(NamedTuple):
     val_loss: float
 
 
+class EpochRow(NamedTuple):
+    """An epoch as a whole; every replica has one of each, and they show what the seed decides."""
+
+    iteration: int  # the last of the epoch
+    epoch: int
+    train_loss: float  # the mean over its batches
+    val_accuracy: float  # after it
+    val_loss: float
+
+
 @dataclass
 class TrainingState:
     """Everything that the next epoch depends on besides the data and the parameters.
@@ -62,6 +73,7 @@ class TrainingState:
     last: HistoryRow  # the last epoch as a whole
     history: list[HistoryRow] = field(default_factory=list)  # what is due, however long it trains
     unlogged: list[BatchLoss] = field(default_factory=list)  # since the last loss of the history
+    epochs: list[EpochRow] = field(default_factory=list)
 
     def full_history(self) -> list[HistoryRow]:
         """Return the history with a whole row at its end, also where none was due.
@@ -78,6 +90,7 @@ class TrainingState:
             **{name: tensor.cpu().numpy() for name, tensor in self._float32().items()},
             "rows": np.array([*self.history, self.last], dtype=np.float64),
             "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
+            "epochs": np.array(self.epochs, dtype=np.float64).reshape(-1, len(EpochRow._fields)),
         }
 
     def layout(self) -> Layout:
@@ -87,6 +100,7 @@ class TrainingState:
             **fixed,
             "rows": ("F64", (None, len(HistoryRow._fields))),
             "unlogged": ("F64", (None, 2)),
+            "epochs": ("F64", (None, len(EpochRow._fields))),
         }
 
     def restore(self, tensors: dict[str, Array]) -> None:
@@ -98,6 +112,10 @@ class TrainingState:
             for iteration, epoch, *figures in tensors["rows"].tolist()
         ]
         self.unlogged = [BatchLoss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
+        self.epochs = [
+            EpochRow(int(iteration), int(epoch), *figures)
+            for iteration, epoch, *figures in tensors["epochs"].tolist()
+        ]
 
     def _float32(self) -> dict[str, Tensor]:
         """Return the tensors of the model, which `state_dict` detaches, and of the optimizer."""
@@ -131,17 +149,26 @@ def initial_state(params: Train, train: Split, record_history: bool = True) -> T
     return TrainingState(params.seed, model, moments, record_history, last)
 
 
-def train_epoch(states: list[TrainingState], train: Split, val: Split, params: Train) -> None:
+def train_epoch(
+    states: list[TrainingState],
+    train: Split,
+    val: Split,
+    params: Train,
+    bar: "tqdm[NoReturn] | None" = None,
+) -> None:
     """Take replicas, all after the same epoch, one epoch further, each with its own seed.
 
-    Those with a history also print their progress. Raises `InputError` as `training_steps` does,
-    and when weights are no longer finite.
+    bar: is updated with each step. Those with a history also print their progress. Raises
+    `InputError` as `training_steps` does, and when weights are no longer finite.
     """
     epoch = states[0].last.epoch + 1
     iteration = states[0].last.iteration
     losses: list[list[BatchLoss]] = [[] for _ in states]
     for batch_losses in training_steps(states, train, params):
         iteration += 1
+        if bar is not None:
+            bar.set_postfix_str(f"loss {batch_losses[0].mean:.4g}", refresh=False)
+            bar.update()
         for state, state_losses, batch in zip(states, losses, batch_losses, strict=True):
             state_losses.append(batch)
             if state.record_history:
@@ -160,10 +187,14 @@ def train_epoch(states: list[TrainingState], train: Split, val: Split, params: T
         if state.record_history and epoch == params.epochs and math.isnan(last_scores[0]):
             last_scores = scores(state.model, train, val, params)
         state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *last_scores)
+        _, *on_val = last_scores
+        if math.isnan(on_val[0]):
+            on_val = list(val_scores(state.model, train, val, params))
+        state.epochs.append(EpochRow(iteration, epoch, state.last.train_loss, *on_val))
         # Print at most a hundred lines, the last epoch among them.
         is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
         if state.record_history and is_printed:
-            print(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}", flush=True)
+            print_line(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}")
 
 
 def record(
@@ -192,7 +223,7 @@ def record(
     if is_logged:
         state.unlogged = []
         if params.log_every >= 100:  # more lines would only scroll by
-            print(f"iteration {iteration}: {format_row(row)}", flush=True)
+            print_line(f"iteration {iteration}: {format_row(row)}")
 
 
 def training_steps(
@@ -214,9 +245,7 @@ def training_steps(
     steps = num_batches(len(train.labels), params)
     class_weights = balanced_weights(train, params)
     model.train()
-    # disable=None shows the progress bar on a terminal only.
-    bar = tqdm(inputs, f"epoch {epoch}/{params.epochs}", leave=False, disable=None, total=steps)
-    for batches_of_replicas in bar:
+    for batches_of_replicas in inputs:
         iteration += 1
         if len(states) == 1:
             [(images, labels)] = batches_of_replicas
@@ -233,7 +262,6 @@ def training_steps(
         # Of a sum: with a gradient of the losses as an argument, torch would import sympy.
         gradients = torch.autograd.grad(losses.sum(), weights)
         optimizer_step(weights, gradients, moments, iteration, params.epochs * steps, params)
-        bar.set_postfix_str(f"loss {values[0]:.4g}", refresh=False)
         yield [BatchLoss(value, labels.shape[-1]) for value in values]
 
 
@@ -307,6 +335,12 @@ def balanced_weights(train: Split, params: Train) -> Tensor | None:
     return weights.where(counts > 0, 0.0)
 
 
+def print_line(text: str) -> None:
+    """Print a line at once, above the progress bar if there is one."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
 def format_row(row: HistoryRow) -> str:
     text = f"loss {row.train_loss:.5g}"
     if math.isnan(row.val_accuracy):
@@ -352,10 +386,16 @@ def mean_loss(losses: list[BatchLoss]) -> float:
 @torch.inference_mode()
 def scores(model: Model, train: Split, val: Split, params: Train) -> tuple[float, float, float]:
     """Return the accuracies on train and val, and the loss on val, as of one batch."""
+    train_accuracy = accuracy(predict(model, train.images), train.labels)
+    return train_accuracy, *val_scores(model, train, val, params)
+
+
+@torch.inference_mode()
+def val_scores(model: Model, train: Split, val: Split, params: Train) -> tuple[float, float]:
+    """Return the accuracy and the loss on val, as of one batch; `train` balances the classes."""
     logits = predict(model, val.images)
     val_loss = float(loss(logits, val.labels, balanced_weights(train, params), params))
-    train_accuracy = accuracy(predict(model, train.images), train.labels)
-    return train_accuracy, accuracy(logits, val.labels), val_loss
+    return accuracy(logits, val.labels), val_loss
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -27,11 +27,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table: a line for the header and one for each row."""
+def write_csv(
+    path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], fsync: bool = True
+) -> None:
+    """Write a table, as `atomic_replace` does: a line for the header and one for each row."""
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([header, *rows])
-    write_bytes(path, table.getvalue().encode())
+    with atomic_replace(path, fsync) as draft:
+        draft.write(table.getvalue().encode())
 
 
 @contextlib.contextmanager

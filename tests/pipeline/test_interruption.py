@@ -20,8 +20,10 @@ OUTPUTS = (
     "data/checkpoints/replicas.safetensors",
     "metrics/accuracy.csv",
     "metrics/history.csv",
+    "metrics/replicas.csv",
     "metrics/train.json",
 )
+CURVES = OUTPUTS[2:5]
 STATES = ".dvc/tmp/train/*.safetensors"
 TRAIN = ("python", "-m", "stages.train")
 # What the training prints; tests for its absence have to change with it too.
@@ -211,6 +213,32 @@ def test_twenty_kills_of_the_training_leave_no_trace(
         kill_early(start(project, *TRAIN), moments)
     project.run(*TRAIN)
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
+
+
+def test_a_killed_training_leaves_its_curves_so_far(
+    killed_project: Project, uninterrupted: Project
+) -> None:
+    for name in CURVES:
+        early, final = ((p.path / name).read_text() for p in (killed_project, uninterrupted))
+        lines = early.splitlines()
+        assert 1 < len(lines) < len(final.splitlines())
+        assert {*lines} < {*final.splitlines()}
+        assert name == "metrics/replicas.csv" or final.startswith(early)
+
+
+def test_after_a_kill_the_committed_results_are_brought_back(project: Project) -> None:
+    """Git shows what is missing or only begun, and DVC does not take it for the result."""
+    process = start(project, "dvc", "repro")
+    read_until(process.stdout, "epoch 7/100")
+    kill(process)
+    status = project.status()
+    assert " D metrics/train.json" in status
+    for name in CURVES:
+        assert f" M {name}" in status
+    project.run("git", "checkout", "HEAD", ".")
+    project.run("dvc", "checkout")
+    assert project.status() == ""
+    assert project.ran("repro") == []
 
 
 def test_a_killed_training_resumes_and_reports_it(

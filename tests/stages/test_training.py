@@ -104,6 +104,25 @@ def test_the_accuracies_are_computed_when_they_are_asked_for(
         assert rows[6].val_accuracy == fit(train_params(epochs=2)).last.val_accuracy
 
 
+@pytest.mark.parametrize("score_every", ["epoch", 4])
+@pytest.mark.parametrize("record_history", [True, False])
+def test_each_epoch_has_a_row_of_its_own(score_every: object, record_history: bool) -> None:
+    """With or without a history, and whether or not the history has a score then."""
+    params = train_params(score_every=score_every)
+    state = initial_state(params, TRAIN, record_history)
+    expected = []
+    for _ in range(params.epochs):
+        train_epoch([state], TRAIN, VAL, params)
+        logits = predict(state.model, VAL.images)
+        loss = torch.nn.functional.cross_entropy(logits, VAL.labels)
+        expected.append((float((logits.argmax(1) == VAL.labels).double().mean()), float(loss)))
+    _, _, losses = numpy_training(params)
+    assert [(row.iteration, row.epoch) for row in state.epochs] == [(3, 1), (6, 2)]
+    for row, part, scores in zip(state.epochs, (losses[:3], losses[3:]), expected, strict=True):
+        assert row.train_loss == pytest.approx(np.average(part, weights=[64, 64, 22]), rel=1e-5)
+        assert row[3:] == pytest.approx(scores, rel=1e-5)
+
+
 def test_each_epoch_has_every_image_once_in_its_own_order() -> None:
     orders = [torch.cat(list(batches(150, train_params(), 0, epoch))).tolist() for epoch in (1, 2)]
     assert orders[0] != orders[1]

@@ -1,8 +1,13 @@
 """The report in a real browser, Chromium, without a network."""
 
+import csv
 import json
 import math
+import os
+import re
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +224,186 @@ def test_the_plotted_difference_is_that_of_compare(
         {"revision": "HEAD", "points": 0, "low": 0, "high": 0},
         {key: other[name] for key, name in keys.items()},
     ]
+
+
+def bands(page: Page, title: str) -> list[dict[str, str]]:
+    """Return the rows of the band in a plot, or none."""
+    text = page.evaluate(
+        "title => specs.find(spec => spec.description.startsWith(title)).layer[0].data?.values",
+        title,
+    )
+    return list(csv.DictReader((text or "").splitlines()))
+
+
+@pytest.mark.parametrize(("title", "column"), [("Accuracy", 4), ("Loss", 5)])
+def test_the_band_is_that_of_all_replicas(
+    reported: Project, show_page: Callable[..., Page], title: str, column: int
+) -> None:
+    page = show_page(reported.path / "report.html")
+    committed = reported.run("git", "show", "HEAD:metrics/replicas.csv").stdout
+    current = (reported.path / "metrics/replicas.csv").read_text()
+    expected = []
+    for text in (committed, current):
+        rows = [line.split(",") for line in text.splitlines()[1:]]
+        for epoch in range(1, 11):
+            values = [float(row[column]) for row in rows if row[2] == str(epoch)]
+            assert len(values) == 5
+            expected.append((32 * epoch, min(values), sum(values) / 5, max(values)))
+    names = ("iteration", "low", "mean", "high")
+    result = [tuple(float(row[name]) for name in names) for row in bands(page, title)]
+    np.testing.assert_allclose(result, expected)
+    plot = page.locator("section", has=page.locator("h2", has_text=title)).locator(".plot")
+    assert plot.locator(".mark-area path").count() == 2
+    text = plot.text_content() or ""
+    assert "val, mean of seeds" in text
+    assert "(band: lowest to highest seed on val)" in text
+
+
+@pytest.mark.slow
+def test_revisions_without_a_band_keep_their_place(
+    small_project: Project, show_page: Callable[..., Page]
+) -> None:
+    """A commit from before there were rows of all replicas, and a training with one replica."""
+    small_project.run("git", "rm", "-q", "metrics/replicas.csv")
+    small_project.commit("older")
+    for count in (1, 3):
+        small_project.run("git", "checkout", "-q", "main", "params.yaml", "metrics", "dvc.lock")
+        name = f"with-{count}"
+        small_project.run("dvc", "exp", "run", "-n", name, "-S", f"train.replicas={count}")
+    small_project.run("python", "-m", "tools.report", "main", "with-1", "with-3")
+    page = show_page(small_project.path / "report.html")
+    remarks = page.locator("#results .muted").all_text_contents()
+    assert "main: has no plot of metrics/replicas.csv" in remarks
+    rows = bands(page, "Accuracy")
+    assert [row["rev"] for row in rows] == ["main", "with-1", *["with-3"] * 10]
+    assert all(row["low"] == row["high"] for row in rows[:2])
+    plot = page.locator("section", has=page.locator("h2", has_text="Accuracy")).locator(".plot")
+    legend = plot.locator(".role-legend-label text").all_text_contents()
+    assert [text.partition(":")[0] for text in legend[:3]] == ["main", "with-1", "with-3"]
+    small_project.run("python", "-m", "tools.report", "main", "with-1")
+    page = show_page(small_project.path / "report.html")
+    assert bands(page, "Accuracy") == []
+    assert "band" not in (page.locator("#plots").text_content() or "")
+
+
+def start(project: Project, *command: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command,
+        cwd=project.path,
+        env=project.env,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_training_can_be_watched(small_project: Project, browser: Browser) -> None:
+    watching = start(small_project, "python", "-m", "tools.report", "--watch")
+    running = None
+    try:
+        assert watching.stdout
+        line = watching.stdout.readline()
+        assert line == "report.html: open it; it follows until Ctrl-C\n"
+        context = browser.new_context(offline=True, viewport={"width": 390, "height": 500})
+        page = context.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((small_project.path / "report.html").as_uri())
+        title = page.locator("h1")
+        title.filter(has_text="5,000 digits of MNIST: HEAD").wait_for()
+        settings = ("-S", "train.epochs=300", "-S", "train.replicas=5", "-S", "train.lr=0.02")
+        running = start(small_project, "dvc", "exp", "run", *settings)
+        verdict = page.locator(".verdict")
+        pattern = re.compile(r"workspace: the training is running, epoch \d+ of 300")
+        lengths = []
+        for _ in range(2):  # the curve grows
+            verdict.filter(has_text=pattern).wait_for(timeout=100_000)
+            text = verdict.text_content() or ""
+            epoch = int(text.split(" epoch ")[1].split()[0])
+            lengths.append(epoch)
+            pattern = re.compile(rf"training is running, epoch (?!{epoch} )\d+ of 300")
+            page.locator("#plot0 svg.marks .mark-line path").first.wait_for()
+            assert page.locator("#draw, #paper").count() == 0
+        assert 1 <= lengths[0] < lengths[1] <= 300
+        out, err = running.communicate()
+        assert running.returncode == 0, out + err
+        title.filter(has_text="5,000 digits of MNIST: HEAD, workspace").wait_for(timeout=100_000)
+        verdict.filter(has_text="workspace is better").wait_for()
+        page.locator("#plots svg.marks").nth(3).wait_for()
+        context.close()
+        assert problems == []
+    finally:
+        for process in filter(None, (watching, running)):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+    assert watching.communicate() == ("", "interrupted\n")
+    assert watching.returncode == -signal.SIGINT
+
+
+@pytest.mark.slow
+def test_an_experiment_in_a_folder_of_its_own_can_be_watched(
+    small_project: Project, browser: Browser
+) -> None:
+    settings = ("-n", "elsewhere", "-S", "train.epochs=1000", "-S", "train.replicas=5")
+    running = start(small_project, "dvc", "exp", "run", "--temp", *settings)
+    watching = None
+    try:
+        assert running.stdout
+        assert any(line.startswith("epoch 20/") for line in iter(running.stdout.readline, ""))
+        names = ("HEAD", "elsewhere")
+        watching = start(small_project, "python", "-m", "tools.report", "--watch", *names)
+        assert watching.stdout
+        assert watching.stdout.readline()
+        page = browser.new_page()
+        page.goto((small_project.path / "report.html").as_uri())
+        verdict = page.locator(".verdict")
+        text = "elsewhere: no results yet; its curves end after epoch "
+        verdict.filter(has_text=text).wait_for()
+        epoch = (verdict.text_content() or "").removeprefix(text)
+        later = re.compile(rf"epoch (?!{epoch}$)\d+$")
+        verdict.filter(has_text=later).wait_for(timeout=60_000)
+        page.close()
+    finally:
+        for process in filter(None, (watching, running)):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=60)
+
+
+def test_a_watched_page_keeps_its_place_and_does_not_disturb(
+    small_project: Project, browser: Browser
+) -> None:
+    watching = start(small_project, "python", "-m", "tools.report", "--watch")
+    try:
+        assert watching.stdout
+        watching.stdout.readline()
+        page = browser.new_page(viewport={"width": 390, "height": 500})
+        page.goto((small_project.path / "report.html").as_uri())
+        page.locator("#plots svg.marks").nth(3).wait_for()
+        page.evaluate("scrollTo(0, 2500)")
+        with page.expect_navigation():
+            pass
+        page.locator("#plots svg.marks").nth(3).wait_for()
+        assert page.evaluate("scrollY") == pytest.approx(2500, abs=50)
+        page.close()
+        page = browser.new_page()
+        page.clock.install()
+        page.goto((small_project.path / "report.html").as_uri())
+        page.evaluate("document.querySelector('#test').open = true")
+        reloads: list[str] = []
+        page.on("request", lambda request: reloads.append(request.url))
+        page.clock.run_for(10_000)
+        assert reloads == []
+        page.evaluate("document.querySelector('#test').open = false")
+        with page.expect_navigation():
+            page.clock.run_for(2_500)
+        page.close()
+    finally:
+        os.killpg(watching.pid, signal.SIGINT)
+        watching.communicate()
 
 
 def test_the_confusion_matrix_has_the_counts(
@@ -523,6 +708,8 @@ def test_by_default_it_shows_what_differs(small_project: Project) -> None:
         (["HEAD", ""], ": no commit, branch, tag or experiment has this name"),
         (["unsure"], "unsure: metrics/predictions.csv has no confidences from 0 to 1"),
         (["HEAD", "--output", "README.md/report.html"], "README.md/report.html: cannot be written"),
+        (["--watch", "--figures", "figures"], "--watch: writes no figures; leave out --figures"),
+        (["--watch", "nonsense"], "nonsense: no commit, branch, tag or experiment has this name"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(
@@ -556,10 +743,10 @@ def test_a_revision_that_lacks_a_plot_is_named(
         assert f"HEAD: has no plot of {name}" in remarks
 
 
-def wait_for_three_plots(page: Page) -> None:
+def wait_for_four_plots(page: Page) -> None:
     """Wait until DVC's page shows its plots."""
-    page.locator(".vega-embed :is(canvas, svg.marks)").nth(2).wait_for()
-    assert page.locator(".vega-embed").count() == 3
+    page.locator(".vega-embed :is(canvas, svg.marks)").nth(3).wait_for()
+    assert page.locator(".vega-embed").count() == 4
 
 
 @pytest.mark.slow
@@ -571,7 +758,7 @@ def test_dvcs_own_page_needs_no_network_either(
     for command in ("show", "diff"):
         project.run("dvc", "plots", command)
         page = show_page(project.path / "dvc_plots/index.html")
-        wait_for_three_plots(page)
+        wait_for_four_plots(page)
         for picture in page.locator("img").all():
             assert picture.evaluate("picture => picture.naturalWidth") > 200
     assert not project.run("git", "status", "--porcelain", "--", ".dvc").stdout
@@ -592,7 +779,7 @@ def test_no_name_or_title_of_a_branch_runs_a_script(
     small_project.run("python", "-m", "tools.plots_page")
     small_project.run("dvc", "plots", "diff", "main", branch)
     page = show_page(small_project.path / "dvc_plots/index.html")
-    wait_for_three_plots(page)
+    wait_for_four_plots(page)
     captions = page.locator("figure", has=page.locator("img")).all_text_contents()
     assert sorted(set(captions)) == ["main", branch]
     assert not page.evaluate("window.ran")

@@ -114,16 +114,23 @@ def _refuse_stale(lock: dict[str, Any]) -> None:
 
 def _refuse_running() -> None:
     """Raise `InputError` if DVC runs a stage in this folder, whose results are half old."""
+    if pids := sorted(locked_outputs().values()):
+        raise InputError(
+            f"workspace: DVC is running a stage here (process {pids[0]}); wait for its end"
+        )
+
+
+def locked_outputs() -> dict[str, int]:
+    """Return the process that DVC lets write each output of the stage that it runs in this folder.
+
+    The keys are paths from the root. Without such a stage there is none.
+    """
     try:
         locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))["write"]
-        pids = sorted({int(lock["pid"]) for lock in locks.values()})
+        pids = {path: int(lock["pid"]) for path, lock in locks.items()}
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
-        return  # DVC has not locked anything
-    for pid in pids:
-        if Path(f"/proc/{pid}").exists():
-            raise InputError(
-                f"workspace: DVC is running a stage here (process {pid}); wait for its end"
-            )
+        return {}  # DVC has not locked anything
+    return {path: pid for path, pid in pids.items() if Path(f"/proc/{pid}").exists()}
 
 
 def load_predictions(name: str) -> tuple[pd.DataFrame, list[str]]:

@@ -29,6 +29,7 @@ from tools.web.plots import (
     calibration,
     differences,
     dvc_plots,
+    load_dvc_plots,
     precision_and_recall,
     recall_differences,
 )
@@ -36,6 +37,7 @@ from tools.web.vega import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
 SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
+WATCH_SCRIPT = "watch.js"  # of a page that follows its file on the disk
 CHECKPOINT = "data/checkpoints/model.safetensors"
 MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
 HEADS = {  # what the heads of columns mean
@@ -55,18 +57,18 @@ HEADS = {  # what the heads of columns mean
 }
 
 
-def render_report(names: list[str]) -> tuple[str, list[Figure]]:
+def render_report(names: list[str], watched: bool = False) -> tuple[str, list[Figure]]:
     """Return the HTML page of revisions, which compares the first with the others, and its plots.
 
-    The model in the page is that of the last one. Raises `InputError` if a revision is unknown
-    or lacks results.
+    The model in the page is that of the last one. watched: the page follows its file on the disk.
+    Raises `InputError` if a revision is unknown or lacks results.
     """
     first, *others = revisions = [load_results(name, "val") for name in names]
     chosen = load_chosen()
     comparisons = compare(first, others, [chosen.get(other.name, 1) for other in others])
     metrics, provenance = metrics_table(names), provenance_table(revisions)
     with tempfile.TemporaryDirectory() as folder:
-        plots, pictures, missing = dvc_plots(names, Path(folder))
+        plots, pictures, missing = dvc_plots(load_dvc_plots(names, Path(folder)), names)
         model = embed_model(revisions[-1], Path(folder))
     many = len(names) > MAX_REVISIONS
     if many:
@@ -91,17 +93,11 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         tables = [difference_table(first, comparisons), settings, on_val]
         plots = [*filter(None, [differences(first.name, comparisons)]), *plots]
     plots.sort(key=lambda plot: plot.of_test)  # in the order of the page
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["middle"] = cut_middle
-    template = environment.get_template("report.html")
     figures = draw_figures(plots)
-    library = vega_bundle()
-    scripts = [(WEB / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    page = template.render(
-        policy=content_security_policy([library, *scripts], images="data:", csv=True),
+    page = render_template(
+        [*SCRIPTS, *([WATCH_SCRIPT] if watched else [])],
         names=names,
+        progress=[],
         title=" and ".join(dict.fromkeys(map(dataset_title, revisions))),
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
@@ -116,11 +112,28 @@ def render_report(names: list[str]) -> tuple[str, list[Figure]]:
         latex=to_latex([*tables, on_test], []),
         provenance=provenance,
         params=params,
-        specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
-        library=library,
-        scripts=scripts,
     )
     return page, figures
+
+
+def render_template(scripts: list[str], **values: Any) -> str:
+    """Return the page that `report.html` makes of the values, with the scripts of these names."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["middle"] = cut_middle
+    library = vega_bundle()
+    texts = [(WEB / name).read_text(encoding="utf-8") for name in scripts]
+    description = ", ".join(values["names"])
+    return environment.get_template("report.html").render(
+        policy=content_security_policy([library, *texts], images="data:", csv=True),
+        specs=[
+            plot.spec | {"description": f"{plot.title}: {description}"} for plot in values["plots"]
+        ],
+        library=library,
+        scripts=texts,
+        **values,
+    )
 
 
 def transpose(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 800px)");
 
 const legend = document.getElementById("legend"); // of all plots; null if each has its own
-const test = document.getElementById("test");
+const test = document.getElementById("test"); // null while there are only curves
 
 // Leave out the legend of the revisions' colours, wherever a spec has it.
 function removeLegends(spec) {
@@ -76,7 +76,7 @@ for (const layer of specs.flatMap((spec) => spec.layer ?? [])) {
 }
 
 drawPlots();
-test.addEventListener("toggle", drawPlots);
-document.querySelector('a[href="#test"]').addEventListener("click", () => (test.open = true));
+test?.addEventListener("toggle", drawPlots);
+document.querySelector('a[href="#test"]')?.addEventListener("click", () => (test.open = true));
 dark.addEventListener("change", drawPlots);
 narrow.addEventListener("change", drawPlots);

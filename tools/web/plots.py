@@ -28,6 +28,9 @@ PICTURES = {  # titles of the pipeline's own pictures, and a text for those who 
     ),
 }
 
+REPLICAS = "metrics/replicas.csv"  # what the seed decides; for each plot its column there
+BANDS = {"metrics/accuracy.csv": "val_accuracy", "metrics/history.csv": "val_loss"}
+
 MAX_CLASSES = 30  # in a plot with a place for each class
 MAX_REVISIONS = 6  # in a plot with a place for each of them
 LONGER = 5  # times the shortest training, from which on iterations are on a logarithmic axis
@@ -55,13 +58,11 @@ class Picture(NamedTuple):
     source: str  # a data: URL
 
 
-def dvc_plots(
-    names: list[str], folder: Path
-) -> tuple[list[Plot], dict[str, list[Picture]], list[str]]:
-    """Return the plots that `dvc.yaml` defines, pictures by title, and remarks on missing ones.
+def load_dvc_plots(names: list[str], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return what DVC draws of revisions: for each path of `dvc.yaml` a list of plots and images.
 
-    names: of the revisions.
-    folder: for temporary files of DVC.
+    folder: for temporary files of DVC. Raises `InputError` if DVC knows no such revision. It knows
+    those that have no results yet, and experiments that run in folders of their own.
     """
     command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", str(folder), *names]
     if len(names) == 1:
@@ -69,16 +70,30 @@ def dvc_plots(
     result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if result.returncode != 0:
         raise InputError(f"dvc plots diff: {' '.join(result.stderr.split())}")
+    parts_of_path: dict[str, list[dict[str, Any]]] = json.loads(result.stdout)["data"]
+    return parts_of_path
+
+
+def dvc_plots(
+    parts_of_path: dict[str, list[dict[str, Any]]], names: list[str]
+) -> tuple[list[Plot], dict[str, list[Picture]], list[str]]:
+    """Return the plots that `dvc.yaml` defines, pictures by title, and remarks on missing ones.
+
+    parts_of_path: as `load_dvc_plots` returns it for the revisions `names`.
+    """
     plots: list[Plot] = []
     pictures: dict[str, list[Picture]] = {title: [] for title, _ in PICTURES.values()}
     missing = []
-    for path, parts in json.loads(result.stdout)["data"].items():
+    replicas = rows_of_replicas(parts_of_path)
+    for path, parts in parts_of_path.items():
         revisions_by_content: dict[bytes, list[str]] = {}
         for part in parts:
             if part["type"] == "image":
                 content = Path(part["url"]).read_bytes()
                 revisions_by_content.setdefault(content, []).extend(part["revisions"])
-            else:
+            elif path != REPLICAS:
+                if path in BANDS:
+                    add_band(part["content"], replicas, BANDS[path], names)
                 plots += adapt_dvc_plot(part["content"], names)
         title, description = PICTURES.get(path, (path, path))
         for content, revisions in revisions_by_content.items():
@@ -90,6 +105,61 @@ def dvc_plots(
     for same_title in pictures.values():
         same_title.sort(key=lambda picture: names.index(picture.revisions[0]))
     return plots, pictures, missing
+
+
+def rows_of_replicas(parts_of_path: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """Return the rows of `REPLICAS` as text, with their revisions in the column rev."""
+    parts = parts_of_path.get(REPLICAS, [])
+    return pd.DataFrame([row for part in parts for row in part["content"]["data"]["values"]])
+
+
+def add_band(spec: dict[str, Any], replicas: pd.DataFrame, column: str, names: list[str]) -> None:
+    """Draw behind the curves of a DVC plot what the seed decides: all replicas on val.
+
+    It is their mean, and a band from the lowest to the highest, where there are several.
+
+    replicas: as `rows_of_replicas` returns them. column: their values.
+    """
+    curves = pd.DataFrame(spec["data"]["values"])
+    keys = ["rev", "iteration", "batch_size", "lr"]
+    if not (
+        {*keys, column} <= set(replicas)
+        and {*keys} <= set(curves)
+        and {"layer", "encoding", "transform"} <= set(spec)
+    ):
+        return  # of another version, or of a template of the user's own
+    values = replicas[["iteration", column]].apply(pd.to_numeric, errors="coerce")
+    bands = replicas.assign(**values).dropna().groupby(keys)[column]
+    rows = bands.agg(low="min", mean="mean", high="max", seeds="count").reset_index()
+    rows = rows[rows["seeds"] > 1]
+    if rows.empty:
+        return
+    y = spec["encoding"]["y"]
+    # Of the other revisions a point, which is not seen: colours are given in the order of the data.
+    others = curves[~curves["rev"].isin(rows["rev"])].drop_duplicates("rev")
+    point = dict.fromkeys(("low", "mean", "high"), others[y["field"]])
+    rows = pd.concat([rows, others[keys].assign(**point)])
+    rows = rows.sort_values("rev", key=lambda revisions: revisions.map(names.index), kind="stable")
+    rows["split"] = "val, mean of seeds"
+    y["title"] += " (band: lowest to highest seed on val)"
+    band = {
+        "data": {"values": rows.to_csv(index=False), "format": {"type": "csv"}},
+        "transform": spec["transform"],
+        "layer": [
+            {
+                "mark": {"type": "area", "opacity": 0.25},
+                "encoding": {"y": y | {"field": "low"}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": "line",
+                "encoding": {
+                    "y": y | {"field": "mean"},
+                    "strokeDash": {"field": "curve", "type": "nominal"},
+                },
+            },
+        ],
+    }
+    spec["layer"].insert(0, band)
 
 
 def adapt_dvc_plot(spec: dict[str, Any], names: list[str]) -> list[Plot]:
