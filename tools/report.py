@@ -6,6 +6,7 @@ what is drawn with the model of the last revision.
 
     python -m tools.report
     python -m tools.report HEAD~1 HEAD --output report.html --figures figures
+    python -m tools.report HEAD sweep-1d9ad936 --sweep
     python -m tools.report --watch  # until Ctrl-C: an open page shows a training while it runs
 """
 
@@ -17,6 +18,7 @@ from stages.storage.files import write_bytes
 from tools.analysis.results import default_revisions
 from tools.web.page import render_report
 from tools.web.paper import write_figures
+from tools.web.sweep import load_sweep_plots
 from tools.web.watch import watch
 
 
@@ -39,6 +41,13 @@ def main() -> None:
         help="write the plots there too, as SVG and PDF for a paper",
     )
     parser.add_argument(
+        "--sweep",
+        metavar="NAME",
+        nargs="?",
+        const="",
+        help="show the plots of a sweep, too: of the one called NAME, or the last without a name",
+    )
+    parser.add_argument(
         "--watch",
         action="store_true",
         help="write the page anew whenever something changes, until Ctrl-C; an open page follows",
@@ -47,9 +56,12 @@ def main() -> None:
     if args.watch:
         if args.figures:
             raise InputError("--watch: writes no figures; leave out --figures")
+        if args.sweep is not None:
+            raise InputError("--watch: shows trainings; leave out --sweep")
         watch(list(dict.fromkeys(args.revisions)), args.output)
     names = list(dict.fromkeys(args.revisions)) or default_revisions()
-    page, figures = render_report(names)
+    more_plots = [] if args.sweep is None else load_sweep_plots(args.sweep)
+    page, figures = render_report(names, more_plots)
     if args.figures:
         write_figures(figures, args.figures)
     write_bytes(args.output, page.encode())

@@ -173,6 +173,10 @@ def test_a_killed_search_continues_and_any_number_of_workers_gives_the_same(
     fresh = {"seed": of_default["seed"], "replicas": 5}
     assert of_confirmed == of_best | fresh
     assert of_best["seed"] == 0 != fresh["seed"]
+    other.run("python", "-m", "tools.report", default, confirmed, "--sweep")
+    page = (other.path / "report.html").read_text()
+    titles = ["Sweep over train.lr", "Best of the search so far", "Parallel coordinates"]
+    assert all(f"<h2>{title}</h2>" in page for title in titles)
     metrics = json.loads(read_files(confirmed, "metrics/evaluate.json")[0])
     assert f"confirmed {100 * metrics['val']['replicas']['mean']:.2f} ± " in whole
 
@@ -276,6 +280,31 @@ def test_what_cannot_be_searched_is_refused_before_anything_runs(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (reproduced.path / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (None, "No such file"),
+        (b"", "No columns to parse from file"),
+        (b"experiment,train.lr\n", "index 2 is out of bounds"),
+        (b"experiment,train.lr,metric\na,1,b\n", "could not convert string to float: 'b'"),
+        (b"experiment,train.lr,evaluate.val.replicas.mean\na,1,2\n", "evaluate.val.replicas.sd"),
+        (bytes(range(128, 256)), "can't decode byte"),
+    ],
+)
+def test_a_report_refuses_the_table_of_a_sweep_that_is_none(
+    small_project: Project, table: bytes | None, problem: str
+) -> None:
+    if table is not None:
+        (small_project.path / "sweeps/x").mkdir(parents=True)
+        (small_project.path / "sweeps/x/sweep.csv").write_bytes(table)
+    done = small_project.run("python", "-m", "tools.report", "--sweep=x", ok=False)
+    assert done.returncode == 2
+    [message] = done.stderr.splitlines()
+    assert message.startswith("sweeps/x/sweep.csv: not the table of a sweep (")
+    assert problem in message
+    assert message.endswith("); `python -m tools.sweep` writes it")
 
 
 @pytest.mark.parametrize("option", ["--halving", "--sampler=tpe", "--seed=0", "--round=9"])

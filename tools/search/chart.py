@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 300, 250  # of a panel, in pixels
 COLUMNS = 3
+COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # to be seen on white and black, the best at the end
 Spec = dict[str, Any]  # Vega-Lite, of a plot without a width
 
 
@@ -54,13 +55,13 @@ def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> 
     rows = table[[]].assign(x=table[name], value=table[metric])
     x: Spec = {"field": "x", "title": name, "type": "nominal", "axis": {"labelAngle": 0}}
     if (numbers := _numbers(table[name])) is not None:
-        scale = {"type": "log" if _is_log(numbers) else "linear", "zero": False}
+        scale = {"type": "log"} if _is_log(numbers) else {"type": "linear", "zero": False}
         x |= {"type": "quantitative", "scale": {**scale, "nice": False, "padding": 15}}
         if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
             x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
         rows["x"] = numbers
     y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
-    point = {"type": "point", "filled": True, "size": 50, "opacity": 1}
+    point = {"type": "point", "filled": True, "size": 50, "opacity": 1, "color": COLOURS[1]}
     layers: list[Spec] = [{"mark": point, "encoding": {"y": {**y, "field": "value"}}}]
     if metric.endswith(".replicas.mean"):
         sd = table[metric.removesuffix("mean") + "sd"].astype(float).fillna(0)
@@ -72,8 +73,9 @@ def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> 
         rows["epochs"] = table["epochs"]
         encoding["color"] = {
             "field": "epochs",
+            "title": "epochs",
             "type": "ordinal",
-            "scale": {"scheme": "blues"},
+            "scale": {"range": COLOURS[-table["epochs"].nunique() :]},
             "legend": {"symbolOpacity": 1},
         }
     elif len(params) == 2:
@@ -100,8 +102,8 @@ def _best_so_far(table: "pd.DataFrame", metric: str) -> Spec:
     scale = {"domainMin": 0}
     title = "seconds of workers"
     x = {"field": "total_seconds", "type": "quantitative", "title": title, "scale": scale}
-    line = {"type": "line", "interpolate": "step-after"}
-    point = {"type": "point", "filled": True, "opacity": 0.6}
+    line = {"type": "line", "interpolate": "step-after", "color": COLOURS[1]}
+    point = {"type": "point", "filled": True, "size": 50, "color": COLOURS[1]}
     return {
         "data": {"values": data},
         "encoding": {"x": x},
@@ -144,7 +146,7 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str)
         "field": "value",
         "type": "quantitative",
         "title": metric,
-        "scale": {"scheme": "viridis", "reverse": not lower_is_better(metric)},
+        "scale": {"range": COLOURS[:: -1 if lower_is_better(metric) else 1]},
     }
     opacity = {"condition": {"test": "datum.whole", "value": 0.9}, "value": 0.25}
     return {

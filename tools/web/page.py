@@ -2,6 +2,7 @@
 
 import base64
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tools.search.rows import load_chosen
 from tools.web.paper import Figure, draw_figures
 from tools.web.plots import (
     MAX_REVISIONS,
+    Plot,
     Split,
     calibration,
     differences,
@@ -57,10 +59,16 @@ HEADS = {  # what the heads of columns mean
 }
 
 
-def render_report(names: list[str], watched: bool = False) -> tuple[str, list[Figure]]:
+def render_report(
+    names: list[str], more_plots: Sequence[Plot] = (), watched: bool = False
+) -> tuple[str, list[Figure]]:
     """Return the HTML page of revisions, which compares the first with the others, and its plots.
 
-    The model in the page is that of the last one. watched: the page follows its file on the disk.
+    The model in the page is that of the last one.
+
+    more_plots: those of a sweep, after the comparison.
+    watched: the page follows its file on the disk.
+
     Raises `InputError` if a revision is unknown or lacks results.
     """
     first, *others = revisions = [load_results(name, "val") for name in names]
@@ -92,6 +100,7 @@ def render_report(names: list[str], watched: bool = False) -> tuple[str, list[Fi
     if comparisons:
         tables = [difference_table(first, comparisons), settings, on_val]
         plots = [*filter(None, [differences(first.name, comparisons)]), *plots]
+    plots = [*more_plots, *plots]
     plots.sort(key=lambda plot: plot.of_test)  # in the order of the page
     figures = draw_figures(plots)
     page = render_template(
