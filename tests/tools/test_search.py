@@ -72,10 +72,12 @@ def table(project: Project) -> list[dict[str, str]]:
     ],
 )
 def test_a_setting_is_a_distribution(setting: str, distribution: object, ends: list[str]) -> None:
-    space = parse_space([setting, "train.seed=3"], PARAMS)
+    fixed = ["train.seed=3", "prepare.train_size=500"]
+    space = parse_space([setting, *fixed], PARAMS)
+    assert space.default == ["prepare.train_size=500"]  # the training of params.yaml on these data
     name = setting.partition("=")[0]
     assert space.dimensions[name].distribution == distribution
-    assert space.corners == ["train.seed=3", f"{name}={','.join(ends)}"]
+    assert space.corners == [*fixed, f"{name}={','.join(ends)}"]
 
 
 def test_the_values_of_a_trial_are_short_and_within_their_ends() -> None:

@@ -19,13 +19,13 @@ MIN_REPLICAS = 5  # of each side: fewer show little
 
 
 def confirm(
-    best: Trial, fixed: list[str], trials: int, pipeline: Pipeline, computation: Computation
+    best: Trial, default: list[str], trials: int, pipeline: Pipeline, computation: Computation
 ) -> list[str]:
     """Return in words how good the best is on seeds that had no part in the choice.
 
     Both sides become DVC experiments.
 
-    fixed: the overrides that all trials have in common, and the default, too.
+    default: the overrides of what it is compared with.
     trials: of how many the best was chosen.
     """
     training = parse_yaml(best.points[-1].params, PARAMS)["train"]
@@ -34,7 +34,7 @@ def confirm(
         f"train.seed={int.from_bytes(digest[:4], 'big')}",
         f"train.replicas={max(training['replicas'], MIN_REPLICAS)}",
     ]
-    points, _ = make_points([replace(one, fresh) for one in (fixed, best.overrides)], pipeline)
+    points, _ = make_points([replace(one, fresh) for one in (default, best.overrides)], pipeline)
     computation.compute(points, "confirmation")
     for point in points:
         if point.key not in computation.rows:
@@ -42,7 +42,7 @@ def confirm(
                 f"{' '.join(point.overrides)}: could not be trained, so nothing is confirmed; the "
                 "same command tries it again"
             )
-    default, chosen = points
+    of_default, chosen = points
     # Noted before it is made, so that it is not without its note.
     record_chosen([chosen.name], trials)
     for point in points:
@@ -53,10 +53,10 @@ def confirm(
         f"found {_text(found, computation.metric)}, the best of {trials} trials: "
         f"{' '.join(best.overrides)}",
         f"confirmed {_value(chosen, computation)} on fresh seeds; the default has "
-        f"{_value(default, computation)}",
+        f"{_value(of_default, computation)}",
         *summary_lines(compare(first, [other], [trials]), "val"),
-        f"{default.name} is the default with these seeds: "
-        f"python -m tools.compare {default.name} {chosen.name}",
+        f"{of_default.name} is the default with these seeds: "
+        f"python -m tools.compare {of_default.name} {chosen.name}",
     ]
 
 

@@ -29,8 +29,9 @@ def promote(point: Point, row: Row) -> None:
             raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
     [lock] = read_files(point.name, "dvc.lock")
     outs = parse_yaml(lock.decode(), f"{point.name}: dvc.lock")["stages"][TRAIN]["outs"]
-    md5s = {Path(out["path"]).stem: out["md5"] for out in outs}
-    if any(md5s.get(name) != md5 for name, md5 in row["md5"].items()):
+    # Pairs, because metrics may have the stem of a checkpoint.
+    produced = {(Path(out["path"]).stem, out["md5"]) for out in outs}
+    if not row["md5"].items() <= produced:
         raise InputError(
             f"{point.name}: its checkpoints are not those of the table; if your pictures are not "
             "those of the last commit, `dvc add` and commit them; with train.precision=float32 "

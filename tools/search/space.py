@@ -26,6 +26,11 @@ class Space(NamedTuple):
     dimensions: dict[str, Dimension]  # by the name of the parameter
 
     @property
+    def default(self) -> list[str]:
+        """Return the overrides of the default: the training of params.yaml, on the same data."""
+        return [override for override in self.fixed if not override.startswith("train.")]
+
+    @property
     def corners(self) -> list[str]:
         """Return the settings of a grid of all ends: what is wrong at none of them can be tried."""
         ends = [f"{name}={','.join(one.ends)}" for name, one in self.dimensions.items()]

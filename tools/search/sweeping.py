@@ -106,7 +106,7 @@ def sweep_search(options: Options, search_options: SearchOptions, pipeline: Pipe
             if whole and not computation.failed:
                 from tools.search.confirmation import confirm
 
-                verdict = confirm(whole[0], space.fixed, trials, pipeline, computation)
+                verdict = confirm(whole[0], space.default, trials, pipeline, computation)
     if not whole and not computation.failed:
         raise InputError(f"none of {trials:,} trials could be trained; narrow the ranges")
     if not done:

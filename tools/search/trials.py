@@ -55,10 +55,11 @@ class Trial(NamedTuple):
 def read_rungs(space: Space, pipeline: Pipeline, halving: bool) -> list[Rung]:
     """Return the rungs of a search, the last of them with the whole budget.
 
-    All ends of the space are validated. Raises `InputError` with what is wrong with them, if a
-    seed is searched, or if halving cannot shorten the trainings.
+    All ends of the space are validated, and its default. Raises `InputError` with what is wrong
+    with them, if a seed is searched, or if halving cannot shorten the trainings.
     """
     corners, _ = grid(space.corners, pipeline)
+    make_points([space.default], pipeline)
     if "train.seed" in space.dimensions:
         raise InputError("-S train.seed: the best of many seeds was only lucky; search another")
     if not halving:
