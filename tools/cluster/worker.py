@@ -50,7 +50,8 @@ def compute(
     except (Exception, SystemExit) as error:
         from stages.storage.errors import InputError  # of this clone
 
-        if isinstance(error, InputError):
+        # Not of a full disk, say, where another try may succeed.
+        if isinstance(error, InputError) and str(error).startswith("params.yaml: "):
             return str(error)
         last = [*printed.getvalue().splitlines()[-3:], f"{type(error).__name__}: {error}"]
         raise RuntimeError("\n".join(last)) from None
