@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from stages.params import Section, Size, read_model
+from stages.params import Section, Size, read_model, short_repr
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 
@@ -80,10 +80,14 @@ def find_card(params: Fetch) -> Card | None:
     `InputError` as `read_card`.
     """
     path = Path(params.source)
-    if not path.exists():
+    try:
+        problem = "" if path.exists() else f"{path} not found"
+    except OSError as error:  # a name that is too long, or a folder that may not be entered
+        problem = f"{short_repr(params.source)}: {error.strerror}"
+    if problem:
         raise ValueError(
-            f"source: {path} not found; name a data card of sources/, or a folder of pictures with "
-            "a sub-folder for each class"
+            f"source: {problem}; name a data card of sources/, or a folder of pictures with a "
+            "sub-folder for each class"
         )
     if path.suffix != ".yaml":
         return None

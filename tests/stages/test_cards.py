@@ -84,6 +84,7 @@ def test_what_is_wrong_with_a_card_is_named(tmp_path: Path, old: str, new: str, 
         ),
         (["fetch.source=https://example.org"], ".source: should be a path; `dvc import-url URL"),
         (["fetch.source=sources/none.yaml"], "source: sources/none.yaml not found; name a data "),
+        ([f"fetch.source={300 * 'a'}"], "aaa...: File name too long; name a data card of sources/"),
     ],
 )
 def test_parameters_that_contradict_the_card_are_refused(

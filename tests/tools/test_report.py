@@ -1,5 +1,6 @@
 """The report in a real browser, Chromium, without a network."""
 
+import contextlib
 import csv
 import json
 import math
@@ -317,17 +318,21 @@ def test_a_training_can_be_watched(small_project: Project, browser: Browser) -> 
         settings = ("-S", "train.epochs=300", "-S", "train.replicas=5", "-S", "train.lr=0.02")
         running = start(small_project, "dvc", "exp", "run", *settings)
         verdict = page.locator(".verdict")
-        pattern = re.compile(r"workspace: the training is running, epoch \d+ of 300")
-        lengths = []
+        metrics = small_project.path / "metrics"
+        epoch, written = 0, (metrics / "replicas.csv").read_text()
         for _ in range(2):  # the curve grows
-            verdict.filter(has_text=pattern).wait_for(timeout=100_000)
-            text = verdict.text_content() or ""
-            epoch = int(text.split(" epoch ")[1].split()[0])
-            lengths.append(epoch)
-            pattern = re.compile(rf"training is running, epoch (?!{epoch} )\d+ of 300")
+            while curve_so_far(metrics) in ("", written):
+                assert running.poll() is None
+                page.wait_for_timeout(50)
+            os.killpg(running.pid, signal.SIGSTOP)  # until the page has followed
+            written, last = curve_so_far(metrics), epoch
+            epoch = int(written.splitlines()[-1].split(",")[2])
+            assert last < epoch < 300
+            line = f"workspace: the training is running, epoch {epoch} of 300"
+            verdict.filter(has_text=line).wait_for(timeout=100_000)
             page.locator("#plot0 svg.marks .mark-line path").first.wait_for()
             assert page.locator("#draw, #paper").count() == 0
-        assert 1 <= lengths[0] < lengths[1] <= 300
+            os.killpg(running.pid, signal.SIGCONT)
         out, err = running.communicate()
         assert running.returncode == 0, out + err
         title.filter(has_text="5,000 digits of MNIST: HEAD, workspace").wait_for(timeout=100_000)
@@ -338,9 +343,18 @@ def test_a_training_can_be_watched(small_project: Project, browser: Browser) -> 
     finally:
         for process in filter(None, (watching, running)):
             if process.poll() is None:
+                os.killpg(process.pid, signal.SIGCONT)
                 os.killpg(process.pid, signal.SIGINT)
     assert watching.communicate() == ("", "interrupted\n")
     assert watching.returncode == -signal.SIGINT
+
+
+def curve_so_far(metrics: Path) -> str:
+    """Return what a running training has written of its replicas; nothing before its first row."""
+    with contextlib.suppress(FileNotFoundError):
+        if not (metrics / "train.json").exists():
+            return (metrics / "replicas.csv").read_text()
+    return ""
 
 
 @pytest.mark.slow
