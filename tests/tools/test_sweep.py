@@ -130,8 +130,9 @@ def test_six_points_are_killed_and_continued(
     metrics = json.loads((project.path / "metrics/evaluate.json").read_text())
     assert metrics["val"]["replicas"]["mean"] == means[0]
     lock = parse_yaml((project.path / "dvc.lock").read_text(), "dvc.lock")
-    md5 = {Path(out["path"]).stem: out["md5"] for out in lock["stages"]["train"]["outs"]}
-    assert all(md5[name] == lines[0][f"md5.{name}"] for name in ("model", "replicas"))
+    md5 = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
+    for name in ("model", "replicas"):
+        assert md5[f"data/checkpoints/{name}.safetensors"] == lines[0][f"md5.{name}"]
     with Image.open(project.path / "sweeps/sweep.png") as picture:
         assert picture.width > 600
         colours = set(map(tuple, np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()))
