@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 from pydantic import ValidationError
-from scipy import stats
 
 from stages.datasets.cards import Card
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable
 from stages.storage.yaml_reader import parse_yaml
-from tools.analysis.results import METRICS, PREDICTIONS, load_predictions, load_results
+from tools.analysis.results import CHECKPOINT, METRICS, PREDICTIONS, load_predictions, load_results
 from tools.analysis.revisions import commit_of_results, read_files
+from tools.analysis.significance import wilson_interval
 from tools.analysis.tables import (
     PACKAGES,
     escape_markdown,
@@ -32,7 +32,6 @@ from tools.analysis.tables import (
 )
 from tools.cluster.worker import pinned_versions
 
-CHECKPOINT = "data/checkpoints/model.safetensors"
 COUNTS = "metrics/prepare.json"
 SPLITS = "train", "val", "test"
 MAX_LISTED = 30  # classes in a cell; if there are more, the table by class alone has them
@@ -203,7 +202,7 @@ def _identifier(text: str) -> str:
 
 def _summary(facts: Facts) -> str:
     accuracy, n = facts.metrics["test"]["accuracy"]["value"], facts.metrics["test"]["n"]
-    low, high = map(_percent, _wilson(accuracy, n))
+    low, high = map(_percent, wilson_interval(accuracy * n, n))
     return (
         f"This model assigns an image ({_form(facts.info)}) to one of "
         f"{len(facts.info.classes):,} classes. It classifies {_percent(accuracy)} % of {n:,} test "
@@ -312,7 +311,7 @@ def _calibration(facts: Facts) -> list[str]:
     test, table = facts.metrics["test"], facts.predictions
     table = table[table["split"] == "test"]
     mean, accuracy = float(table["confidence"].mean()), test["accuracy"]["value"]
-    low, high = _wilson(accuracy, test["n"])
+    low, high = wilson_interval(accuracy * test["n"], test["n"])
     if mean < low:
         verdict = "On average the model is right more often than its confidence says."
     elif mean > high:
@@ -423,17 +422,11 @@ def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
     return to_markdown([pd.DataFrame(rows, columns=list(columns))], []).strip()
 
 
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share of n images."""
-    interval = stats.binomtest(round(share * n), n).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
-
-
 def _with_interval(share: float | None, n: int) -> str:
     """Return a share of n images in percent, with its 95 % interval; None is one of no images."""
     if share is None:
         return "no images"
-    low, high = map(_percent, _wilson(share, n))
+    low, high = map(_percent, wilson_interval(share * n, n))
     return f"{_percent(share)} ({low} to {high})"
 
 

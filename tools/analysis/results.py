@@ -15,6 +15,7 @@ from tools.analysis.significance import Array
 
 PREDICTIONS = "metrics/predictions.csv"
 METRICS = "metrics/evaluate.json"
+CHECKPOINT = "data/checkpoints/model.safetensors"  # of `stages.learning`, which imports torch
 
 
 class Revision(NamedTuple):

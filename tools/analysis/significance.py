@@ -158,6 +158,12 @@ def residual_variance(table: Array) -> float:
     return float(mean_square / n)
 
 
+def wilson_interval(hits: float, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a proportion; `hits` of `n`, but for rounding."""
+    interval = stats.binomtest(round(hits), n).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
+
+
 def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
     """Return how many images only A and only B classify correctly, and the exact p-value.
 

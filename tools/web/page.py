@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.storage.errors import InputError
 from tools.analysis.comparison import compare, remark_lines
-from tools.analysis.results import Revision, load_predictions, load_results
+from tools.analysis.results import CHECKPOINT, Revision, load_predictions, load_results
 from tools.analysis.revisions import read_files
 from tools.analysis.tables import (
     changed_params_table,
@@ -40,7 +40,6 @@ from tools.web.vega import content_security_policy, vega_bundle
 WEB = Path(__file__).parent
 SCRIPTS = ("plots.js", "model.js", "canvas.js")  # in the order in which they run
 WATCH_SCRIPT = "watch.js"  # of a page that follows its file on the disk
-CHECKPOINT = "data/checkpoints/model.safetensors"
 MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
 HEADS = {  # what the heads of columns mean
     "points": "the difference of the mean accuracies over seeds, in percentage points",

@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy import stats
 
 from stages.storage.errors import InputError
 from tools.analysis.comparison import Comparison
+from tools.analysis.significance import wilson_interval
 
 PICTURES = {  # titles of the pipeline's own pictures, and a text for those who cannot see them
     "metrics/samples.png": ("Training images", "Some of the training images with their labels."),
@@ -363,8 +363,8 @@ def differences(first: str, comparisons: list[Comparison]) -> Plot | None:
 def proportion(correct: "pd.Series[bool]") -> dict[str, float]:
     """Return the proportion of correct images, its 95 % Wilson interval, and their number."""
     hits, n = int(correct.sum()), len(correct)
-    interval = stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
-    return {"proportion": hits / n, "low": interval.low, "high": interval.high, "images": n}
+    low, high = wilson_interval(hits, n)
+    return {"proportion": hits / n, "low": low, "high": high, "images": n}
 
 
 def interval_spec(
