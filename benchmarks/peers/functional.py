@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, linear
 splits = {name: tuple(map(torch.from_numpy, work.digits(name))) for name in ("train", "val")}
 x, y = splits["train"]
 x = x.flatten(1)
+torch.manual_seed(work.SEED)
 weight = torch.empty(10, 784).uniform_(-1 / 28, 1 / 28).requires_grad_()
 bias = torch.zeros(10, requires_grad=True)
 

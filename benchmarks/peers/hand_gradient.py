@@ -8,6 +8,7 @@ from torch.nn.functional import linear, one_hot
 splits = {name: tuple(map(torch.from_numpy, work.digits(name))) for name in ("train", "val")}
 x, y = splits["train"]
 x, targets = x.flatten(1), one_hot(y, 10).float()
+torch.manual_seed(work.SEED)
 weight = torch.empty(10, 784).uniform_(-1 / 28, 1 / 28)
 bias = torch.zeros(10)
 

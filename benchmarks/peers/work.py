@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the floor does without torch
 
 MODEL, EPOCHS = sys.argv[1], int(sys.argv[2])
 BATCH_SIZE, LR = 64, 0.01
+SEED = 0
 WIDTH = 16  # of the cnn
 Array = np.ndarray[Any, Any]
 
@@ -32,9 +33,14 @@ def digits(name: str) -> tuple[Array, Array]:
 
 
 def network() -> "nn.Module":
-    """Return the model as torch's own modules, the same layers as in our models."""
+    """Return the model as torch's own modules, the same layers as in our models.
+
+    It seeds torch, so that the batches that a peer draws after it are the same in each run too.
+    """
+    import torch
     from torch import nn
 
+    torch.manual_seed(SEED)
     if MODEL == "linear":
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     layers: list[nn.Module] = []
