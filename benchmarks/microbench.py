@@ -1,6 +1,6 @@
 """What the steps of a training are made of, each beside what else was tried, in microseconds.
 
-python benchmarks/tried.py
+python benchmarks/microbench.py
 """
 
 import math
