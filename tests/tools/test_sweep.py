@@ -468,6 +468,42 @@ def test_workers_by_ssh(small_project: Project, tmp_path: Path) -> None:
     assert len(rows(small_project)) == 6
 
 
+@pytest.mark.slow
+def test_a_worker_with_a_lifetime_ends_between_points(
+    project: Project, let_pass: Callable[[int], None], tmp_path: Path
+) -> None:
+    """After a point of half its lifetime it begins no other one, which it could not finish."""
+    starts = tmp_path / "starts"
+    note = f'    with open("{starts}", "a") as file:\n        file.write("x")\n'
+    project.edit("stages/train.py", "    with open(", f"{note}    with open(")
+    let_pass(1)
+    shorten_training(project)
+    starts.unlink()
+    share(project.path, tmp_path)
+    with scheduler(tmp_path / "scheduler") as (address, _):
+        worker = "worker", address, "--nthreads=1", "--no-dashboard"
+        with host(tmp_path / "one", *worker, "--lifetime=60s") as leaving:
+            process = subprocess.Popen(
+                ["python", "-m", "tools.sweep", *SIX, "--scheduler", address, "--promote=0"],
+                cwd=project.path,
+                env=project.env,
+                stderr=subprocess.PIPE,
+            )
+            while not starts.exists() or time.time() < starts.stat().st_mtime + 32:
+                assert process.poll() is None
+                time.sleep(0.1)
+            let_pass(1)
+            leaving.wait()
+            assert starts.read_text() == "x"
+        with host(tmp_path / "two", *worker):
+            let_pass(100)
+            message = process.communicate()[1].decode()
+    assert process.returncode == 0, message
+    assert starts.read_text() == "xxxxxx"
+    assert "no workers since" in message
+    assert len(rows(project)) == 6
+
+
 needs_slurm = pytest.mark.skipif(
     os.geteuid() != 0 or not all(shutil.which(name, path=SBIN) for name in ("slurmd", "munged")),
     reason="this is not root, or SLURM and munge are missing (Debian's slurm-wlm and munge)",

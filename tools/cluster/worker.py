@@ -42,6 +42,7 @@ def compute(
     other failure is raised as `RuntimeError` with the last lines that were printed.
     """
     start = time.monotonic()
+    worker = leave_in_time()
     enter_clone(url, commit, cache)
     printed = io.StringIO()
     try:
@@ -55,7 +56,27 @@ def compute(
             return str(error)
         last = [*printed.getvalue().splitlines()[-3:], f"{type(error).__name__}: {error}"]
         raise RuntimeError("\n".join(last)) from None
-    return {**result, "seconds": round(time.monotonic() - start, 3)}
+    seconds = time.monotonic() - start
+    worker.longest_point = max(seconds, getattr(worker, "longest_point", 0.0))
+    return {**result, "seconds": round(seconds, 3)}
+
+
+def leave_in_time() -> Any:
+    """Return the worker, unless another point like its longest might outlast its `--lifetime`.
+
+    Then it ends, and `distributed.Reschedule` lets another one compute the point.
+    """
+    import psutil  # which Dask requires
+    from distributed import Reschedule, get_worker
+
+    worker: Any = get_worker()
+    age = time.time() - psutil.Process().create_time()
+    if worker.lifetime and age + getattr(worker, "longest_point", 0.0) > worker.lifetime:
+        while worker.data:  # the result of the last point, until the sweep has it
+            time.sleep(0.1)
+        worker.loop.add_callback(worker.close_gracefully, reason="no-time-for-another-point")
+        raise Reschedule
+    return worker
 
 
 def prepare(url: str, commit: str, cache: str | None, params: str) -> str:
