@@ -51,9 +51,7 @@ SPLITS = {**DATA, "test": Path("data/prepared/test.safetensors")}
 IDEAS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "train.epochs=150": {"epochs": 150},
-    "train.lr=0.003": {"lr": 0.003},
     "train.width=40": {"width": 40},
-    "train.optimizer=adamw train.weight_decay=0.1": {"optimizer": "adamw", "weight_decay": 0.1},
     "elastic distortion": {},
     "padded convolutions": {},
 }

@@ -80,10 +80,15 @@ def find_card(params: Fetch) -> Card | None:
     `InputError` as `read_card`.
     """
     path = Path(params.source)
+    problem = ""
     try:
-        problem = "" if path.exists() else f"{path} not found"
+        path.stat()  # `exists` hides some errors, and from Python 3.14 on all of them
+    except FileNotFoundError:
+        problem = f"{path} not found"
     except OSError as error:  # a name that is too long, or a folder that may not be entered
         problem = f"{short_repr(params.source)}: {error.strerror}"
+    except ValueError as error:  # of a null character, which YAML writes as "\0"
+        problem = f"{short_repr(params.source)}: {error}"
     if problem:
         raise ValueError(
             f"source: {problem}; name a data card of sources/, or a folder of pictures with a "

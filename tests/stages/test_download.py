@@ -68,7 +68,7 @@ class Handler(SimpleHTTPRequestHandler):
             case "stalled":
                 self.answer(content[: len(content) // 2], status, len(content))
                 self.wfile.flush()
-                self.stop_stalling.wait(30)
+                self.stop_stalling.wait(600)
             case "drip":
                 self.answer(b"", status, MAX_BYTES)
                 with contextlib.suppress(OSError):  # until the client goes
@@ -228,9 +228,10 @@ def test_what_was_downloaded_before_a_kill_is_kept(server: str, tmp_path: Path) 
     Handler.faults += ["stalled"]
     script = (
         "import sys\n"
+        "from stages.datasets import download\n"
         "from stages.datasets.cards import File\n"
-        "from stages.datasets.download import downloaded\n"
-        "with downloaded(File.model_validate_json(sys.argv[1]), [], 100_000):\n"
+        "download.READ_TIMEOUT = 600.0\n"
+        "with download.downloaded(File.model_validate_json(sys.argv[1]), [], 100_000):\n"
         "    pass\n"
     )
     process = subprocess.Popen(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from xml.etree import ElementTree
 
 import numpy as np
@@ -212,8 +213,10 @@ def test_nobody_else_reaches_a_local_sweep_and_a_killed_one_leaves_nothing(
         for port in ports:
             for page in ("status", "info/main/workers.html", "metrics", "json/counts.json"):
                 # It has no such page, or it is no web server.
-                with pytest.raises((OSError, HTTPException)):
+                with pytest.raises((OSError, HTTPException)) as caught:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5)
+                if isinstance(caught.value, HTTPError):
+                    caught.value.close()
     finally:
         # Nothing else is killed: the workers notice it.
         process.kill()
