@@ -87,8 +87,8 @@ def find_card(params: Fetch) -> Card | None:
         problem = f"{path} not found"
     except OSError as error:  # a name that is too long, or a folder that may not be entered
         problem = f"{short_repr(params.source)}: {error.strerror}"
-    except ValueError as error:  # of a null character, which YAML writes as "\0"
-        problem = f"{short_repr(params.source)}: {error}"
+    except ValueError:  # YAML writes it as "\0"
+        problem = f"{short_repr(params.source)} has a null character"
     if problem:
         raise ValueError(
             f"source: {problem}; name a data card of sources/, or a folder of pictures with a "

@@ -120,5 +120,7 @@ def test_another_shape_goes_through_the_whole_pipeline(small_project: Project) -
 def test_a_source_with_a_null_character_is_refused(folder: Project) -> None:
     folder.edit("params.yaml", "source: sources/mnist-5k.yaml", r'source: "a\0b"')
     for stage in (check, fetch):
-        with pytest.raises(InputError, match=r"source: 'a\\x00b': embedded null byte; name a data"):
+        with pytest.raises(
+            InputError, match=r"source: 'a\\x00b' has a null character; name a data"
+        ):
             stage.main()
