@@ -1,6 +1,6 @@
 """Ideas that might make best-2000 better: each with five seeds, and judged by 10,000 digits of val.
 
-The 500 of the recipe cannot tell them apart. An idea pays if the 95 % interval of its difference on
+The 500 of the recipe cannot tell them apart. An idea may pay if the 95 % interval of its difference on
 val, paired by seed, is above 0; test is shown, and chooses nothing. In float32, which has the same
 accuracies. MNIST comes from ../shared/mnist or the folder MNIST_MIRROR.
 
