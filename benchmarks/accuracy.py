@@ -1,8 +1,8 @@
 """Ideas that might make best-2000 better: each with five seeds, and judged by 10,000 digits of val.
 
-The 500 of the recipe cannot tell them apart. An idea may pay if the 95 % interval of its difference on
-val, paired by seed, is above 0; test is shown, and chooses nothing. In float32, which has the same
-accuracies. MNIST comes from ../shared/mnist or the folder MNIST_MIRROR.
+The 500 of the recipe cannot tell them apart. An idea may pay if the 95 % interval of its difference
+on val, paired by seed, is above 0; test is shown, and chooses nothing. In float32, which has the
+same accuracies. MNIST comes from ../shared/mnist or the folder MNIST_MIRROR.
 
 python benchmarks/accuracy.py [IDEA ...]
 """
