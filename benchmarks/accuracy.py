@@ -45,7 +45,7 @@ from stages.params.train import Train
 from stages.train import DATA, load_split
 
 RECIPE = "best-2000"
-DATA_OF_IDEAS = {"fetch.source": "sources/mnist.yaml", "prepare.val_size": "10000"}
+VAL_SIZE = 10_000
 SPLITS = {**DATA, "test": Path("data/prepared/test.safetensors")}
 # What each changes in the training: parameters, or by a name what is done below.
 IDEAS: dict[str, dict[str, Any]] = {
@@ -102,7 +102,8 @@ def new_state(idea: str, params: Train, train: Split) -> TrainingState:
     if idea == "padded convolutions":
         state.model = Padded(params.width, seeded_generator(params.seed, "weights"))
         state.moments = [
-            [torch.zeros_like(weight) for _ in range(2)] for weight in state.model.parameters()
+            [torch.zeros_like(weight) for _ in moments]
+            for weight, moments in zip(state.model.parameters(), state.moments, strict=True)
         ]
     return state
 
@@ -177,12 +178,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        settings = dict(line.split("=", 1) for line in read_recipe(ROOT / "recipes" / RECIPE))
-        changes = [
-            part
-            for name, value in (settings | DATA_OF_IDEAS).items()
-            for part in ("-S", f"{name}={value}")
-        ]
+        settings = [*read_recipe(ROOT / "recipes" / RECIPE), f"prepare.val_size={VAL_SIZE}"]
+        changes = [part for setting in settings for part in ("-S", setting)]
         command = ["dvc", "exp", "run", "--quiet", *changes, "prepare"]
         subprocess.run(command, cwd=clone, env=ENVIRONMENT, check=True)
         with concurrent.futures.ProcessPoolExecutor() as pool:
