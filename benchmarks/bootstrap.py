@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from tools.analysis.significance import Array
+from fairtrial.statistics.significance import Array
 
 DRAWS = 10_000
 Z_975 = float(stats.norm.ppf(0.975))

@@ -37,8 +37,8 @@ from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
 from stages.params.fetch import DEFAULT_TEST_SHARE
 from stages.params.train import Train
-from tools.analysis.sequential import looks
-from tools.analysis.significance import (
+from fairtrial.statistics.sequential import looks
+from fairtrial.statistics.significance import (
     LEVEL,
     POWER,
     Array,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from stages.arithmetic import exact_math
+from samebits import layers as exact_math
 
 ROUNDS, CALLS = 25, 200
 
@@ -35,7 +35,7 @@ negative = -logits.abs()
 
 
 def powers(x: Tensor) -> Tensor:
-    """Return e^x as `stages.arithmetic.exact_math.exp` does it, by torch alone."""
+    """Return e^x as `samebits.sums.exp` does it, by torch alone."""
     r = x.clamp(min=-64) / 1024
     result = r * (1 / 720) + 1 / 120
     for factorial in (24, 6, 2, 1, 1):

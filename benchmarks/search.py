@@ -20,14 +20,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"  # as a worker of a sweep has
 
-from tools.cluster.client import CodeLocation
-from tools.cluster.pipeline import Pipeline, read_pipeline
-from tools.cluster.worker import run_pipeline
-from tools.search.execution import Computation
-from tools.search.grid import Point, grid, make_points
-from tools.search.rows import METRIC, metric_value
-from tools.search.space import parse_space
-from tools.search.trials import ROUND, SAMPLERS, SearchOptions, best_first, read_rungs, search
+from fairtrial.cluster.client import CodeLocation
+from fairtrial.project.pipeline import Pipeline, read_pipeline
+from fairtrial.cluster.worker import run_pipeline
+from fairtrial.search.execution import Computation
+from fairtrial.search.grid import Point, grid, make_points
+from fairtrial.search.rows import METRIC, metric_value
+from fairtrial.search.space import parse_space
+from fairtrial.search.trials import ROUND, SAMPLERS, SearchOptions, best_first, read_rungs, search
 
 ROOT = Path(__file__).parent.parent
 RANGES = [

@@ -33,7 +33,7 @@ def settings(count: int) -> str:
 
 def sweep(count: int, *options: str) -> list[str]:
     arguments = ["-S", settings(count), "--promote=0", *options]
-    return [sys.executable, "-m", "tools.sweep", *arguments]
+    return [sys.executable, "-m", "fairtrial.sweep", *arguments]
 
 
 def of_sweep(folder: Path) -> dict[float, str]:

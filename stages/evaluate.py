@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from stages.arithmetic import exact
+from samebits import softmax_cross_entropy
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
 from stages.learning.models import Linear, Model, predict
 from stages.params import load_params
@@ -46,13 +46,13 @@ class Predictions(NamedTuple):
 def probabilities(logits: Array) -> Array:
     """Return the softmax of logits float64 (N, K)."""
     labels = torch.zeros(len(logits), dtype=torch.int64)  # any: the losses are not used
-    return exact.softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
+    return softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
 
 
 def score(logits: Array, labels: Array) -> Predictions:
     """Return the predictions for images with logits float64 (N, K) and labels (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
-    shares, losses = exact.softmax_cross_entropy(*tensors)
+    shares, losses = softmax_cross_entropy(*tensors)
     return Predictions(labels, logits.argmax(1), shares.numpy().max(1), losses.numpy())
 
 

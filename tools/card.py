@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stages.storage.errors import printable, run, shorten
 from stages.storage.files import write_bytes
-from tools.analysis.model_card import load_facts, render_card
+from tools.model_card import load_facts, render_card
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array
-from tools.analysis.results import load_results
-from tools.analysis.revisions import commit_of_results
+from fairtrial.project.results import load_results
+from fairtrial.project.revisions import commit_of_results
 
 if TYPE_CHECKING:
     from stages.learning.models import Model

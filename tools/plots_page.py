@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stages.storage.errors import InputError, run
 from stages.storage.files import write_bytes
-from tools.web.vega import content_security_policy, vega_bundle
+from fairtrial.web.vega import content_security_policy, vega_bundle
 
 TEMPLATE_FILE = Path(".dvc/plots.html")
 SCRIPT = Path(__file__).parent / "web/dvc_plots.js"

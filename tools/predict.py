@@ -18,7 +18,7 @@ import numpy as np
 from stages.storage.errors import InputError, run
 from stages.storage.splits import parse_info
 from stages.storage.tensors import REMEDY, read_metadata
-from tools.analysis.digit_photos import label_of, list_pictures, load_images
+from tools.digit_photos import label_of, list_pictures, load_images
 
 
 def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
 def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] | None) -> None:
     import pandas as pd
 
-    from tools.analysis.tables import print_tables
+    from fairtrial.tables import print_tables
 
     columns = ["file", "label", "predicted", "confidence"]
     table = pd.DataFrame(pictures, columns=columns, dtype=object)

@@ -26,7 +26,7 @@ def main() -> None:
     if not path.isascii() or "%(" in path:
         print(
             f"{path!r}: DVC's configuration cannot have this path, so `dvc exp run --temp` and "
-            "`tools.sweep --promote` fail here, and DVC's databases stay in /var/tmp; move the "
+            "`fairtrial.sweep --promote` fail here, and DVC's databases stay in /var/tmp; move the "
             "project to a path of ASCII characters without %, or, where others use this computer, "
             "set DVC_SITE_CACHE_DIR to a folder of yours",
             file=sys.stderr,

@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stages.arithmetic import exact, float32
+import samebits
+from samebits import float32
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
 
-PRECISIONS = {"exact": exact, "float32": float32}
+PRECISIONS = {"exact": samebits, "float32": float32}
 
 
 class Linear(nn.Module):

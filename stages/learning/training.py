@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine, mirror
 from stages.learning.models import PRECISIONS, Model, build_model, predict
-from stages.learning.optimizers import NUM_MOMENTS, optimizer_step
+from samebits.optimizers import NUM_MOMENTS, optimizer_step
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout

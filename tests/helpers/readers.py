@@ -28,9 +28,9 @@ from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT
-from tools.analysis.digit_photos import load_images
-from tools.analysis.results import parse_predictions
-from tools.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
+from tools.digit_photos import load_images
+from fairtrial.project.results import parse_predictions
+from fairtrial.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
 
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")

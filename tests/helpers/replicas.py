@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tools.analysis.significance import Array
+from fairtrial.statistics.significance import Array
 
 
 def replicas(shares: list[float], n: int = 500) -> Array:

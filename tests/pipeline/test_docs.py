@@ -181,7 +181,7 @@ def test_a_model_is_added_as_the_page_says(project: Project) -> None:
     for command in [*CHECKS, tests]:
         project.run("bash", "-euc", command)
     project.run("dvc", "exp", "run", "-S", "train.model=deep", "-S", "train.width=16")
-    page = project.run("python", "-m", "tools.report").stdout
+    page = project.run("python", "-m", "fairtrial.report").stdout
     assert page.startswith("report.html")
     assert project.run("python", "-m", "tools.predict", "docs/seven.png").stdout.startswith("7, ")
 

@@ -20,7 +20,7 @@ from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import read_metadata
 from tests.helpers.cards import DIGITS, SOURCES
 from tests.helpers.project import ROOT, Project
-from tools.analysis.results import load_results
+from fairtrial.project.results import load_results
 
 GOOD = (ROOT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.

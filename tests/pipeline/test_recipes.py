@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.recipes import read_recipe
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
-from tools.analysis.revisions import flatten
+from fairtrial.project.revisions import flatten
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())

@@ -42,11 +42,11 @@ def test_the_road_of_the_page(project: Project) -> None:
     project.commit("Shapes")
     # The sweep, the comparison, the report and the prediction of the page work on them.
     settings = ["-S", "train.lr=0.005,0.01", "-S", "train.epochs=2"]
-    output = project.run("python", "-m", "tools.sweep", "--workers=1", *settings).stdout
+    output = project.run("python", "-m", "fairtrial.sweep", "--workers=1", *settings).stdout
     assert "2 points, of which 0 are done" in output
     [best] = re.findall(r"^(sweep-\w+) is an experiment", output, re.MULTILINE)
-    assert best in project.run("python", "-m", "tools.compare", "HEAD", best).stdout
-    project.run("python", "-m", "tools.report", "HEAD", best)
+    assert best in project.run("python", "-m", "fairtrial.compare", "HEAD", best).stdout
+    project.run("python", "-m", "fairtrial.report", "HEAD", best)
     page = (project.path / "report.html").read_text(encoding="utf-8")
     assert "triangle" in page
     picture = "data/pictures/circle/0.png"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from stages.learning.checkpoints import MAX_WIDTH
 from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, build_model, predict
-from stages.learning.optimizers import NUM_MOMENTS
+from samebits.optimizers import NUM_MOMENTS
 from stages.learning.training import seeded_generator
 from stages.params.train import Train
 from tests.helpers.training import CLASSES, SHAPE, TRAIN, WIDTHS, train_params

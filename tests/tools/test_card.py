@@ -17,7 +17,7 @@ import yaml
 from stages.datasets.cards import read_card
 from tests.helpers.project import ROOT, STAGES, Project
 from tests.helpers.shapes import make_shapes
-from tools.analysis import model_card
+from fairtrial import model_card
 
 CARD = "metrics/model-card.md"
 CHECKPOINT = "data/checkpoints/model.safetensors"

@@ -17,7 +17,7 @@ from stages.storage.dataset_info import DatasetInfo, Style
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 from tests.helpers.pictures import on_green, on_nothing, photographed, shifted
-from tools.analysis.digit_photos import (
+from tools.digit_photos import (
     MAX_SIDE,
     find_drawing,
     label_of,

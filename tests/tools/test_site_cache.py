@@ -79,9 +79,9 @@ def test_the_tools_use_private_folders_too(watched: Project) -> None:
     watched.set_params("train.lr=0.02")
     watched.run("dvc", "repro")
     watched.run("dvc", "exp", "run", "--temp", "-n", "fast", "-S", "train.lr=0.3")
-    watched.run("python", "-m", "tools.compare", "HEAD", "fast", "--until-known")
+    watched.run("python", "-m", "fairtrial.compare", "HEAD", "fast", "--until-known")
     watched.commit("Another learning rate")
-    watched.run("python", "-m", "tools.sweep", "-S", "train.lr=0.05,0.06")
+    watched.run("python", "-m", "fairtrial.sweep", "-S", "train.lr=0.05,0.06")
     assert report(watched) == ""
 
 
@@ -91,6 +91,6 @@ def test_a_path_that_dvc_cannot_write_or_read_is_no_error(
 ) -> None:
     small_project.path = small_project.path.rename(small_project.path.with_name(name))
     done = small_project.run("python", "-m", "tools.site_cache")
-    assert "`dvc exp run --temp` and `tools.sweep --promote` fail here" in done.stderr
+    assert "`dvc exp run --temp` and `fairtrial.sweep --promote` fail here" in done.stderr
     small_project.run("dvc", "status")
     small_project.run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.3", ok=False)

@@ -1,0 +1,129 @@
+"""Whether B is better than A, judged anew after every pair of replicas.
+
+Each look at the results is one more chance to be deceived: a test that is wrong in 5 % of its
+looks is wrong more often in comparisons that end as soon as it is significant. The interval here
+is a confidence sequence. It contains the true difference at all looks together with a confidence
+of 95 %, so that it is right whenever somebody stops.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from fairtrial.statistics.significance import Array
+
+# How often the seeds, at any look, and the images may deceive. Together they are 5 %.
+SEEDS_LEVEL = IMAGES_LEVEL = 0.025
+PRIOR_VARIANCE = 4.0  # of the difference, in variances of one replica; see `seeds_half_width`
+MIN_DECISIVE = 4  # replicas: with these values no smaller number has a finite interval
+MIN_HOPELESS = 5  # replicas for a statement that more of them cannot help
+Z_80 = float(stats.norm.ppf(0.8))  # of a power of 80 %
+
+
+class Look(NamedTuple):
+    """What is known after R pairs of replicas on N images; differences are shares of the images."""
+
+    replicas: int  # R
+    images: int  # N
+    value: float  # the accuracy of B minus that of A
+    half_width: float  # of the confidence sequence; infinite below `MIN_DECISIVE` replicas
+    se_images: float  # the standard error of the value that the images cause
+    mean_limit: float  # an upper limit (97.5 %) of |value| for all seeds, on these images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The confidence sequence after R replicas."""
+        return max(-1.0, self.value - self.half_width), min(1.0, self.value + self.half_width)
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "undecided"]:
+        """Whether B is better or worse than A."""
+        if abs(self.value) <= self.half_width:
+            return "undecided"
+        return "better" if self.value > 0 else "worse"
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether each replica classifies the same images correctly in A and in B."""
+        return self.mean_limit == 0 and self.se_images == 0
+
+    @property
+    def is_limited_by_images(self) -> bool:
+        """Whether these images are too few for a decision, however many replicas there are."""
+        limit = t_images(self.images) * max(self.se_images, 1 / self.images)
+        return self.replicas >= MIN_HOPELESS and self.mean_limit < limit
+
+    @property
+    def required_images(self) -> int | None:
+        """How many images would show a difference of `value`, with a power of 80 %.
+
+        That is with so many replicas that they do not matter. None if the value is 0.
+        """
+        if self.value == 0:
+            return None
+        multiple = (float(stats.norm.isf(IMAGES_LEVEL / 2)) + Z_80) / abs(self.value)
+        return math.ceil(max(self.images * (multiple * self.se_images) ** 2, multiple))
+
+
+def looks(a: Array, b: Array) -> list[Look]:
+    """Return what is known after 1, 2, ..., R pairs of replicas.
+
+    a, b: bool (R, N), whether each replica of A and of B classifies each of N > 1 images
+    correctly. Replicas in the same row were trained from the same seed.
+
+    The model is a two-way table with random effects of the images, of the seeds, and residuals,
+    which are part of what the seeds cause. The squares of the half-widths for images and seeds
+    add up, as in Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    differences = b.astype(np.float64) - a
+    replicas, n = differences.shape
+    number = np.arange(1, replicas + 1)  # of the replicas up to each; so are the sums below
+    df = np.maximum(1, number - 1)
+    of_replica = differences.mean(1)
+    mean = of_replica.cumsum() / number
+    of_image = differences.cumsum(0) / number[:, None]
+    seed_squares = np.maximum(0, (of_replica**2).cumsum() - number * mean**2)
+    image_squares = ((of_image - mean[:, None]) ** 2).sum(1)
+    all_squares = (differences**2).sum(1).cumsum() - number * n * mean**2
+    residual_squares = np.maximum(0, all_squares - n * seed_squares - number * image_squares)
+    residual = residual_squares / (df * (n - 1)) / n  # the variance of a replica's mean from it
+    # A few replicas can agree by chance, but their residuals alone make them differ by so much.
+    seed_squares = np.maximum(seed_squares, (number - 1) * residual)
+    se_images = np.sqrt(np.maximum(0, image_squares / (n - 1) / n - residual / number))
+
+    half_width = np.hypot(t_images(n) * se_images, seeds_half_width(seed_squares, number))
+    half_width = np.maximum(half_width, t_images(n) / n)  # nothing is finer than an image
+    mean_limit = np.abs(mean) + stats.t.isf(0.025, df) * np.sqrt(seed_squares / df / number)
+    columns = (mean, half_width, se_images, mean_limit)
+    return [
+        Look(r + 1, n, *values)
+        for r, values in enumerate(zip(*(column.tolist() for column in columns), strict=True))
+    ]
+
+
+def t_images(n: int) -> float:
+    """Return the quantile of Student's t by which n images are allowed to deceive."""
+    return float(stats.t.isf(IMAGES_LEVEL / 2, n - 1))
+
+
+def seeds_half_width(squares: Array, number: Array) -> Array:
+    """Return the half-width of a confidence sequence for the mean over all seeds, float64 (R,).
+
+    squares: float64 (R,), the sum of squared deviations from their mean of the first `number`
+    values; number: int64 (R,).
+
+    The interval has the means that the e-process of the t-test does not reject. That is the
+    likelihood ratio of the values divided by their standard deviation, which is unknown, for a
+    normal prior of the mean against a mean of zero: Wang and Ramdas 2023,
+    https://arxiv.org/abs/2310.03722, theorem on Gaussian mixtures.
+    """
+    prior = 1 + number * PRIOR_VARIANCE
+    ratio = np.exp((np.log(prior) / 2 - math.log(SEEDS_LEVEL)) * 2 / number)
+    finite = (number > 1) & (ratio < prior)
+    half_width: Array = np.full(len(number), np.inf)
+    half_width[finite] = np.sqrt(
+        squares[finite] * (ratio[finite] - 1) / (number * (1 - ratio / prior))[finite]
+    )
+    return half_width

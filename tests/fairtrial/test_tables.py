@@ -1,0 +1,123 @@
+"""How tables are made and printed."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.storage.errors import printable
+from tests.helpers.replicas import replicas
+from fairtrial.project.results import Revision
+from fairtrial.tables import changed_params_table, print_tables, to_latex, to_markdown
+
+
+def test_a_table_on_a_terminal_is_aligned_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever is in it: brackets are no markup, and nothing is cut or broken."""
+    names = ["[red].png", ":smile:", "x" * 300]
+    frame = pd.DataFrame({"file": names, "n": [1, 22, 333]})
+    line = "a line " * 40
+    print_tables([frame, pd.DataFrame()], [line])
+    header, *rows, empty, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "n"]
+    assert [row.split() for row in rows] == [
+        [name, str(n)] for name, n in zip(names, frame["n"], strict=True)
+    ]
+    assert {len(row) for row in rows} == {300 + 2 + 3}
+    assert (empty, last) == ("", line)
+
+
+def test_markdown_has_tables_and_a_list() -> None:
+    frame = pd.DataFrame({"revision": ["a"], "accuracy": ["80.0"]})
+    assert to_markdown([frame, pd.DataFrame()], ["one", "two"]).splitlines() == [
+        "| revision   | accuracy   |",
+        "|:-----------|:-----------|",
+        "| a          | 80.0       |",
+        "",
+        "- one",
+        "- two",
+    ]
+
+
+HOSTILE = (
+    "\x1b]0;PWNED\a",
+    "[link=http://x]x[/link]",
+    "[/nothing]",
+    "*|",
+    "<b>_x_ a_b",
+    "50 % \\n\n",
+)
+
+
+def test_no_value_reaches_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_tables([pd.DataFrame([HOSTILE], columns=HOSTILE)], list(HOSTILE))
+    header, row, _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines] == list(map(printable, HOSTILE))
+    assert header.split() == row.split() == " ".join(map(printable, HOSTILE)).split()
+    assert r"\x1b]0;PWNED\x07" in row
+
+
+def test_no_value_is_markdown() -> None:
+    header, _, row, _, *lines = to_markdown(
+        [pd.DataFrame([HOSTILE], columns=HOSTILE)], list(HOSTILE)
+    ).splitlines()
+    expected = [
+        r"\\x1b\]0;PWNED\\x07",
+        r"\[link=http://x\]x\[/link\]",
+        r"\[/nothing\]",
+        r"\*\|",
+        r"\<b\>\_x\_ a_b",
+        r"50 % \\n\\n",
+    ]
+    for cells in (header, row):
+        assert [cell.strip() for cell in re.split(r"(?<!\\)\|", cells)[1:-1]] == expected
+    assert lines == [f"- {line}" for line in expected]
+
+
+def test_no_value_is_latex() -> None:
+    """A bracket or a star after the end of a row would be an argument of that command."""
+    frame = pd.DataFrame({"[2pt]": [*HOSTILE, "{#^~&$}"]})
+    lines = to_latex([frame], ["[2pt]"]).splitlines()
+    assert lines[2] == r"{}[2pt] \\"
+    assert lines[4:11] == [
+        r"\textbackslash x1b]0;PWNED\textbackslash x07 \\",
+        r"{}[link=http://x]x[/link] \\",
+        r"{}[/nothing] \\",
+        r"{}*| \\",
+        r"<b>\_x\_ a\_b \\",
+        r"50 \% \textbackslash n\textbackslash n \\",
+        r"\{\#\textasciicircum \textasciitilde \&\$\} \\",
+    ]
+    assert lines[-2] == r"{}[2pt] \\"
+
+
+def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:
+    frame = pd.DataFrame({"revision": ["a_b"], "accuracy %": ["80.0"]})
+    text = to_latex([frame, pd.DataFrame()], ["50 % & more"])
+    assert text.splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"revision & accuracy \% \\",
+        r"\midrule",
+        r"a\_b & 80.0 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\begin{tabular}{l}",
+        r"50 \% \& more \\",
+        r"\end{tabular}",
+    ]
+
+
+def test_equal_numbers_are_no_changed_parameter() -> None:
+    values: list[dict[str, Any]] = [
+        {"a": 0.0, "b": 1, "c": False, "d": 1e5},
+        {"a": 0, "b": 2, "c": 0, "d": 100_000},
+    ]
+    images = np.zeros((500, 2), int)
+    revisions = [
+        Revision(str(number), images, replicas([0.8]), params, "x")
+        for number, params in enumerate(values)
+    ]
+    assert changed_params_table(revisions)["parameter"].tolist() == ["b", "c"]
