@@ -31,11 +31,10 @@ from scipy import stats
 
 from benchmarks.bootstrap import bootstrap
 from stages.datasets.cards import read_card
-from stages.fetch import load_card
+from stages.datasets.idx import load_idx
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
-from stages.params.fetch import DEFAULT_TEST_SHARE
 from stages.params.train import Train
 from fairtrial.statistics.sequential import looks
 from fairtrial.statistics.significance import (
@@ -78,7 +77,7 @@ SETTINGS = [
 def train_replicas(setting: Setting, first: int, count: int) -> Array:
     """Return which of 32,500 images the replicas classify correctly, bool (count, 32500)."""
     card = read_card(Path("sources/mnist.yaml"))
-    splits, classes = load_card(card, DEFAULT_TEST_SHARE), len(card.classes)
+    splits, classes = load_idx(card), len(card.classes)
     images, labels = (torch.from_numpy(splits["train"][x].copy()) for x in ("images", "labels"))
     train = Split(images[:2_000], labels[:2_000].long(), classes)
     val = Split(images[2_000:2_500], labels[2_000:2_500].long(), classes)

@@ -175,7 +175,7 @@ def test_a_picture_that_comes_while_others_are_read_is_noticed(
 ) -> None:
     """Otherwise dvc.lock would have the hash of a folder with it, and the tensors lack it."""
     make_shapes(tmp_path / "shapes", count=3)
-    params = Fetch(source="shapes", size=8, mode="grey", test_share="auto")
+    params = Fetch(source="shapes", size=8, mode="grey", test_fraction="auto")
     load_pictures(tmp_path / "shapes", params)
     # The last of what happens between the two looks at the folder.
     monkeypatch.setattr(
