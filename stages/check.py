@@ -3,7 +3,7 @@
 Reads all sections of `params.yaml`. Writes `data/params.ok`, whose content is always the same:
 the stages that depend on it run again only when something of their own changes.
 
-    python -m stages.check
+    python -m stages check
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train, refuse_missing_gpu
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 
 
@@ -61,7 +61,3 @@ def main() -> None:
             os.utime(PATH, (modified, modified))
         raise
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
-
-
-if __name__ == "__main__":
-    run(main)

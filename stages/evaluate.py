@@ -7,7 +7,7 @@ metrics of each split; `metrics/predictions.csv`, a row for each image, with the
 all replicas; `metrics/mistakes.png`, the mistakes on val of which the model is most confident;
 `metrics/weights.png`, the weights of its first layer.
 
-    python -m stages.evaluate
+    python -m stages evaluate
 """
 
 import math
@@ -24,7 +24,7 @@ from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, r
 from stages.learning.models import Linear, Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_csv, write_json
 from stages.storage.pictures import encode_png, for_display, heatmap, image_grid
 from stages.storage.splits import read_split
@@ -238,7 +238,3 @@ def main() -> None:
                 f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
                 f"ensemble {result['ensemble']:.4f}"
             )
-
-
-if __name__ == "__main__":
-    run(main)

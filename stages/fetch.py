@@ -5,7 +5,7 @@ of labelled pictures. What has to be downloaded comes from the addresses of the 
 folder or URL that the environment variable MNIST_MIRROR names. Writes
 `data/raw/{train,test}.safetensors`: images uint8 (N, C, H, W), labels uint8 or uint16 (N,).
 
-    python -m stages.fetch
+    python -m stages fetch
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from stages.datasets.idx import load_idx
 from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.splits import write_split
 from stages.storage.tensors import Array
 
@@ -48,7 +48,3 @@ def main() -> None:
     for name, split in splits.items():
         write_split(Path(f"data/raw/{name}.safetensors"), info, split)
         print(f"{name}: {len(split['labels']):,} images of {len(info.classes)} classes")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -6,7 +6,7 @@ index int32 (N,), the position of the image in its raw split; `metrics/prepare.j
 each split and of each class in it; `metrics/samples.png`, the first training images. The test
 split is passed on unchanged, whatever the parameters.
 
-    python -m stages.prepare
+    python -m stages prepare
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from stages.params import load_params
 from stages.params.prepare import Prepare
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_json
 from stages.storage.pictures import encode_png, for_display, image_grid
 from stages.storage.splits import read_split, write_split
@@ -90,7 +90,3 @@ def main() -> None:
     images = for_display(splits["train"]["images"][:SAMPLES], info.style)
     captions = [info.classes[label] for label in splits["train"]["labels"][:SAMPLES]]
     write_bytes(Path("metrics/samples.png"), encode_png(image_grid(images, captions)))
-
-
-if __name__ == "__main__":
-    run(main)

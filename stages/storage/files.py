@@ -15,16 +15,16 @@ from typing import Any, BinaryIO
 from stages.storage.errors import InputError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, fsync: bool = True) -> None:
     """Write a file; raises `InputError`, and leaves the old one, if it cannot be written."""
-    with atomic_replace(path) as draft:
+    with atomic_replace(path, fsync) as draft:
         draft.write(content)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], fsync: bool = True) -> None:
     """Write JSON with sorted keys; NaN and infinity, which JSON lacks, raise `ValueError`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_bytes(path, f"{text}\n".encode(), fsync)
 
 
 def write_csv(
