@@ -144,9 +144,9 @@ MODELS_WITH_WIDTH: dict[str, Callable[[Shape, int, int, torch.Generator, str], M
     "mlp": MLP,
     "cnn": CNN,
 }
-# Those whose weights may have another dimension before their own, for replicas; the images and
+# Models whose weights may have another dimension before their own, for replicas; the images and
 # the logits then have it, too.
-STACKABLE = (Linear, MLP)
+STACKABLE = ("linear", "mlp")
 MODEL_NAMES = ("linear", *MODELS_WITH_WIDTH)
 
 

@@ -5,7 +5,6 @@ epoch and its augmentation each have a generator of their own. So the state afte
 no state of a random generator.
 """
 
-import copy
 import hashlib
 import math
 from collections.abc import Iterator
@@ -67,7 +66,10 @@ class Replicas:
         self.class_weights = balanced_weights(train, params)
         # Each has the weights of one replica, in the memory of those of `model`.
         self.models = [initial_model(seed, train, params) for seed in seeds]
-        self.model = self.models[0] if len(seeds) == 1 else stacked_model(self.models)
+        self.model = self.models[0]
+        if len(seeds) > 1:
+            self.model = initial_model(seeds[0], train, params)
+            stack_weights(self.model, self.models)
         weights = list(self.model.parameters())
         self.optimizer = (
             SGD(weights, params.momentum, params.nesterov, params.weight_decay)
@@ -238,16 +240,14 @@ def stacks(params: Train) -> bool:
     return params.precision == "exact" and params.model in STACKABLE
 
 
-def stacked_model(models: list[Model]) -> Model:
-    """Return a model with the weights of all these, which from now on share its memory."""
-    stacked = copy.deepcopy(models[0])
-    for weight, *parts in zip(
-        stacked.parameters(), *(model.parameters() for model in models), strict=True
+def stack_weights(model: Model, parts: list[Model]) -> None:
+    """Give `model` the weights of all `parts`, which from then on share its memory."""
+    for stacked, *weights in zip(
+        model.parameters(), *(part.parameters() for part in parts), strict=True
     ):
-        weight.data = torch.stack([part.data for part in parts])
-        for part, data in zip(parts, weight.data, strict=True):
-            part.data = data
-    return stacked
+        stacked.data = torch.stack([weight.data for weight in weights])
+        for weight, data in zip(weights, stacked.data, strict=True):
+            weight.data = data
 
 
 def augmented_batches(
