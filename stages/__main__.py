@@ -1,6 +1,6 @@
 """Run a stage, in a process that is prepared for it.
 
-    python -m stages train
+python -m stages train
 """
 
 import difflib

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationInfo, field_validator
 
 from stages.datasets.cards import find_card
-from stages.params import PATH, Section, load_params
+from stages.params import PATH, Section, read_model
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
@@ -47,10 +47,17 @@ class Params(Section):
         return prepare
 
 
+def check_params(path: Path = PATH) -> Params:
+    """Return the parameters of a `params.yaml`; raises `InputError` with a line for each problem.
+
+    Whether there is a GPU is not checked: a sweep checks parameters that its workers run elsewhere.
+    """
+    return read_model(Params, path)
+
+
 def main() -> None:
     try:
-        if load_params(Params).train.device == "cuda":
-            # Not a matter of `Params`, by which a sweep checks what its workers run elsewhere.
+        if check_params().train.device == "cuda":
             refuse_missing_gpu()
     except InputError:
         with contextlib.suppress(OSError):

@@ -1,17 +1,24 @@
-"""Evaluate the model and its replicas on the validation and the test images.
+"""Score the model and its replicas on the validation and the test images.
 
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
-and section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float64 (R, N, K) of R replicas, the first of which is the model; `metrics/evaluate.json`, the
-metrics of each split; `metrics/predictions.csv`, a row for each image, with the predictions of
-all replicas; `metrics/mistakes.png`, the mistakes on val of which the model is most confident;
-`metrics/weights.png`, the weights of its first layer.
+and section `evaluate` of `params.yaml`. Writes
+
+- `data/logits/{val,test}.safetensors`: logits float64 (R, N, K) of R replicas, the first of which
+  is the model;
+- `metrics/scores.csv`: for each image whether each replica is right, and its cross-entropy;
+- `metrics/evaluate.json`: the metrics of each split;
+- of the model, for the plots: `metrics/predictions.csv`, a row for each image,
+  `metrics/classes.csv`, the recall and precision of each class, `metrics/calibration.csv`, the
+  accuracy at each confidence, `metrics/mistakes.png`, the mistakes on val that it is most
+  confident of, and `metrics/weights.png`, the weights of its first layer.
 
     python -m stages evaluate
 """
 
+import hashlib
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +31,9 @@ from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, r
 from stages.learning.models import Linear, Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
+from stages.pictures.drawing import encode_png, for_display, heatmap, image_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.pictures import encode_png, for_display, heatmap, image_grid
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array, write_tensors
 
@@ -39,92 +46,111 @@ class Predictions(NamedTuple):
 
     labels: Array  # uint8 or uint16 (N,)
     predicted: Array  # int64 (N,), the class of the largest logit
-    confidence: Array  # float64 (N,), the probability of that class
+    probabilities: Array  # float64 (N, K)
     losses: Array  # float64 (N,), cross-entropy
 
+    @property
+    def correct(self) -> Array:
+        return self.predicted == self.labels
 
-def probabilities(logits: Array) -> Array:
-    """Return the softmax of logits float64 (N, K)."""
-    labels = torch.zeros(len(logits), dtype=torch.int64)  # any: the losses are not used
-    return softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
+    @property
+    def confidence(self) -> Array:
+        """The probability of the predicted class."""
+        return self.probabilities.max(1)
 
 
 def score(logits: Array, labels: Array) -> Predictions:
     """Return the predictions for images with logits float64 (N, K) and labels (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
-    shares, losses = softmax_cross_entropy(*tensors)
-    return Predictions(labels, logits.argmax(1), shares.numpy().max(1), losses.numpy())
+    probabilities, losses = softmax_cross_entropy(*tensors)
+    return Predictions(labels, logits.argmax(1), probabilities.numpy(), losses.numpy())
 
 
-def split_metrics(predictions: Predictions, classes: tuple[str, ...], bins: int) -> dict[str, Any]:
-    """Return the metrics of a split.
+def probabilities(logits: Array) -> Array:
+    """Return the softmax of logits float64 (N, K)."""
+    return score(logits, np.zeros(len(logits), np.uint8)).probabilities  # any labels will do
 
-    `recall` and `precision` have an entry for each class, null where they are undefined; the
-    balanced accuracy is the mean of the recalls. The expected calibration error has `bins` equal
-    bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599
-    """
-    labels, predicted, confidence = predictions[:3]
-    n = len(labels)
-    correct = predicted == labels
-    low, high = wilson_interval(int(correct.sum()), n)
-    bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [math.fsum((correct - confidence)[bin_numbers == number]) for number in range(bins)]
+
+class CalibrationBin(NamedTuple):
+    """The images to whose predicted class the model gives about the same probability."""
+
+    n: int
+    confidence: float  # mean
+    accuracy: float
+    gap: float  # the sum of the differences between correctness, 0 or 1, and confidence
+
+
+def calibration(predictions: Predictions, bins: int) -> list[CalibrationBin]:
+    """Return those of `bins` bins of equal width that have images."""
+    correct, confidence = predictions.correct, predictions.confidence
+    numbers = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        CalibrationBin(
+            len(chosen),
+            math.fsum(confidence[chosen]) / len(chosen),
+            correct[chosen].mean().item(),
+            math.fsum((correct - confidence)[chosen]),
+        )
+        for number in range(bins)
+        if len(chosen := np.flatnonzero(numbers == number))
+    ]
+
+
+def recalls_and_precisions(predictions: Predictions, classes: int) -> tuple[Array, Array]:
+    """Return the recall and the precision of each class; NaN where they are undefined."""
     hits, of_label, of_prediction = (
-        np.bincount(values, minlength=len(classes))
-        for values in (labels[correct], labels, predicted)
+        np.bincount(values, minlength=classes)
+        for values in (
+            predictions.labels[predictions.correct],
+            predictions.labels,
+            predictions.predicted,
+        )
     )
-    present = of_label > 0
-    recalls = (hits[present] / of_label[present]).tolist()
+    with np.errstate(invalid="ignore"):
+        return hits / of_label, hits / of_prediction
+
+
+def split_metrics(replicas: list[Predictions], bins: int) -> dict[str, Any]:
+    """Return the metrics of a split: of the first replica, which is the model, and of all of them.
+
+    The balanced accuracy is the mean of the recalls. The expected calibration error has `bins`
+    equal bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599. The ensemble predicts by the mean
+    of the probabilities. The standard deviation (sd) of one replica is null.
+    """
+    model = replicas[0]
+    n, correct = len(model.labels), model.correct
+    low, high = wilson_interval(int(correct.sum()), n)
+    gaps = [abs(part.gap) for part in calibration(model, bins)]
+    recalls, _ = recalls_and_precisions(model, model.probabilities.shape[1])
+    accuracies = [replica.correct.mean().item() for replica in replicas]
+    # `sum` adds one replica after the other, which fixes the order.
+    ensemble = sum(replica.probabilities for replica in replicas).argmax(1)
+    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
-        "cross_entropy": round(math.fsum(predictions.losses) / n, DECIMALS),
-        "calibration_error": round(math.fsum(map(abs, gaps)) / n, DECIMALS),
-        "balanced_accuracy": round(math.fsum(recalls) / len(recalls), DECIMALS),
-        "recall": ratios(classes, hits, of_label),
-        "precision": ratios(classes, hits, of_prediction),
-    }
-
-
-def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
-    """Return mean and standard deviation of the accuracy of R replicas, and of their ensemble.
-
-    logits: float64 (R, N, K). The ensemble predicts by the mean of the probabilities. The
-    standard deviation is null for one replica.
-    """
-    accuracies = [(of_replica.argmax(1) == labels).mean().item() for of_replica in logits]
-    total = np.zeros(logits.shape[1:])
-    for of_replica in logits:  # one after the other, which fixes the order of the additions
-        total += probabilities(of_replica)
-    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    return {
+        "cross_entropy": round(math.fsum(model.losses) / n, DECIMALS),
+        "calibration_error": round(math.fsum(gaps) / n, DECIMALS),
+        "balanced_accuracy": round(statistics.fmean(recalls[~np.isnan(recalls)]), DECIMALS),
         "replicas": {
-            "n": len(accuracies),
+            "n": len(replicas),
             "mean": round(statistics.fmean(accuracies), DECIMALS),
             "sd": None if sd is None else round(sd, DECIMALS),
         },
-        "ensemble": round((total.argmax(1) == labels).mean(), DECIMALS),
+        "ensemble": round((ensemble == model.labels).mean(), DECIMALS),
     }
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927, doi:10.2307/2276774)."""
     z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half_width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    proportion = successes / n
+    centre = proportion + z * z / (2 * n)
+    half_width = z * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
     low, high = (
         max(0.0, min(1.0, (centre + side) / (1 + z * z / n))) for side in (-half_width, half_width)
     )
     return round(low, DECIMALS), round(high, DECIMALS)
-
-
-def ratios(classes: tuple[str, ...], parts: Array, wholes: Array) -> dict[str, float | None]:
-    """Return part / whole for each class; None where the whole is 0."""
-    return {
-        name: round(part / whole, DECIMALS) if whole else None
-        for name, part, whole in zip(classes, parts.tolist(), wholes.tolist(), strict=True)
-    }
 
 
 def most_confident_mistakes(
@@ -134,8 +160,8 @@ def most_confident_mistakes(
 
     images: uint8 (N, C, H, W). The captions name label, prediction and confidence.
     """
-    labels, predicted, confidence = predictions[:3]
-    wrong = np.flatnonzero(predicted != labels)
+    labels, predicted, confidence = *predictions[:2], predictions.confidence
+    wrong = np.flatnonzero(~predictions.correct)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     captions = [
         f"{classes[labels[i]]} as {classes[predicted[i]]}, {confidence[i]:.0%}" for i in chosen
@@ -156,24 +182,70 @@ def first_layer_filters(model: Model, channels: int) -> Array:
     return total / channels
 
 
-def prediction_rows(
-    name: str,
-    classes: tuple[str, ...],
-    index: Array,
-    predictions: Predictions,
-    others: Array,
-) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/predictions.csv` for the split `name`, with names of classes.
+def identities(images: Array) -> list[str]:
+    """Return a name for each image that depends on its pixels, and not on its position.
 
-    index: int32 (N,), the position of each image in the raw split; others: int64 (R - 1, N), what
-    the other replicas predict.
+    It is the begin of their SHA-256; of copies the second is called NAME-2, the third NAME-3.
     """
-    labels, predicted, confidence = predictions[:3]
-    names = np.array(classes)
-    of_classes = (names[column] for column in (labels, predicted))
-    columns = index, *of_classes, confidence.round(DECIMALS), *names[others]
-    for row in zip(*(column.tolist() for column in columns), strict=True):
-        yield [name, *row]
+    copies: Counter[str] = Counter()
+    names = []
+    for image in images:
+        name = hashlib.sha256(image.tobytes()).hexdigest()[:16]
+        copies[name] += 1
+        names.append(name if copies[name] == 1 else f"{name}-{copies[name]}")
+    return names
+
+
+def score_rows(
+    split: str, images: Array, classes: tuple[str, ...], replicas: list[Predictions]
+) -> Iterator[list[Any]]:
+    """Yield the rows of `metrics/scores.csv` for a split with these images, uint8 (N, C, H, W)."""
+    accuracies = [replica.correct.astype(int).tolist() for replica in replicas]
+    losses = [replica.losses.round(DECIMALS).tolist() for replica in replicas]
+    labels = [classes[label] for label in replicas[0].labels]
+    for row in zip(identities(images), labels, *accuracies, *losses, strict=True):
+        yield [split, *row]
+
+
+def write_tables(
+    splits: dict[str, dict[str, Array]],
+    predictions: dict[str, list[Predictions]],
+    classes: tuple[str, ...],
+    bins: int,
+) -> None:
+    """Write the tables of `metrics`."""
+    tables: dict[str, list[list[Any]]] = {
+        "scores": [],
+        "predictions": [],
+        "classes": [],
+        "calibration": [],
+    }
+    for name, replicas in predictions.items():
+        model = replicas[0]
+        tables["scores"] += score_rows(name, splits[name]["images"], classes, replicas)
+        tables["predictions"] += [
+            [name, classes[label], classes[predicted]]
+            for label, predicted in zip(model.labels, model.predicted, strict=True)
+        ]
+        pairs = zip(*recalls_and_precisions(model, len(classes)), strict=True)
+        tables["classes"] += [
+            [name, of_class, *("" if math.isnan(x) else round(x, DECIMALS) for x in pair)]
+            for of_class, pair in zip(classes, pairs, strict=True)
+        ]
+        tables["calibration"] += [
+            [name, part.n, round(part.confidence, DECIMALS), round(part.accuracy, DECIMALS)]
+            for part in calibration(model, bins)
+        ]
+    numbers = range(len(replicas))
+    metrics = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
+    headers = {
+        "scores": ["example", "label", *metrics],
+        "predictions": ["label", "predicted"],
+        "classes": ["class", "recall", "precision"],
+        "calibration": ["n", "confidence", "accuracy"],
+    }
+    for name, rows in tables.items():
+        write_csv(Path(f"metrics/{name}.csv"), ["split", *headers[name]], rows)
 
 
 def main() -> None:
@@ -194,38 +266,31 @@ def main() -> None:
     }
     if not all(np.isfinite(values).all() for values in logits.values()):
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-    predictions = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
-    metrics = {
-        name: split_metrics(predictions[name], info.classes, params.calibration_bins)
-        | replica_metrics(logits[name], split["labels"])
+    predictions = {
+        name: [score(of_replica, split["labels"]) for of_replica in logits[name]]
         for name, split in splits.items()
     }
-    header = ["split", "index", "label", "predicted", "confidence"]
-    header += [f"replica_{number}" for number in range(1, len(models))]
-    rows = [
-        row
-        for name, split in splits.items()
-        for row in prediction_rows(
-            name, info.classes, split["index"], predictions[name], logits[name][1:].argmax(2)
-        )
-    ]
+    metrics = {
+        name: split_metrics(replicas, params.calibration_bins)
+        for name, replicas in predictions.items()
+    }
     # Of val alone: whoever looks at mistakes on test begins to choose by them.
     mistakes, captions = most_confident_mistakes(
-        splits["val"]["images"], predictions["val"], info.classes, params.mistakes
+        splits["val"]["images"], predictions["val"][0], info.classes, params.mistakes
     )
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
     names = info.classes if isinstance(model, Linear) else map(str, range(len(filters)))
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
-    write_json(Path("metrics/evaluate.json"), metrics)
-    write_csv(Path("metrics/predictions.csv"), header, rows)
-    write_bytes(
-        Path("metrics/mistakes.png"),
-        encode_png(image_grid(for_display(mistakes, info.style), captions)),
-    )
-    weights = image_grid(heatmap(filters), list(names)[: len(filters)], columns=5)
-    write_bytes(Path("metrics/weights.png"), encode_png(weights))
+    write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
+    write_tables(splits, predictions, info.classes, params.calibration_bins)
+    for name, images, texts, columns in (
+        ("mistakes", for_display(mistakes, info.style), captions, 6),
+        ("weights", heatmap(filters), list(names)[: len(filters)], 5),
+    ):
+        picture = encode_png(image_grid(images, texts, columns))
+        write_bytes(Path(f"metrics/{name}.png"), picture)
     for name, result in metrics.items():
         accuracy, replicas = result["accuracy"], result["replicas"]
         print(

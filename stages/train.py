@@ -110,7 +110,9 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
             for number, scores in zip(group.numbers, group.scores, strict=True):
                 if number:
                     accuracy = scores[-1].val_accuracy
-                    print_line(f"replica {number + 1}/{params.replicas}: accuracy val {accuracy:.4f}")
+                    print_line(
+                        f"replica {number + 1}/{params.replicas}: accuracy val {accuracy:.4f}"
+                    )
 
 
 def print_progress(group: Replicas, params: Train) -> None:

@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.params.fetch import Fetch
+from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
