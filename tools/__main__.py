@@ -1,6 +1,6 @@
 """Run a tool, `python -m tools NAME`, in a process that is prepared for it.
 
-    python -m tools predict docs/seven.png
+python -m tools predict docs/seven.png
 """
 
 import gc

@@ -14,16 +14,16 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import pandas as pd
 import yaml
+from fairtrial.project.scores import load_scores
 from markupsafe import Markup
 from pydantic import ValidationError
 
 from fairtrial.project.revisions import commit_of_results, read_files
-from fairtrial.project.scores import load_scores
 from fairtrial.tables import escape_markdown, refuse_other_versions
 from stages.datasets.cards import Card
 from stages.params.fetch import Fetch
@@ -37,6 +37,7 @@ COUNTS, METRICS = "metrics/prepare.json", "metrics/evaluate.json"
 CLASSES, CALIBRATION = "metrics/classes.csv", "metrics/calibration.csv"
 SPLITS = "train", "val", "test"
 PACKAGES = "torch", "numpy"  # whose versions the card names
+NO_NAMES = {"recall": [""], "precision": [""]}  # columns in which an empty cell is no number
 MODELS = {  # {} is the width
     "linear": ": multinomial logistic regression, one layer from all pixels to the classes",
     "mlp": ": a hidden layer of {:,} units with ReLU, then one layer to the classes",
@@ -52,24 +53,8 @@ LICENCES = (
 ).split()
 
 
-class CardData(NamedTuple):
-    """What a model card is made of."""
-
-    revision: str  # for messages
-    info: DatasetInfo
-    card: Card | None  # None: the data are pictures without a data card
-    params: dict[str, Any]  # by dotted name
-    counts: dict[str, Any]  # of COUNTS
-    metrics: dict[str, Any]  # of METRICS
-    classes: pd.DataFrame  # of CLASSES
-    calibration: pd.DataFrame  # of CALIBRATION
-    checkpoint_md5: str
-    packages: str  # with their versions
-    commit: str | None  # None: the results are not committed
-
-
-def load_data(revision: str) -> CardData:
-    """Return what the files of a revision say of its model.
+def load_context(revision: str) -> dict[str, Any]:
+    """Return what the files of a revision say of its model, as the template takes it.
 
     Raises `InputError` if the revision is unknown, if a file is missing or broken, or if the
     results are not those of its parameters, its data card or its checkpoint.
@@ -95,48 +80,72 @@ def load_data(revision: str) -> CardData:
                     "`dvc repro` there makes its results again"
                 )
         counts = json.loads(contents[COUNTS])["prepare"]
-        try:
-            card = None
-            if has_card:
-                text = contents[source].decode()
-                card = Card.model_validate(parse_yaml(text, f"{revision}: {source}"))
-            info = card.info if card else info_of_pictures(params, counts)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(map(str, problem["loc"]))
-            raise InputError(
-                f"{revision}: {source}: {place}: {problem['msg'].lower()}; correct it and "
-                "`dvc repro`"
-            ) from None
+        metrics = json.loads(contents[METRICS])["evaluate"]
+        card, info = None, info_of_pictures(params, counts)
+        if has_card:
+            card = parse_card(contents[source].decode(), f"{revision}: {source}")
+            info = card.info
         if any({*info.classes} != {*counts[split]["classes"]} for split in SPLITS):
             raise ValueError(f"{COUNTS} has other classes than the data")
-        return CardData(
-            revision,
-            info,
-            card,
-            params,
-            counts,
-            json.loads(contents[METRICS])["evaluate"],
-            read_table(contents[CLASSES]),
-            read_table(contents[CALIBRATION]),
-            hashes[CHECKPOINT],
-            pinned_packages(requirements.decode()),
-            commit_of_results(revision),
-        )
+        of_class = read_table(contents[CLASSES]).set_index("class")
+        bins = read_table(contents[CALIBRATION])
+        return {
+            "metadata": hub_metadata(params, card, info.title, metrics["test"]["accuracy"]),
+            "info": info,
+            "form": f"{'grey' if info.shape[0] == 1 else 'colour'}, "
+            f"{info.shape[1]} x {info.shape[2]} pixels",
+            "source": card.source.strip() if card else "",
+            "licence": card.licence.strip() if card else "",
+            "splits": SPLITS,
+            "counts": counts,
+            "params": params,
+            "model_description": MODELS.get(str(params["train.model"]), "").format(
+                params["train.width"]
+            ),
+            "val": metrics["val"],
+            "test": metrics["test"],
+            "classes": [
+                {
+                    "name": name,
+                    **{split: counts[split]["classes"][name] for split in SPLITS},
+                    **of_class.loc[name, ["recall", "precision"]],
+                }
+                for name in info.classes
+            ],
+            "confidence": (bins["n"] * bins["confidence"]).sum() / bins["n"].sum(),
+            "calibration": bins.to_dict("records"),
+            "commit": commit_of_results(revision),
+            "checkpoint_md5": hashes[CHECKPOINT],
+            "pull": "" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
+            "packages": pinned_packages(requirements.decode()),
+        }
 
 
-def read_table(content: bytes) -> pd.DataFrame:
-    """Return the rows of a CSV file for test; a class may be called NA."""
-    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values={"precision": [""]})
-    return table[table["split"] == "test"]
+def parse_card(text: str, name: str) -> Card:
+    """Return a data card; raises `InputError` with the first problem."""
+    try:
+        return Card.model_validate(parse_yaml(text, name))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise InputError(
+            f"{name}: {place}: {problem['msg'].lower()}; correct it and `dvc repro`"
+        ) from None
 
 
 def info_of_pictures(params: dict[str, Any], counts: dict[str, Any]) -> DatasetInfo:
     """Return what `stages.datasets.pictures` says of pictures."""
     fetch = Fetch(**{name: params[f"fetch.{name}"] for name in Fetch.model_fields})
-    classes = tuple(counts["train"]["classes"])
+    classes = tuple(sorted(counts["train"]["classes"]))
     title = Path(fetch.source).name
     return DatasetInfo(title=title, shape=fetch.shape, classes=classes, style="natural")
+
+
+def read_table(content: bytes) -> pd.DataFrame:
+    """Return the rows of a CSV file for test; a class may be called NA or 007."""
+    text = {"split": str, "class": str}
+    table = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=NO_NAMES)
+    return table[table["split"] == "test"]
 
 
 def pinned_packages(requirements: str) -> str:
@@ -145,11 +154,8 @@ def pinned_packages(requirements: str) -> str:
     return ", ".join(f"{name} {pins[name]}" for name in PACKAGES if name in pins)
 
 
-def render_card(data: CardData) -> str:
-    """Return a model card as Markdown; all texts in it are escaped.
-
-    Raises `InputError` if the results have another form than those of this version.
-    """
+def render_card(context: dict[str, Any]) -> str:
+    """Return a model card as Markdown; all texts in it are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -160,68 +166,32 @@ def render_card(data: CardData) -> str:
         "count": "{:,}".format,
         "json": lambda value: json.dumps(value, default=str),
         "percent": percent,
-        "interval": lambda one: f"{percent(one['value'])} ({percent(one['low'])} to "
-        f"{percent(one['high'])})",
+        "interval": lambda one: (
+            f"{percent(one['value'])} ({percent(one['low'])} to {percent(one['high'])})"
+        ),
         "mean_sd": lambda one: f"{percent(one['mean'])} ± {percent(one['sd'])}",
     }
-    info, card = data.info, data.card
-    source = str(data.params["fetch.source"])
-    with refuse_other_versions(data.revision):
-        of_class = data.classes.set_index("class")
-        classes = [
-            {
-                "name": name,
-                **{split: data.counts[split]["classes"][name] for split in SPLITS},
-                **of_class.loc[name, ["recall", "precision"]],
-            }
-            for name in info.classes
-        ]
-        bins = data.calibration
-        metadata = yaml.safe_dump(
-            hub_metadata(data), sort_keys=False, allow_unicode=True, width=10_000
-        )
-        return environment.get_template("card.md.jinja").render(
-            metadata=Markup(metadata),
-            info=info,
-            form=f"{'grey' if info.shape[0] == 1 else 'colour'}, "
-            f"{info.shape[1]} x {info.shape[2]} pixels",
-            source=card.source.strip() if card else "",
-            licence=card.licence.strip() if card else "",
-            splits=SPLITS,
-            counts=data.counts,
-            params=data.params,
-            model_description=MODELS.get(str(data.params["train.model"]), "").format(
-                data.params["train.width"]
-            ),
-            val=data.metrics["val"],
-            test=data.metrics["test"],
-            classes=classes,
-            confidence=(bins["n"] * bins["confidence"]).sum() / bins["n"].sum(),
-            calibration=bins.to_dict("records"),
-            commit=data.commit,
-            checkpoint_md5=data.checkpoint_md5,
-            pull="" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
-            packages=data.packages,
-        )
+    return environment.get_template("card.md.jinja").render(context)
 
 
-def hub_metadata(data: CardData) -> dict[str, Any]:
-    """Return the metadata for model hubs.
+def hub_metadata(
+    params: dict[str, Any], card: Card | None, title: str, accuracy: dict[str, float]
+) -> Markup:
+    """Return the metadata for model hubs, as YAML.
 
     The fields are those of Hugging Face,
     https://github.com/huggingface/hub-docs/blob/main/modelcard.md
     """
-    model, source = str(data.params["train.model"]), Path(data.params["fetch.source"]).stem
+    model, source = str(params["train.model"]), Path(params["fetch.source"]).stem
     # Hubs call labelled pictures in folders by the name of the loader that reads them.
-    dataset = (identifier(source) or "custom") if data.card else "imagefolder"
-    accuracy = float(data.metrics["test"]["accuracy"]["value"])
+    dataset = (identifier(source) or "custom") if card else "imagefolder"
     result = {
         "task": {"type": "image-classification", "name": "Image classification"},
-        "dataset": {"type": dataset, "name": printable(data.info.title), "split": "test"},
-        "metrics": [{"type": "accuracy", "value": accuracy, "name": "Accuracy"}],
+        "dataset": {"type": dataset, "name": printable(title), "split": "test"},
+        "metrics": [{"type": "accuracy", "value": float(accuracy["value"]), "name": "Accuracy"}],
     }
-    return {
-        **hub_licence(data.card.licence if data.card else ""),
+    fields = {
+        **hub_licence(card.licence if card else ""),
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["pytorch", "safetensors", "dvc", identifier(model)],
@@ -229,6 +199,7 @@ def hub_metadata(data: CardData) -> dict[str, Any]:
         "metrics": ["accuracy"],
         "model-index": [{"name": identifier(f"{source} {model}"), "results": [result]}],
     }
+    return Markup(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=10_000))
 
 
 def hub_licence(licence: str) -> dict[str, str]:
@@ -269,7 +240,7 @@ def main() -> None:
         "--output", type=Path, default=Path("metrics/model-card.md"), help="(%(default)s)"
     )
     args = parser.parse_args()
-    data = load_data(args.revision)
-    write_bytes(args.output, render_card(data).encode())
-    commit = f"commit {data.commit}" if data.commit else "results that no commit has yet"
+    context = load_context(args.revision)
+    write_bytes(args.output, render_card(context).encode())
+    commit = f"commit {context['commit']}" if context["commit"] else "results not committed yet"
     print(shorten(printable(f"{args.output}: the model of {commit}")))

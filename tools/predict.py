@@ -105,4 +105,3 @@ def main() -> None:
         print("{predicted}, with a confidence of {confidence:.1%}".format(**result["pictures"][0]))
     else:
         print_predictions(**result)
-

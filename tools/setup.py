@@ -23,28 +23,8 @@ from stages.storage.files import write_bytes
 SITE_CACHE = Path(".dvc/site-cache")
 PLOTS_PAGE = Path(".dvc/plots.html")
 SCRIPT = Path(__file__).with_name("dvc_plots.js")
-
-# DVC replaces {plot_divs} by the plots. A template without {scripts} loads nothing.
-TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="POLICY">
-<meta name="viewport" content="width=device-width">
-<title>Plots</title>
-{refresh_tag}
-<script>LIBRARY</script>
-<script>SCRIPT</script>
-<style>
-body { font-family: system-ui, sans-serif; display: flex; flex-wrap: wrap; gap: 2rem; margin: 2rem }
-img { max-width: 100% }
-plaintext { display: none }
-</style>
-</head>
-<body>
-<plaintext>
-{plot_divs}
-"""
+# DVC replaces {plot_divs} in it by the plots. Without {scripts} it loads nothing.
+TEMPLATE = SCRIPT.with_suffix(".html")
 
 
 def main() -> None:
@@ -82,8 +62,10 @@ def write_plots_page() -> None:
     library, script = vega_bundle(), SCRIPT.read_text(encoding="utf-8")
     # DVC puts the pictures beside the page.
     policy = content_security_policy([library, script], images="'self' file: data:")
-    page = TEMPLATE.replace("POLICY", policy).replace("SCRIPT", script)
-    write_bytes(PLOTS_PAGE, page.replace("LIBRARY", library).encode())
+    page = TEMPLATE.read_text(encoding="utf-8")
+    for name, value in (("POLICY", policy), ("SCRIPT", script), ("LIBRARY", library)):
+        page = page.replace(name, value)
+    write_bytes(PLOTS_PAGE, page.encode())
     configure_dvc("plots.html_template", PLOTS_PAGE.name)
 
 
