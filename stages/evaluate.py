@@ -19,7 +19,6 @@ import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,12 +50,12 @@ class Predictions(NamedTuple):
 
     @property
     def correct(self) -> Array:
-        return self.predicted == self.labels
+        return np.equal(self.predicted, self.labels)
 
     @property
     def confidence(self) -> Array:
         """The probability of the predicted class."""
-        return self.probabilities.max(1)
+        return np.max(self.probabilities, axis=1)
 
 
 def score(logits: Array, labels: Array) -> Predictions:
@@ -71,40 +70,26 @@ def probabilities(logits: Array) -> Array:
     return score(logits, np.zeros(len(logits), np.uint8)).probabilities  # any labels will do
 
 
-class CalibrationBin(NamedTuple):
-    """The images to whose predicted class the model gives about the same probability."""
+def calibration(predictions: Predictions, bins: int) -> list[tuple[int, float, float]]:
+    """Return number of images, mean confidence and accuracy of those of `bins` bins with images.
 
-    n: int
-    confidence: float  # mean
-    accuracy: float
-    gap: float  # the sum of the differences between correctness, 0 or 1, and confidence
-
-
-def calibration(predictions: Predictions, bins: int) -> list[CalibrationBin]:
-    """Return those of `bins` bins of equal width that have images."""
+    The bins of the confidence have equal widths.
+    """
     correct, confidence = predictions.correct, predictions.confidence
-    numbers = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
-        CalibrationBin(
-            len(chosen),
-            math.fsum(confidence[chosen]) / len(chosen),
-            correct[chosen].mean().item(),
-            math.fsum((correct - confidence)[chosen]),
-        )
-        for number in range(bins)
-        if len(chosen := np.flatnonzero(numbers == number))
+        (n, math.fsum(confidence[bin_numbers == number]) / n, correct[bin_numbers == number].mean())
+        for number, n in enumerate(np.bincount(bin_numbers).tolist())
+        if n
     ]
 
 
-def recalls_and_precisions(predictions: Predictions, classes: int) -> tuple[Array, Array]:
+def recalls_and_precisions(predictions: Predictions) -> tuple[Array, Array]:
     """Return the recall and the precision of each class; NaN where they are undefined."""
+    labels, predicted = predictions.labels, predictions.predicted
     hits, of_label, of_prediction = (
-        np.bincount(values, minlength=classes)
-        for values in (
-            predictions.labels[predictions.correct],
-            predictions.labels,
-            predictions.predicted,
-        )
+        np.bincount(values, minlength=predictions.probabilities.shape[1])
+        for values in (labels[predictions.correct], labels, predicted)
     )
     with np.errstate(invalid="ignore"):
         return hits / of_label, hits / of_prediction
@@ -114,18 +99,18 @@ def split_metrics(replicas: list[Predictions], bins: int) -> dict[str, Any]:
     """Return the metrics of a split: of the first replica, which is the model, and of all of them.
 
     The balanced accuracy is the mean of the recalls. The expected calibration error has `bins`
-    equal bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599. The ensemble predicts by the mean
-    of the probabilities. The standard deviation (sd) of one replica is null.
+    bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599. The ensemble predicts by the mean of
+    the probabilities. The standard deviation (sd) of one replica is null.
     """
     model = replicas[0]
     n, correct = len(model.labels), model.correct
     low, high = wilson_interval(int(correct.sum()), n)
-    gaps = [abs(part.gap) for part in calibration(model, bins)]
-    recalls, _ = recalls_and_precisions(model, model.probabilities.shape[1])
+    gaps = [size * abs(mean - right) for size, mean, right in calibration(model, bins)]
+    recalls, _ = recalls_and_precisions(model)
     accuracies = [replica.correct.mean().item() for replica in replicas]
-    # `sum` adds one replica after the other, which fixes the order.
-    ensemble = sum(replica.probabilities for replica in replicas).argmax(1)
     sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    # `sum` adds one replica after the other, which fixes the order.
+    ensemble = np.argmax(sum(replica.probabilities for replica in replicas), axis=1)
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
@@ -185,7 +170,7 @@ def first_layer_filters(model: Model, channels: int) -> Array:
 def identities(images: Array) -> list[str]:
     """Return a name for each image that depends on its pixels, and not on its position.
 
-    It is the begin of their SHA-256; of copies the second is called NAME-2, the third NAME-3.
+    It is the first digits of their SHA-256; the second of two copies is called NAME-2.
     """
     copies: Counter[str] = Counter()
     names = []
@@ -196,56 +181,36 @@ def identities(images: Array) -> list[str]:
     return names
 
 
-def score_rows(
-    split: str, images: Array, classes: tuple[str, ...], replicas: list[Predictions]
-) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/scores.csv` for a split with these images, uint8 (N, C, H, W)."""
-    accuracies = [replica.correct.astype(int).tolist() for replica in replicas]
-    losses = [replica.losses.round(DECIMALS).tolist() for replica in replicas]
-    labels = [classes[label] for label in replicas[0].labels]
-    for row in zip(identities(images), labels, *accuracies, *losses, strict=True):
-        yield [split, *row]
+def tables(
+    images: Array, replicas: list[Predictions], classes: tuple[str, ...], bins: int
+) -> dict[str, tuple[list[str], list[Any]]]:
+    """Return the header and the rows of each table of `metrics`, for one split."""
+    model, numbers = replicas[0], range(len(replicas))
+    labels, predicted = ([classes[i] for i in values] for values in model[:2])
+    scores = [replica.correct.astype(int).tolist() for replica in replicas]
+    scores += [replica.losses.round(DECIMALS).tolist() for replica in replicas]
+    names = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
+    of_class = ([rounded(value) for value in values] for values in recalls_and_precisions(model))
+    return {
+        "scores": (
+            ["example", "label", *names],
+            list(zip(identities(images), labels, *scores, strict=True)),
+        ),
+        "predictions": (["label", "predicted"], list(zip(labels, predicted, strict=True))),
+        "classes": (
+            ["class", "recall", "precision"],
+            list(zip(classes, *of_class, strict=True)),
+        ),
+        "calibration": (
+            ["n", "confidence", "accuracy"],
+            [(n, *map(rounded, values)) for n, *values in calibration(model, bins)],
+        ),
+    }
 
 
-def write_tables(
-    splits: dict[str, dict[str, Array]],
-    predictions: dict[str, list[Predictions]],
-    classes: tuple[str, ...],
-    bins: int,
-) -> None:
-    """Write the tables of `metrics`."""
-    tables: dict[str, list[list[Any]]] = {
-        "scores": [],
-        "predictions": [],
-        "classes": [],
-        "calibration": [],
-    }
-    for name, replicas in predictions.items():
-        model = replicas[0]
-        tables["scores"] += score_rows(name, splits[name]["images"], classes, replicas)
-        tables["predictions"] += [
-            [name, classes[label], classes[predicted]]
-            for label, predicted in zip(model.labels, model.predicted, strict=True)
-        ]
-        pairs = zip(*recalls_and_precisions(model, len(classes)), strict=True)
-        tables["classes"] += [
-            [name, of_class, *("" if math.isnan(x) else round(x, DECIMALS) for x in pair)]
-            for of_class, pair in zip(classes, pairs, strict=True)
-        ]
-        tables["calibration"] += [
-            [name, part.n, round(part.confidence, DECIMALS), round(part.accuracy, DECIMALS)]
-            for part in calibration(model, bins)
-        ]
-    numbers = range(len(replicas))
-    metrics = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
-    headers = {
-        "scores": ["example", "label", *metrics],
-        "predictions": ["label", "predicted"],
-        "classes": ["class", "recall", "precision"],
-        "calibration": ["n", "confidence", "accuracy"],
-    }
-    for name, rows in tables.items():
-        write_csv(Path(f"metrics/{name}.csv"), ["split", *headers[name]], rows)
+def rounded(value: float) -> float | str:
+    """Return a number as the tables have it: NaN becomes an empty cell."""
+    return "" if math.isnan(value) else round(value, DECIMALS)
 
 
 def main() -> None:
@@ -284,7 +249,13 @@ def main() -> None:
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
     write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
-    write_tables(splits, predictions, info.classes, params.calibration_bins)
+    of_splits = {
+        name: tables(splits[name]["images"], replicas, info.classes, params.calibration_bins)
+        for name, replicas in predictions.items()
+    }
+    for table, (header, _) in of_splits["val"].items():
+        rows = [[name, *row] for name, parts in of_splits.items() for row in parts[table][1]]
+        write_csv(Path(f"metrics/{table}.csv"), ["split", *header], rows)
     for name, images, texts, columns in (
         ("mistakes", for_display(mistakes, info.style), captions, 6),
         ("weights", heatmap(filters), list(names)[: len(filters)], 5),
