@@ -55,7 +55,8 @@ class Predictions(NamedTuple):
     @property
     def confidence(self) -> Array:
         """The probability of the predicted class."""
-        return np.max(self.probabilities, axis=1)
+        confidence: Array = self.probabilities.max(1)
+        return confidence
 
 
 def score(logits: Array, labels: Array) -> Predictions:

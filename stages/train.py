@@ -30,7 +30,7 @@ from tqdm import tqdm
 from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
-from stages.learning.training import CurveRow, Replicas, Split, batch_sizes, stacks
+from stages.learning.training import Replicas, Split, batch_sizes, stacks
 from stages.params import load_params
 from stages.params.train import Train, refuse_missing_gpu, replica_seeds
 from stages.storage.dataset_info import DatasetInfo
@@ -163,7 +163,8 @@ def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
         for number, position, group in replicas
         for row in group.curve(position)
     ]
-    write_csv(Path("metrics/curves.csv"), ["replica", *CurveRow._fields], rows, fsync)
+    header = ["replica", "iteration", "epoch", "split", "loss", "accuracy"]
+    write_csv(Path("metrics/curves.csv"), header, rows, fsync)
     last = replicas[0][2].last_epoch(0)
     names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
     values = {name: round(last[name], DECIMALS) for name in names}

@@ -38,16 +38,6 @@ class Scores(NamedTuple):
     val_accuracy: float
 
 
-class CurveRow(NamedTuple):
-    """A row of the learning curves; what was not measured then is None."""
-
-    iteration: int
-    epoch: int
-    split: str
-    loss: float | None  # on train: the mean since the last row that has it
-    accuracy: float | None
-
-
 class Replicas:
     """Replicas of a model that take every step together, and what was measured of them.
 
@@ -85,7 +75,11 @@ class Replicas:
 
     @property
     def epoch(self) -> int:
+        """The number of epochs that are complete."""
         return self.iteration // len(self.sizes)
+
+    def epoch_of(self, iteration: int) -> int:
+        return -(-iteration // len(self.sizes))
 
     def train_epoch(self) -> Iterator[None]:
         """Train for an epoch, and yield after each step.
@@ -135,12 +129,13 @@ class Replicas:
         for of_replica, loss in zip(self.losses, losses.reshape(-1).tolist(), strict=True):
             of_replica.append(loss)
             if not math.isfinite(loss):
+                epoch = self.epoch_of(self.iteration)
                 raise InputError(
                     f"params.yaml: train.lr: with {self.params.lr} the loss became {loss} at "
-                    f"iteration {self.iteration}, in epoch {self.current_epoch()}; lower it"
+                    f"iteration {self.iteration}, in epoch {epoch}; lower it"
                 )
-        every = self.params.score_every
         ends_epoch = self.iteration % len(self.sizes) == 0
+        every = self.params.score_every
         if ends_epoch or (every != "epoch" and self.iteration % every == 0):
             for number, model, scores in zip(self.numbers, self.models, self.scores, strict=True):
                 scores.append(Scores(self.iteration, *self.measure(model, first=number == 0)))
@@ -157,30 +152,30 @@ class Replicas:
         val_loss = float(self.loss(logits, self.val.labels))
         return train_accuracy, val_loss, accuracy(logits, self.val.labels)
 
-    def current_epoch(self, iteration: int | None = None) -> int:
-        """Return the epoch that an iteration, by default the last one, belongs to."""
-        return -(-(iteration or self.iteration) // len(self.sizes))
-
     def mean_loss(self, position: int, start: int, end: int) -> float:
         """Return the mean loss of a replica over the images of batches `start` to `end` - 1."""
         sizes = [self.sizes[number % len(self.sizes)] for number in range(start, end)]
         losses = zip(self.losses[position][start:end], sizes, strict=True)
         return math.fsum(loss * size for loss, size in losses) / sum(sizes)
 
-    def curve(self, position: int) -> Iterator[CurveRow]:
-        """Yield the learning curve of a replica: its loss every `log_every` iterations, scores."""
+    def curve(self, position: int) -> Iterator[tuple[int, int, str, float | None, float | None]]:
+        """Yield iteration, epoch, split, loss and accuracy, or None for what was not measured then.
+
+        The loss on train is the mean since the last row that has it.
+        """
         scores = {row.iteration: row for row in self.scores[position]}
         start = 0
         for iteration in range(1, self.iteration + 1):
-            epoch, train_loss, train_accuracy = self.current_epoch(iteration), None, None
+            epoch, row = self.epoch_of(iteration), scores.get(iteration)
+            loss = accuracy = None
             if iteration % self.params.log_every == 0 or iteration == self.iteration:
-                train_loss, start = self.mean_loss(position, start, iteration), iteration
-            if (row := scores.get(iteration)) and not math.isnan(row.train_accuracy):
-                train_accuracy = row.train_accuracy
-            if train_loss is not None or train_accuracy is not None:
-                yield CurveRow(iteration, epoch, "train", train_loss, train_accuracy)
+                loss, start = self.mean_loss(position, start, iteration), iteration
+            if row and not math.isnan(row.train_accuracy):
+                accuracy = row.train_accuracy
+            if loss is not None or accuracy is not None:
+                yield iteration, epoch, "train", loss, accuracy
             if row:
-                yield CurveRow(iteration, epoch, "val", row.val_loss, row.val_accuracy)
+                yield iteration, epoch, "val", row.val_loss, row.val_accuracy
 
     def last_epoch(self, position: int) -> dict[str, float]:
         """Return the mean loss of a replica in its last epoch, and the scores after it."""
