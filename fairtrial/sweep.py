@@ -109,7 +109,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError("--seed has to be from 0 to 4294967295")
 
     from fairtrial.project.contract import read_contract
-    from fairtrial.search.rows import Goal
+    from fairtrial.search.goal import Goal
     from fairtrial.search.sweeping import Options, sweep_grid, sweep_search
     from fairtrial.search.trials import SearchOptions
 

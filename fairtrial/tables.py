@@ -17,9 +17,9 @@ from scipy import stats
 from fairtrial.project.errors import InputError, printable
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
-from fairtrial.project.results import Revision
+from fairtrial.project.scores import Revision
 from fairtrial.project.revisions import describe_commit, read_files
-from fairtrial.cluster.worker import pinned_versions
+from fairtrial.project.packages import pinned_versions
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler

@@ -17,8 +17,9 @@ from fairtrial.cluster.client import (
     prepare_workers,
 )
 from fairtrial.project.errors import InputError
+from fairtrial.search.goal import Goal, Row
 from fairtrial.search.grid import Point
-from fairtrial.search.rows import Goal, Row, Rows, append_row, check_row
+from fairtrial.search.rows import Rows, append_row, check_row
 
 if TYPE_CHECKING:
     from distributed import Client

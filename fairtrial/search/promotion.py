@@ -7,8 +7,8 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import LOCK, load_scores
 from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.search.goal import Goal, Row
 from fairtrial.search.grid import Point
-from fairtrial.search.rows import Goal, Row
 
 
 def promote(point: Point, row: Row, goal: Goal) -> str:

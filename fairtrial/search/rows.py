@@ -6,24 +6,24 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fairtrial.project.contract import Contract
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
 from fairtrial.project.revisions import flatten
 from fairtrial.project.sweeps import SWEEPS
+from fairtrial.search.goal import Goal, Row, summary_cell
 from fairtrial.search.grid import Point
 
 if TYPE_CHECKING:
     import pandas as pd
 
 POINTS = SWEEPS / "points.jsonl"
+TOP = 20  # points in the table on the terminal
 
-Row = dict[str, Any]  # key and overrides of a point, and what a worker returns of it
 Rows = dict[str, Row]  # by their keys
 
 
@@ -44,34 +44,6 @@ class _Row(_Strict):
     metrics: dict[str, dict[str, _Summary]]  # by split and name
     md5: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]]  # by path
     seconds: Annotated[float, Field(ge=0)]
-
-
-class Goal(NamedTuple):
-    """The metric by which points are ranked."""
-
-    contract: Contract
-    metric: str
-
-    @property
-    def column(self) -> str:
-        """Return the name of its column in the table of a sweep."""
-        return f"{self.contract.split}.{self.metric}.mean"
-
-    def value(self, row: Row) -> float:
-        """Return the mean over replicas and examples; raises `InputError` if a row has none."""
-        try:
-            value: float = row["metrics"][self.contract.split][self.metric]["mean"]
-        except KeyError:
-            raise InputError(f"there is no {self.metric} of {self.contract.split}") from None
-        return value
-
-    def rank(self, row: Row) -> float:
-        """Return a number that is lower for a better row."""
-        return -self.contract.sign(self.metric) * self.value(row)
-
-    def text(self, row: Row) -> str:
-        """Return mean and standard deviation in the unit of the metric."""
-        return summary_text(row["metrics"][self.contract.split][self.metric], self)
 
 
 def check_row(row: Any) -> None:
@@ -162,4 +134,22 @@ def full_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
         results = dict(flatten({**row["metrics"], "md5": row["md5"]}))
         first = {"experiment": point.name, **point.settings, goal.column: results[goal.column]}
         lines.append({**first, **results, "seconds": row["seconds"]})
+    return pd.DataFrame(lines)
+
+
+def top_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
+    """Return the settings and all metrics of the first points, as text, the ranked one first."""
+    import pandas as pd
+
+    metrics = sorted(goal.contract.metrics.items(), key=lambda item: item[0] != goal.metric)
+    lines = []
+    for point in points[:TOP]:
+        summaries = rows[point.key]["metrics"][goal.contract.split]
+        cells = {
+            f"{name} {metric.unit}".rstrip(): summary_cell(summaries[name], metric.unit)
+            for name, metric in metrics
+            if name in summaries
+        }
+        seeds = summaries[goal.metric]["replicas"]
+        lines.append({"experiment": point.name, **point.settings, **cells, "seeds": seeds})
     return pd.DataFrame(lines)

@@ -18,9 +18,10 @@ from fairtrial.project.yaml_reader import read_yaml
 from fairtrial.search.chart import draw_chart, sweep_plots
 from fairtrial.search.confirmation import confirm
 from fairtrial.search.execution import PointRunner
+from fairtrial.search.goal import Goal
 from fairtrial.search.grid import Point, PointMaker, grid
 from fairtrial.search.promotion import promote
-from fairtrial.search.rows import Goal, exclusive_lock, full_table, load_rows, top_table
+from fairtrial.search.rows import exclusive_lock, full_table, load_rows, top_table
 from fairtrial.search.space import parse_space
 from fairtrial.search.trials import SearchOptions, best_first, read_rungs, search, trials_table
 from fairtrial.tables import print_tables

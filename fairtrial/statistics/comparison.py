@@ -5,8 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from stages.params.train import replica_seeds
-from fairtrial.project.results import Revision
+from fairtrial.project.scores import Revision
 from fairtrial.statistics.significance import (
     LEVEL,
     Difference,
