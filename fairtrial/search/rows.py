@@ -24,7 +24,9 @@ METRIC = "evaluate.val.replicas.mean"  # what the best point is chosen by, unles
 LOWER_IS_BETTER = ("loss", "cross_entropy", "calibration_error")  # the ends of metrics' names
 TOP = 20  # points in the table on the terminal
 
-Row = dict[str, Any]  # key and overrides of a point, and what `fairtrial.cluster.worker` returns of it
+Row = dict[
+    str, Any
+]  # key and overrides of a point, and what `fairtrial.cluster.worker` returns of it
 Rows = dict[str, Row]  # by their keys
 
 
