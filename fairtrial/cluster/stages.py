@@ -21,7 +21,8 @@ from typing import Any
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract
 from fairtrial.project.pipeline import Pipeline, Stage, read_pipeline
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS, parse_scores
+from fairtrial.project.lock import PARAMS
+from fairtrial.project.scores import parse_scores
 from fairtrial.project.scratch import command_environment, run_command
 from fairtrial.project.yaml_reader import read_yaml
 

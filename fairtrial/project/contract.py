@@ -50,7 +50,8 @@ class Contract(BaseModel):
     stage: Text  # the stage that makes the scores
     scores: Annotated[  # paths of tables: in dvc.yaml from the stage's folder, here from the root
         tuple[Text, ...],
-        BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value)),
+        BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+        Field(strict=False),
         Field(min_length=1),
     ]
     split: Text  # by which settings are chosen
@@ -111,8 +112,6 @@ def parse_contract(content: bytes, revision: str) -> Contract:
         contract = Contract.model_validate({**values, "stage": stage})
     except ValidationError as error:
         raise InputError(*(_sentence(place, values, one) for one in error.errors())) from None
-    except TypeError:  # of tuple()
-        raise InputError(f"{place}.scores: is not a path or a list of paths; {README}") from None
     paths = tuple(path_from_root(stages[stage], path) for path in contract.scores)
     return contract.model_copy(update={"scores": paths})
 

@@ -8,31 +8,25 @@ The tables that the contract names are CSV with a header and a row for each exam
 """
 
 import csv
-import hashlib
 import io
+import math
+from array import array
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from fairtrial.project.contract import (
-    DVC_YAML,
-    Contract,
-    parse_contract,
-    path_from_root,
-    stage_definitions,
-)
+from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage_definitions
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import LOCK, PARAMS, Lock
 from fairtrial.project.revisions import flatten, locked_outputs, read_files
 from fairtrial.project.yaml_reader import parse_yaml
 
 Array = np.ndarray[Any, Any]
 
-PARAMS = "params.yaml"
-LOCK = "dvc.lock"
-TEXTS = "split", "example", "group", "label"  # the columns that are not numbers
+REMEDY = "`dvc repro` there makes it again"
+TEXTS = "split", "example", "label", "group"  # the columns that are not numbers
+MAX_REPLICAS = 10_000
 MAX_NAMED = 10  # splits or columns in a message
 
 
@@ -52,11 +46,11 @@ class Revision:
     @property
     def replicas(self) -> int:
         """R."""
-        return len(next(iter(self.scores.values())))
+        return len(self.scores[self.contract.default_metric])
 
     @property
     def seed(self) -> Any:
-        """The parameter that, with its number, decides what a replica is."""
+        """The parameter that makes, together with its number, a replica what it is."""
         return self.params.get(self.contract.seed)
 
 
@@ -86,17 +80,17 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
         )
     definition, *texts = read_files(name, DVC_YAML, PARAMS, LOCK)
     contract = contract or parse_contract(definition, name)
-    params, lock = (
+    sections, lock = (
         _parse_mapping(text, f"{name}: {path}")
         for text, path in zip(texts, (PARAMS, LOCK), strict=True)
     )
-    values = dict(flatten(params))
-    contents = read_files(name, *contract.scores)
+    params = dict(flatten(sections))
+    tables = dict(zip(contract.scores, read_files(name, *contract.scores), strict=True))
     try:
-        locked = _Lock(contract.stage, stage_definitions(definition, DVC_YAML), lock)
+        locked = Lock(contract.stage, stage_definitions(definition, DVC_YAML), lock)
         locked.refuse_half_run(name)
-        locked.refuse_other_params(name, values)
-        locked.refuse_other_scores(name, dict(zip(contract.scores, contents, strict=True)))
+        locked.refuse_other_params(name, params)
+        locked.refuse_other_scores(name, tables)
         if name == "workspace":
             locked.refuse_other_code()
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -104,240 +98,102 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
             f"{name}: {LOCK} does not say what the scores of stage {contract.stage} were made of; "
             "`dvc repro` there records it"
         ) from None
-    tables = [
-        parse_scores(content, f"{name}: {path}", contract, values)
-        for path, content in zip(contract.scores, contents, strict=True)
-    ]
-    return _select(name, split or contract.split, tables, contract, values)
+    return parse_scores(name, split or contract.split, tables, params, contract)
 
 
 def parse_scores(
-    content: bytes, place: str, contract: Contract, params: dict[str, Any]
-) -> pd.DataFrame:
-    """Return a table of scores, a row for each example and split.
-
-    place: the revision and the path, for messages; params: by dotted name.
-
-    Raises `InputError` if the table has another number of replicas than `params`, or another value
-    than a finite number in a column of scores.
-    """
-    remedy = "`dvc repro` there makes it again"
-    replicas = params.get(contract.replicas)
-    if type(replicas) is not int or replicas < 1:
-        raise InputError(
-            f"{place}: {contract.replicas} in {PARAMS} has to be a whole number from 1, "
-            f"and is {replicas!r}; it is the number of replicas"
-        )
-    header = _check_rows(content, place)
-    if repeated := sorted({column for column in header if header.count(column) > 1}):
-        raise InputError(f"{place} has several columns {', '.join(repeated)}; {remedy}")
-    if missing := [column for column in TEXTS[:2] if column not in header]:
-        raise InputError(f"{place} has no column {', '.join(missing)}; {remedy}")
-    numbers: list[str] = []
-    for metric in contract.metrics:
-        columns = [name for name in header if name.rpartition(".")[0] == metric]
-        # The number first: that in params.yaml may be anything.
-        if len(columns) != replicas or any(f"{metric}.{r}" not in columns for r in range(replicas)):
-            found = ", ".join(columns[:MAX_NAMED]) or "none of them"
-            raise InputError(
-                f"{place} needs the columns {metric}.0 to {metric}.{replicas - 1}, because "
-                f"{contract.replicas} is {replicas}, and it has {found}; {remedy}"
-            )
-        numbers += columns
-    texts = [column for column in header if column in TEXTS]
-    try:
-        table = pd.read_csv(
-            io.BytesIO(content),
-            usecols=[*texts, *numbers],
-            dtype={**dict.fromkeys(texts, str), **dict.fromkeys(numbers, np.float64)},
-            na_filter=False,  # so that an example may be called NA
-            index_col=False,
-            encoding="utf-8-sig",
-        )
-    except ValueError as error:
-        problem = _not_a_number(content, place, numbers) or _unreadable(place, error)
-        raise InputError(problem) from None
-    if not np.isfinite(table[numbers].to_numpy()).all():
-        raise InputError(str(_not_a_number(content, place, numbers)))
-    return table
-
-
-def _check_rows(content: bytes, place: str) -> list[str]:
-    """Return the header; raises `InputError` if a row has another number of values than it."""
-    try:
-        rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
-        header = next(rows, [])
-        for row in rows:
-            if row and len(row) != len(header):
-                raise InputError(
-                    f"{place}: line {rows.line_num}: has {len(row)} values for {len(header)} "
-                    "columns; `dvc repro` there makes it again"
-                )
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(_unreadable(place, error)) from None
-    return header
-
-
-def _not_a_number(content: bytes, place: str, columns: list[str]) -> str | None:
-    """Return a sentence about the first value in these columns that is not a finite number."""
-    rows = csv.DictReader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
-    for row in rows:
-        for column in columns:
-            try:
-                is_finite = bool(np.isfinite(float(row[column])))
-            except ValueError:
-                is_finite = False
-            if not is_finite:
-                return (
-                    f"{place}: line {rows.line_num}: {row[column]!r} in column {column} is not "
-                    "a finite number; `dvc repro` there makes it again"
-                )
-    return None
-
-
-def _unreadable(place: str, error: Exception) -> str:
-    problem = " ".join(str(error).split())
-    return f"{place} cannot be read ({problem}); `dvc repro` there makes it again"
-
-
-def _select(
-    name: str,
-    split: str,
-    tables: list[pd.DataFrame],
-    contract: Contract,
-    params: dict[str, Any],
+    name: str, split: str, tables: dict[str, bytes], params: dict[str, Any], contract: Contract
 ) -> Revision:
-    """Return the scores on one split; raises `InputError` if it has no example, or one twice."""
-    paths = " and ".join(contract.scores)
-    if len({tuple(sorted(set(table) & set(TEXTS))) for table in tables}) > 1:
-        raise InputError(f"{name}: {paths} have other columns; write the same into all of them")
-    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
-    splits = table["split"].unique()
-    table = table[table["split"] == split].sort_values("example", kind="stable")
-    if table.empty:
-        known = ", ".join(map(str, splits[:MAX_NAMED])) or "none"
-        raise InputError(f"{name}: {paths} has no example of split '{split}'; it has {known}")
-    if (repeated := table["example"].duplicated()).any():
-        example = table.loc[repeated, "example"].iloc[0]
+    """Return the scores on a split from the contents of tables, by their paths.
+
+    Raises `InputError` if a table cannot be read, has another number of replicas than `params`, or
+    another value than a finite number in a column of scores; or if the split has no example, or
+    one twice.
+    """
+    replicas = params.get(contract.replicas)
+    if type(replicas) is not int or not 1 <= replicas <= MAX_REPLICAS:
         raise InputError(
-            f"{name}: {paths} has example {example} of {split} twice; give each an identity of its "
-            "own"
+            f"{name}: {PARAMS}: {contract.replicas}, the number of replicas, has to be a whole "
+            f"number from 1 to {MAX_REPLICAS:,}, and is {replicas!r}"
         )
-    scores = {
-        metric: np.ascontiguousarray(
-            table[[f"{metric}.{r}" for r in range(params[contract.replicas])]].to_numpy().T
-        )
-        for metric in contract.metrics
-    }
-    examples, labels, groups = (
-        table[column].to_numpy(dtype=object) if column in table else None
-        for column in ("example", "label", "group")
-    )
-    assert examples is not None  # `parse_scores` has seen the column
-    return Revision(name, split, examples, labels, groups, scores, params, contract)
-
-
-class _Lock:
-    """What `dvc.lock` says about a stage and all stages upstream of it."""
-
-    def __init__(
-        self, stage: str, definitions: dict[str, dict[str, Any]], lock: dict[str, Any]
-    ) -> None:
-        """Raise `KeyError` if the lock does not have the stage; paths become those from the root.
-
-        definitions: of the stages in `dvc.yaml`, which has the folders that they run in.
-        """
-        # By the names of stages: the MD5s of what each read and made, and its parameters.
-        self.read: dict[str, dict[str, str | None]] = {}
-        self.made: dict[str, dict[str, str | None]] = {}
-        self.params: dict[str, dict[str, Any]] = {}
-        for name, entry in lock["stages"].items():
-            definition = definitions.get(name.partition("@")[0], {})
-            for key, hashes in (("deps", self.read), ("outs", self.made)):
-                hashes[name] = {
-                    path_from_root(definition, one["path"]): one.get("md5")
-                    for one in entry.get(key, [])
-                }
-            files = entry.get("params", {}).items()
-            used = [values for path, values in files if path_from_root(definition, path) == PARAMS]
-            self.params[name] = dict(flatten(used[0])) if used else {}
-        self.stage = stage
-        self.makers = {path: name for name, made in self.made.items() for path in made}
-        self.upstream = {stage}
-        todo = [stage]
-        while todo:
-            makers = {self.makers.get(path) for path in self.read[todo.pop()]} - self.upstream
-            todo += [maker for maker in makers if maker]
-            self.upstream.update(todo)
-
-    def refuse_half_run(self, name: str) -> None:
-        """Raise `InputError` if a stage ran again and one after it did not, as by `dvc repro X`."""
-        for stage in sorted(self.upstream):
-            for path, md5 in self.read[stage].items():
-                if path in self.makers and self.made[self.makers[path]][path] != md5:
-                    raise InputError(
-                        f"{name}: {LOCK} has another {path} than its stage {stage} read; "
-                        "`dvc repro` there runs that stage again"
-                    )
-
-    def refuse_other_params(self, name: str, values: dict[str, Any]) -> None:
-        """Raise `InputError` if parameters have changed since the scores were made."""
-        changed = {
-            key
-            for stage in self.upstream
-            for key, value in self.params[stage].items()
-            if values.get(key, value) != value
-        }
-        if changed:
-            raise InputError(
-                f"{name}: {PARAMS} has another {', '.join(sorted(changed))} than its results were "
-                "made with; `dvc repro` there makes them again"
-            )
-
-    def refuse_other_scores(self, name: str, contents: dict[str, bytes]) -> None:
-        """Raise `InputError` if a table is not the one that the stage made."""
-        for path, content in contents.items():
-            if (
-                hashlib.md5(content, usedforsecurity=False).hexdigest()
-                != self.made[self.stage][path]
-            ):
-                raise InputError(
-                    f"{name}: {path} is not the table that {LOCK} says stage {self.stage} made; "
-                    "`dvc repro` there makes it again"
-                )
-
-    def refuse_other_code(self) -> None:
-        """Raise `InputError` if a file of the workspace that no stage makes has changed."""
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo
-
+    texts: list[list[str | None]] = []  # for each example: its identity, label and group
+    numbers = array("d")  # and its scores, metric by metric
+    splits: dict[str, None] = {}
+    for path, content in tables.items():
+        place = f"{name}: {path}"
         try:
-            with Repo() as repo:
-                # Parameters are compared value by value, since a comment changes no result.
-                made = {str(out.fs_path) for stage in repo.index.stages for out in stage.outs}
-                made.add(str(Path(repo.root_dir, PARAMS)))
-                changed = [
-                    path
-                    for stage in repo.index.stages
-                    if stage.addressing in self.upstream
-                    for dependency in stage.deps
-                    if not made.intersection(
-                        map(str, [dependency.fs_path, *Path(dependency.fs_path).parents])
+            rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
+            header = next(rows, [])
+            of_scores = _score_positions(header, place, replicas, contract)
+            of_split = header.index("split")
+            of_texts = [header.index(name) if name in header else None for name in TEXTS[1:]]
+            for row in filter(None, rows):
+                if len(row) != len(header):
+                    raise InputError(
+                        f"{place}: line {rows.line_num}: has {len(row)} values for {len(header)} "
+                        f"columns; {REMEDY}"
                     )
-                    for path in dependency.workspace_status()
-                ]
-        except DvcException as error:
-            raise InputError(f"{DVC_YAML}: {' '.join(str(error).split())}") from None
-        if changed:
+                if len(splits) < MAX_NAMED:
+                    splits[row[of_split]] = None
+                if row[of_split] == split:
+                    texts.append([None if at is None else row[at] for at in of_texts])
+                    numbers.extend(_number(row[at], place, rows.line_num) for at in of_scores)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{place}: cannot be read ({error}); {REMEDY}") from None
+    paths = " and ".join(tables)
+    if not texts:
+        known = ", ".join(splits) or "none"
+        raise InputError(f"{name}: {paths}: no example of split '{split}'; known splits: {known}")
+    examples, labels, groups = np.array(texts, dtype=object).T
+    order = np.argsort(examples, kind="stable")
+    same = np.flatnonzero(examples[order][1:] == examples[order][:-1])
+    if len(same):
+        raise InputError(
+            f"{name}: {paths}: example {examples[order][same[0]]} of {split} is there twice; give "
+            "each example an identity of its own"
+        )
+    table = np.array(numbers).reshape(len(texts), len(contract.metrics), replicas)
+    scores = dict(zip(contract.metrics, table[order].transpose(1, 2, 0).copy(), strict=True))
+    labels, groups = (None if None in one else one[order] for one in (labels, groups))
+    return Revision(name, split, examples[order], labels, groups, scores, params, contract)
+
+
+def _score_positions(header: list[str], place: str, replicas: int, contract: Contract) -> list[int]:
+    """Return where the scores are in a row, metric by metric and replica by replica.
+
+    Raises `InputError` if the header lacks a column, or has one twice.
+    """
+    if repeated := sorted({column for column in header if header.count(column) > 1}):
+        raise InputError(f"{place}: several columns {', '.join(repeated)}; {REMEDY}")
+    if missing := [column for column in TEXTS[:2] if column not in header]:
+        raise InputError(f"{place}: no column {', '.join(missing)}; {REMEDY}")
+    positions: list[int] = []
+    for metric in contract.metrics:
+        columns = [f"{metric}.{replica}" for replica in range(replicas)]
+        found = [name for name in header if name.rpartition(".")[0] == metric]
+        if sorted(found) != sorted(columns):
             raise InputError(
-                f"workspace: {changed[0]} has changed since its results were made; "
-                "`dvc repro` makes them again"
+                f"{place}: needs the columns {columns[0]} to {columns[-1]}, because "
+                f"{contract.replicas} is {replicas}, and has "
+                f"{', '.join(found[:MAX_NAMED]) or 'none of them'}; {REMEDY}"
             )
+        positions += map(header.index, columns)
+    return positions
+
+
+def _number(text: str, place: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{place}: line {line}: {text!r} is not a finite number; {REMEDY}")
+    return value
 
 
 def _parse_mapping(content: bytes, place: str) -> dict[str, Any]:
     """Return the value of a YAML file; raises `InputError` if it is not a mapping."""
     value = parse_yaml(content, place)
     if not isinstance(value, dict):
-        raise InputError(f"{place} has no sections; restore it by `git checkout` and `dvc repro`")
+        raise InputError(f"{place}: has no sections; restore it by `git checkout` and `dvc repro`")
     return value

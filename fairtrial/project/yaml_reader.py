@@ -36,7 +36,8 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
     Raises `InputError`, with a sentence that names the file and the remedy, if the content is not
     YAML or exceeds a bound.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content

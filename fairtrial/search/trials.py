@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS
+from fairtrial.project.lock import PARAMS
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.execution import PointRunner
 from fairtrial.search.grid import Point, PointMaker, grid

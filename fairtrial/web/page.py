@@ -22,7 +22,7 @@ from fairtrial.tables import (
     provenance_table,
     to_latex,
 )
-from fairtrial.search.rows import load_chosen
+from fairtrial.project.sweeps import load_chosen
 from fairtrial.web.paper import Figure, draw_figures
 from fairtrial.web.plots import (
     MAX_REVISIONS,
