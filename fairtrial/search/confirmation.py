@@ -1,8 +1,8 @@
 """Train the best of a search again on fresh seeds, beside the default, and compare the two."""
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten
 from fairtrial.project.lock import PARAMS
+from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import load_scores
 from fairtrial.project.seeds import derived_seed
 from fairtrial.project.sweeps import record_chosen

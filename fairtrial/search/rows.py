@@ -79,7 +79,7 @@ def exclusive_lock() -> Iterator[BinaryIO]:
                 f"{POINTS}: cannot be opened ({error}); make it a file that you may write, or "
                 "remove it"
             ) from None
-        file = stack.enter_context(open(descriptor, "ab+", buffering=0))  # noqa: PTH123, SIM115
+        file = stack.enter_context(open(descriptor, "ab+", buffering=0))  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(f"{POINTS}: is not a regular file; remove it")
         yield file

@@ -8,11 +8,12 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from fairtrial.project.results import CHECKPOINT, Revision, load_predictions, load_results
 
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import compare, remark_lines
-from fairtrial.project.results import CHECKPOINT, Revision, load_predictions, load_results
 from fairtrial.project.revisions import read_files
+from fairtrial.project.sweeps import load_chosen
+from fairtrial.statistics.comparison import compare, remark_lines
 from fairtrial.tables import (
     changed_params_table,
     dataset_title,
@@ -22,7 +23,6 @@ from fairtrial.tables import (
     provenance_table,
     to_latex,
 )
-from fairtrial.project.sweeps import load_chosen
 from fairtrial.web.paper import Figure, draw_figures
 from fairtrial.web.plots import (
     MAX_REVISIONS,

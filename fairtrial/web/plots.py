@@ -121,9 +121,7 @@ def adapt_dvc_plot(spec: dict[str, Any], names: list[str], held_out: set[str]) -
     nominal: set[str] = set()
     spec = adapt_encodings(spec, names, nominal)
     form = {"type": "csv", "parse": {name: column_type(rows[name], nominal) for name in rows}}
-    is_held_out = (
-        rows["split"].isin(held_out) if "split" in rows else pd.Series(False, rows.index)
-    )
+    is_held_out = rows["split"].isin(held_out) if "split" in rows else pd.Series(False, rows.index)
     plots = []
     for part, suffix in ((rows[~is_held_out], ""), (rows[is_held_out], " held out")):
         if not part.empty:

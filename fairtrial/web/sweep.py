@@ -7,8 +7,8 @@ import pandas as pd
 
 from fairtrial.project.contract import read_contract
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten
 from fairtrial.project.lock import PARAMS
+from fairtrial.project.revisions import flatten
 from fairtrial.project.sweeps import SWEEPS
 from fairtrial.project.yaml_reader import read_yaml
 from fairtrial.search.chart import sweep_plots
