@@ -12,6 +12,7 @@ import pandas as pd
 
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import load_scores
+from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import compare, shared_metric, summary_lines, to_json
 from fairtrial.tables import (
     changed_params_table,
@@ -64,8 +65,6 @@ def print_result(
 
 
 def main(args: argparse.Namespace) -> None:
-    from fairtrial.project.sweeps import load_chosen
-
     if args.best_of is not None and args.best_of < 1:
         raise InputError("--best-of has to be 1 or more")
     revisions = [load_scores(args.first, args.split)]

@@ -16,7 +16,7 @@ from fairtrial.project.revisions import describe_commit, read_files
 from fairtrial.project.scores import Revision
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison, value_text
-from fairtrial.statistics.significance import is_right_or_wrong, mean_interval
+from fairtrial.statistics.significance import mean_interval
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler

@@ -152,9 +152,11 @@ def _compare_two(
 
 def has_same_examples(first: Revision, other: Revision) -> bool:
     """Return whether two revisions are scored on the same examples with the same labels."""
-    return np.array_equal(first.examples, other.examples) and np.array_equal(
-        first.labels, other.labels
-    )
+    if first.labels is None or other.labels is None:
+        same_labels = first.labels is other.labels
+    else:
+        same_labels = np.array_equal(first.labels, other.labels)
+    return same_labels and np.array_equal(first.examples, other.examples)
 
 
 def common_replicas(first: Revision, other: Revision) -> int:

@@ -101,10 +101,10 @@ def interim_results(a: Array, b: Array, sign: int = 1) -> list[InterimResult]:
     half_width = np.hypot(t_examples(n) * se_examples, seeds_half_width(seed_squares, number))
     half_width = np.maximum(half_width, t_examples(n) * resolution / n)
     mean_limit = np.abs(mean) + stats.t.isf(0.025, df) * np.sqrt(seed_squares / df / number)
-    columns = (mean, half_width, se_examples, mean_limit)
+    columns = np.stack([mean, half_width, se_examples, mean_limit], 1).tolist()
     return [
-        InterimResult(r + 1, n, *values, resolution, sign)
-        for r, values in enumerate(zip(*(column.tolist() for column in columns), strict=True))
+        InterimResult(r, n, value, half, se, limit, resolution, sign)
+        for r, (value, half, se, limit) in enumerate(columns, 1)
     ]
 
 
