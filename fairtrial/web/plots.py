@@ -155,9 +155,7 @@ def adapt_encodings(value: Any, names: list[str], nominal: set[str]) -> Any:
     return {key: inner for key, inner in items if inner != {}}
 
 
-def differences(
-    first: str, comparisons: list[Comparison], name: str, metric: Metric
-) -> Plot | None:
+def differences(name: str, metric: Metric, first: str, comparisons: list[Comparison]) -> list[Plot]:
     """Plot the differences from the first revision, with their 95 % intervals, if they have any."""
     rows = [
         {"revision": one.name, "difference": one.value, "low": one.low, "high": one.high}
@@ -165,7 +163,7 @@ def differences(
         if one.low is not None
     ]
     if not rows:
-        return None
+        return []
     rows.insert(0, {"revision": first, "difference": 0.0, "low": 0.0, "high": 0.0})
     form = "+.2%" if metric.unit == "%" else "+.3~g"
     axis = {"format": form.replace("2", "1")}
@@ -193,4 +191,4 @@ def differences(
             },
         ],
     }
-    return Plot(f"Differences in {name}", spec, wide=True)
+    return [Plot(f"Differences in {name}", spec, wide=True)]

@@ -30,9 +30,7 @@ def load_sweep_plots(name: str) -> list[Plot]:
         known = dict(flatten(read_yaml(Path(PARAMS))))
         params = list(itertools.takewhile(known.__contains__, table.columns[1:]))
         column = table.columns[1 + len(params)]
-        [goal] = [one for one in goals if one.column == column] or [None]
-        if goal is None:
-            raise ValueError(f"{column} is not the mean of a metric")
+        goal = goals[[one.column for one in goals].index(column)]
         plots = sweep_plots(table.astype({column: float}), params, goal)
     except (IndexError, KeyError, OSError, TypeError, ValueError) as error:
         raise InputError(

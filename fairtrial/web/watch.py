@@ -101,14 +101,13 @@ def render_progress(names: list[str], error: InputError) -> str:
         progress = [describe_progress(name, parts, running) for name in names]
         plots, _, _ = dvc_plots(parts, names, set())
     return render_template(
-        ["plots.js", WATCH_SCRIPT],
+        [WATCH_SCRIPT],
         names=names,
         title="Training",
         progress=list(filter(None, progress)) or [str(error)],
         comparisons=[],
         remarks=[],
         tables=[],
-        heads={},
         many=len(names) > MAX_REVISIONS,
         plots=plots,
     )
