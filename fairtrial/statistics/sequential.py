@@ -10,7 +10,7 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fairtrial.statistics.significance import Array, is_right_or_wrong
 
@@ -19,7 +19,7 @@ SEEDS_LEVEL = EXAMPLES_LEVEL = 0.025
 PRIOR_VARIANCE = 4.0  # of the difference, in variances of one replica; see `seeds_half_width`
 MIN_DECISIVE = 4  # replicas: with these values no smaller number has a finite interval
 MIN_HOPELESS = 5  # replicas for a statement that more of them cannot help
-Z_80 = float(stats.norm.ppf(0.8))  # of a power of 80 %
+Z_80 = float(special.ndtri(0.8))  # of a power of 80 %
 
 
 class InterimResult(NamedTuple):
@@ -65,7 +65,7 @@ class InterimResult(NamedTuple):
         """
         if self.value == 0:
             return None
-        multiple = (float(stats.norm.isf(EXAMPLES_LEVEL / 2)) + Z_80) / abs(self.value)
+        multiple = (float(special.ndtri(1 - EXAMPLES_LEVEL / 2)) + Z_80) / abs(self.value)
         by_spread = self.examples * (multiple * self.se_examples) ** 2
         return math.ceil(max(by_spread, multiple * self.resolution, 2))
 
@@ -100,7 +100,7 @@ def interim_results(a: Array, b: Array, sign: int = 1) -> list[InterimResult]:
 
     half_width = np.hypot(t_examples(n) * se_examples, seeds_half_width(seed_squares, number))
     half_width = np.maximum(half_width, t_examples(n) * resolution / n)
-    mean_limit = np.abs(mean) + stats.t.isf(0.025, df) * np.sqrt(seed_squares / df / number)
+    mean_limit = np.abs(mean) + special.stdtrit(df, 0.975) * np.sqrt(seed_squares / df / number)
     columns = np.stack([mean, half_width, se_examples, mean_limit], 1).tolist()
     return [
         InterimResult(r, n, value, half, se, limit, resolution, sign)
@@ -110,7 +110,7 @@ def interim_results(a: Array, b: Array, sign: int = 1) -> list[InterimResult]:
 
 def t_examples(n: int) -> float:
     """Return the quantile of Student's t by which n examples are allowed to deceive."""
-    return float(stats.t.isf(EXAMPLES_LEVEL / 2, n - 1))
+    return float(special.stdtrit(n - 1, 1 - EXAMPLES_LEVEL / 2))
 
 
 def seeds_half_width(squares: Array, number: Array) -> Array:

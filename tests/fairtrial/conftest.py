@@ -26,7 +26,7 @@ def reproduced_regression(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("dvc", "init", "-q")
     project.run("dvc", "repro", "-q")
     project.commit("start")
-    for name, setting in (("slow", "lr=0.002"), ("near", "lr=0.06"), ("seed", "seed=100")):
+    for name, setting in (("slow", "lr=0.0005"), ("near", "lr=0.06"), ("seed", "seed=100")):
         project.run("dvc", "exp", "run", "-q", "-n", name, "-S", f"fit.{setting}")
         project.run("git", "checkout", "-q", ".")
         project.run("dvc", "checkout", "-q")

@@ -28,7 +28,7 @@ RANDOM = np.random.default_rng(0)
 @pytest.mark.parametrize(
     ("only_a", "only_b"), [(0, 0), (0, 1), (0, 5), (3, 4), (10, 25), (120, 180), (700, 700)]
 )
-def test_mcnemar_is_the_closed_form(only_a: int, only_b: int) -> None:
+def test_mcnemar_is_the_closed_form_and_the_binomial_test(only_a: int, only_b: int) -> None:
     both, neither = 1_000, 100
     a = np.repeat([1.0, 1.0, 0.0, 0.0], [both, only_a, only_b, neither])
     b = np.repeat([1.0, 0.0, 1.0, 0.0], [both, only_a, only_b, neither])
@@ -36,18 +36,16 @@ def test_mcnemar_is_the_closed_form(only_a: int, only_b: int) -> None:
     assert counts == [only_a, only_b]
     n, least = only_a + only_b, min(only_a, only_b)
     tail = sum(math.comb(n, k) for k in range(least + 1)) / 2**n
-    assert p == pytest.approx(min(1.0, 2 * tail) if only_a != only_b else 1.0)
+    assert p == pytest.approx(min(1.0, 2 * tail))
+    if n:
+        assert p == pytest.approx(stats.binomtest(only_b, n).pvalue)
 
 
 @given(st.integers(1, 1_000), st.floats(0, 1))
-def test_wilson_is_the_closed_form(n: int, fraction: float) -> None:
-    """Wilson 1927, doi:10.1080/01621459.1927.10502953."""
+def test_wilson_is_that_of_scipy(n: int, fraction: float) -> None:
     hits = round(n * fraction)
-    z, p = stats.norm.ppf(0.975), hits / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half_width = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    expected = centre - half_width, centre + half_width
-    assert wilson_interval(hits, n) == pytest.approx(expected, abs=1e-9)
+    expected = stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert wilson_interval(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
     scores = np.arange(n) < hits
     assert mean_interval(scores.astype(float)) == wilson_interval(hits, n)
 
