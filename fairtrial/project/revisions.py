@@ -32,7 +32,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     )
     path = ""
     try:
-        Repo.find_root()
+        root = Repo.find_root()
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise unknown
         if revision == "workspace":
@@ -40,10 +40,15 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
                 refuse_irregular(
                     Path(path), "remove it; `git checkout` or `dvc repro` brings it back"
                 )
-        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
+        # A commit begins at the top of git's repository, where the project may be a folder.
+        above = [path for path in Path(root, "x").parents if (path / ".git").exists()]
+        is_folder = revision != "workspace" and bool(above) and above[0] != Path(root)
+        rev = None if revision == "workspace" else revision
+        files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
+        folder = run_git("rev-parse", "--show-prefix") if is_folder else ""
         contents = []
         for path in paths:
-            with files.open(path, "rb") as file:
+            with files.open(folder + path, "rb") as file:
                 contents.append(file.read(MAX_BYTES + 1))
             if len(contents[-1]) > MAX_BYTES:
                 raise InputError(
