@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fairtrial.search.goal import Goal
+
 if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT = 300, 250  # of a panel, in pixels
 COLUMNS = 3
-COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # to be seen on white and black, the best at the end
+COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # visible on white and on black; the last is the best
 Spec = dict[str, Any]  # Vega-Lite, of a plot without a width
 
 
@@ -32,27 +34,27 @@ def draw_chart(plots: list[tuple[str, Spec]]) -> dict[str, bytes]:
     }
 
 
-def sweep_plots(table: "pd.DataFrame", params: list[str], metric: str) -> list[tuple[str, Spec]]:
+def sweep_plots(table: "pd.DataFrame", params: list[str], goal: Goal) -> list[tuple[str, Spec]]:
     """Return a plot of the metric against each parameter; of a search, two more of its course.
 
     Each has a title. Bars are one standard deviation over the seeds. Parameters with the same
     value in all points are left out.
 
-    table: as `fairtrial.search.rows.full_table` returns it; of a search, with the columns of
-        `fairtrial.search.rows.trial_columns`.
+    table: as `fairtrial.search.rows.full_table` or `fairtrial.search.trials.trials_table` returns
+        it.
     """
     params = [name for name in params if table[name].nunique() > 1] or params[:1]
-    plots = [(f"Sweep over {name}", _panel(table, name, params, metric)) for name in params]
+    plots = [(f"Sweep over {name}", _panel(table, name, params, goal)) for name in params]
     if "trial" in table:
-        plots.append(("Best of the search so far", _best_so_far(table, metric)))
+        plots.append(("Best of the search so far", _best_so_far(table, goal)))
         if len(params) > 1:
-            plots.append(("Parallel coordinates", _parallel_coordinates(table, params, metric)))
+            plots.append(("Parallel coordinates", _parallel_coordinates(table, params, goal)))
     return plots
 
 
-def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> Spec:
+def _panel(table: "pd.DataFrame", name: str, params: list[str], goal: Goal) -> Spec:
     """Return a plot of the metric against a parameter."""
-    rows = table[[]].assign(x=table[name], value=table[metric])
+    rows = table[[]].assign(x=table[name], value=table[goal.column])
     x: Spec = {"field": "x", "title": name, "type": "nominal", "axis": {"labelAngle": 0}}
     if (numbers := _numbers(table[name])) is not None:
         scale = {"type": "log"} if _is_log(numbers) else {"type": "linear", "zero": False}
@@ -60,22 +62,23 @@ def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> 
         if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
             x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
         rows["x"] = numbers
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
+    y = {"type": "quantitative", "scale": {"zero": False}, "title": goal.title}
     point = {"type": "point", "filled": True, "size": 50, "opacity": 1, "color": COLOURS[1]}
-    layers: list[Spec] = [{"mark": point, "encoding": {"y": {**y, "field": "value"}}}]
-    if metric.endswith(".replicas.mean"):
-        sd = table[metric.removesuffix("mean") + "sd"].astype(float).fillna(0)
-        rows["low"], rows["high"] = rows["value"] - sd, rows["value"] + sd
-        interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
-        layers.insert(0, {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval})
+    interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
+    layers = [
+        {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
+        {"mark": point, "encoding": {"y": {**y, "field": "value"}}},
+    ]
+    sd = table[goal.sd_column].astype(float).fillna(0)
+    rows["low"], rows["high"] = rows["value"] - sd, rows["value"] + sd
     encoding = {"x": x}
-    if "epochs" in table and table["epochs"].nunique() > 1:  # of a search by halving
-        rows["epochs"] = table["epochs"]
+    if "rung" in table and table["rung"].nunique() > 1:  # of a search by halving
+        rows["rung"] = table["rung"]
         encoding["color"] = {
-            "field": "epochs",
-            "title": "epochs",
+            "field": "rung",
+            "title": "rung",
             "type": "ordinal",
-            "scale": {"range": COLOURS[-table["epochs"].nunique() :]},
+            "scale": {"range": COLOURS[-table["rung"].nunique() :]},
             "legend": {"symbolOpacity": 1},
         }
     elif len(params) == 2:
@@ -90,15 +93,13 @@ def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> 
     return {"data": {"values": rows.to_dict("records")}, "encoding": encoding, "layer": layers}
 
 
-def _best_so_far(table: "pd.DataFrame", metric: str) -> Spec:
+def _best_so_far(table: "pd.DataFrame", goal: Goal) -> Spec:
     """Return a plot of the trials that reached the last rung, and of the best so far."""
-    from fairtrial.search.rows import lower_is_better
-
-    rows = table[table["whole"]].sort_values("total_seconds")
-    values = rows[metric]
-    best = values.cummin() if lower_is_better(metric) else values.cummax()
+    rows = table[table["full_budget"]].sort_values("total_seconds")
+    values = rows[goal.column]
+    best = values.cummax() if goal.sign > 0 else values.cummin()
     data = rows[["total_seconds"]].assign(value=values, best=best).to_dict("records")
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
+    y = {"type": "quantitative", "scale": {"zero": False}, "title": goal.title}
     scale = {"domainMin": 0}
     title = "seconds of workers"
     x = {"field": "total_seconds", "type": "quantitative", "title": title, "scale": scale}
@@ -114,7 +115,7 @@ def _best_so_far(table: "pd.DataFrame", metric: str) -> Spec:
     }
 
 
-def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str) -> Spec:
+def _parallel_coordinates(table: "pd.DataFrame", params: list[str], goal: Goal) -> Spec:
     """Return a plot with an axis for each parameter and the metric, and a line for each trial.
 
     An axis goes from the lowest to the highest value, or through the choices in their order. Trials
@@ -123,10 +124,8 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str)
     import numpy as np
     import pandas as pd
 
-    from fairtrial.search.rows import lower_is_better
-
     parts, ends = [], []
-    for name in [*params, metric]:
+    for name in [*params, goal.column]:
         numbers = _numbers(table[name])
         if numbers is None:
             codes, names = pd.factorize(table[name], sort=True)
@@ -137,18 +136,19 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str)
             span = scaled.max() - scaled.min()
             position = (scaled - scaled.min()) / (span or 1)
             labels = {f"{numbers.min():.4g}": 0.0, f"{numbers.max():.4g}": 1.0}
-        lines = table[["trial", "whole"]].assign(value=table[metric])
-        parts.append(lines.assign(axis=name, position=position))
-        ends += [{"axis": name, "position": at, "text": text} for text, at in labels.items()]
+        lines = table[["trial", "full_budget"]].assign(value=table[goal.column])
+        axis = goal.title if name == goal.column else name
+        parts.append(lines.assign(axis=axis, position=position))
+        ends += [{"axis": axis, "position": at, "text": text} for text, at in labels.items()]
     x = {"field": "axis", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": 0}}
     y = {"field": "position", "type": "quantitative", "axis": None}
     color = {
         "field": "value",
         "type": "quantitative",
-        "title": metric,
-        "scale": {"range": COLOURS[:: -1 if lower_is_better(metric) else 1]},
+        "title": goal.title,
+        "scale": {"range": COLOURS[:: goal.sign]},
     }
-    opacity = {"condition": {"test": "datum.whole", "value": 0.9}, "value": 0.25}
+    opacity = {"condition": {"test": "datum.full_budget", "value": 0.9}, "value": 0.25}
     return {
         "width": 2 * WIDTH,
         "encoding": {"x": x, "y": y},
@@ -168,7 +168,7 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str)
 
 
 def _numbers(values: "pd.Series[Any]") -> "pd.Series[float] | None":
-    """Return values as numbers, or None if one of them is none."""
+    """Return values as numbers, or None if one of them is not a number."""
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce")
