@@ -24,7 +24,7 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from fairtrial.project.revisions import commit_of_results, read_files
-from fairtrial.tables import escape_markdown, refuse_other_versions
+from fairtrial.tables import escape_markdown
 from stages.datasets.cards import Card
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
@@ -67,7 +67,7 @@ def load_context(revision: str) -> dict[str, Any]:
         paths.append(CHECKPOINT)
     contents = dict(zip(paths, read_files(revision, *paths), strict=True))
     lock, requirements = read_files(revision, "dvc.lock", "requirements.txt")
-    with refuse_other_versions(revision):
+    try:
         hashes = {
             entry["path"]: str(entry.get("md5"))
             for stage in parse_yaml(lock.decode(), f"{revision}: dvc.lock")["stages"].values()
@@ -119,6 +119,18 @@ def load_context(revision: str) -> dict[str, Any]:
             "pull": "" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
             "packages": pinned_packages(requirements.decode()),
         }
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{revision}: its results have another form than this version reads ({error!r}); "
+            "`dvc repro` there makes them again"
+        ) from None
 
 
 def parse_card(text: str, name: str) -> Card:
