@@ -41,6 +41,15 @@ class Metric(BaseModel):
         """+1 if higher values are better, and -1 if lower ones are."""
         return 1 if self.better == "higher" else -1
 
+    @property
+    def points(self) -> str:
+        """The unit of a difference, after a space: of percentages, points."""
+        return " points" if self.unit == "%" else f" {self.unit}".rstrip()
+
+    def text(self, value: float, percent: str = ".2f", plain: str = ".4g") -> str:
+        """Return a value without its unit, in one of two formats; with the unit %, times 100."""
+        return format(100 * value, percent) if self.unit == "%" else format(value, plain)
+
 
 class Contract(BaseModel):
     """What `dvc.yaml` says about the scores of a project."""

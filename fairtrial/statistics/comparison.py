@@ -1,7 +1,6 @@
 """Compare the scores of revisions, and put the result in words."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -120,7 +119,7 @@ def _compare_two(
     else:
         low, high = diff.interval(comparisons)
         p = min(1.0, comparisons * diff.p)
-        shown = f"{difference_text(diff.value, metric)}, {interval_text(low, high, metric)}"
+        shown = change_text(diff.value, low, high, metric)
         if p < LEVEL:
             outcome = "better" if metric.sign * diff.value > 0 else "worse"
             verdict = f"{other.name} is {outcome} ({shown}, p = {p:.2g})"
@@ -165,27 +164,10 @@ def common_replicas(first: Revision, other: Revision) -> int:
     return min(first.replicas, other.replicas) if same_seed else 0
 
 
-def value_text(value: float, metric: Metric) -> str:
-    """Return a value of a metric: with the unit %, times 100."""
-    return f"{100 * value:.2f}" if metric.unit == "%" else f"{value:.4g}"
-
-
-def difference_text(value: float, metric: Metric) -> str:
-    """Return a difference of a metric with its unit: of percentages, in points."""
-    return (
-        f"{100 * value:+.1f} points" if metric.unit == "%" else _with_unit(f"{value:+.4g}", metric)
-    )
-
-
-def _with_unit(text: str, metric: Metric) -> str:
-    return f"{text} {metric.unit}".rstrip()
-
-
-def interval_text(low: float, high: float, metric: Metric) -> str:
-    """Return an interval of a difference, in the same unit as `difference_text` has."""
-    if metric.unit == "%":
-        return f"95 % CI {100 * low:.1f} to {100 * high:.1f}"
-    return f"95 % CI {low:.4g} to {high:.4g}"
+def change_text(value: float, low: float, high: float, metric: Metric) -> str:
+    """Return a difference with its unit, and its interval."""
+    change = f"{metric.text(value, '+.1f', '+.4g')}{metric.points}"
+    return f"{change}, 95 % CI {metric.text(low, '.1f')} to {metric.text(high, '.1f')}"
 
 
 def _describe_models(
@@ -232,9 +214,7 @@ def _advice(
 
 def size_text(value: float, metric: Metric) -> str:
     """Return the size of a difference, roughly, with its unit."""
-    if metric.unit == "%":
-        return f"{100 * abs(value):.2g} points"
-    return _with_unit(f"{abs(value):.2g}", metric)
+    return f"{metric.text(abs(value), '.2g', '.2g')}{metric.points}"
 
 
 def round_up(number: int) -> str:
@@ -268,12 +248,4 @@ def remark_lines(comparisons: list[Comparison]) -> list[str]:
 
 def to_json(values: dict[str, Any]) -> str:
     """Return JSON; what is unknown or infinite is null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [finite(one) for one in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(values), indent=2)
+    return json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None), indent=2)
