@@ -13,7 +13,6 @@ the best points become DVC experiments.
 import argparse
 import os
 import re
-import signal
 import sys
 
 from fairtrial.project.errors import InputError
@@ -113,8 +112,6 @@ def main(args: argparse.Namespace) -> None:
     from fairtrial.search.sweeping import Options, sweep_grid, sweep_search
     from fairtrial.search.trials import SearchOptions
 
-    # As Ctrl-C, so that workers and folders do not outlive it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     contract = read_contract()
     goal = Goal(contract, contract.metric(args.metric)[0])
     promote = None if args.experiments else args.promote

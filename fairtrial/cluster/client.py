@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fairtrial.cluster import worker
 from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import run_git
-from fairtrial.cluster import worker
 from fairtrial.project.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -87,7 +86,12 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             client = Client(scheduler, timeout=10)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:  # two of them for missing keys
+        except (
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # or no key
             raise InputError(
                 f"--scheduler {scheduler}: cannot be reached ({error}); give the address of a "
                 "running one, as tcp://HOST:PORT, or as tls://HOST:PORT with its certificates as "

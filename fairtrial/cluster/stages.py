@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract
+from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import Pipeline, Stage, read_pipeline
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS, parse_scores
+from fairtrial.project.scores import parse_scores, splits_of
 from fairtrial.project.scratch import command_environment, run_command
 from fairtrial.project.yaml_reader import read_yaml
 
@@ -78,23 +79,19 @@ def _set_params(params: str) -> tuple[Contract, Pipeline]:
 
 def _summaries(contract: Contract) -> dict[str, dict[str, dict[str, Any]]]:
     """Return mean, standard deviation and counts of the scores, by split and metric."""
-    import pandas as pd
-
-    values = dict(flatten(read_yaml(Path(PARAMS))))
-    tables = [
-        parse_scores(Path(path).read_bytes(), path, contract, values) for path in contract.scores
-    ]
-    replicas = values[contract.replicas]
+    params = dict(flatten(read_yaml(Path(PARAMS))))
+    tables = {path: Path(path).read_bytes() for path in contract.scores}
     summaries: dict[str, dict[str, dict[str, Any]]] = {}
-    for split, rows in pd.concat(tables).groupby("split", sort=False):
-        summaries[str(split)] = {}
-        for metric in contract.metrics:
-            means = rows[[f"{metric}.{number}" for number in range(replicas)]].to_numpy().mean(0)
-            summaries[str(split)][metric] = {
+    for split in splits_of(tables):
+        revision = parse_scores("workspace", split, tables, params, contract)
+        summaries[split] = {}
+        for metric, scores in revision.scores.items():
+            means = scores.mean(1)
+            summaries[split][metric] = {
                 "mean": float(means.mean()),
-                "sd": float(means.std(ddof=1)) if replicas > 1 else None,
-                "replicas": replicas,
-                "n": len(rows),
+                "sd": float(means.std(ddof=1)) if len(means) > 1 else None,
+                "replicas": len(means),
+                "n": scores.shape[1],
             }
     return summaries
 

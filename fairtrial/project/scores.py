@@ -197,3 +197,12 @@ def _parse_mapping(content: bytes, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{place}: has no sections; restore it by `git checkout` and `dvc repro`")
     return value
+
+
+def splits_of(tables: dict[str, bytes]) -> list[str]:
+    """Return the names of the splits in tables of scores, in their order."""
+    splits: dict[str, None] = {}
+    for content in tables.values():
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="", errors="replace")
+        splits.update((row["split"], None) for row in csv.DictReader(text) if row.get("split"))
+    return list(splits)

@@ -1,8 +1,9 @@
 """Train the best of a search again on fresh seeds, beside the default, and compare the two."""
 
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS, load_scores
+from fairtrial.project.scores import load_scores
 from fairtrial.project.seeds import derived_seed
 from fairtrial.project.sweeps import record_chosen
 from fairtrial.project.yaml_reader import parse_yaml
@@ -52,7 +53,7 @@ def confirm(
     return [
         f"found {found}, the best of {trials} trials: {' '.join(best.overrides)}",
         f"confirmed {again} on fresh seeds; the default has {base}",
-        *summary_lines(compare(first, [other], [trials]), contract.split),
+        *summary_lines(compare(first, [other], goal.metric, [trials]), first),
         f"{of_default.name} is the default with these seeds: "
         f"python -m fairtrial compare {of_default.name} {chosen.name}",
     ]

@@ -2,8 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from fairtrial.project.contract import Contract
+from fairtrial.project.contract import Contract, Metric
 from fairtrial.project.errors import InputError
+from fairtrial.tables import mean_text
 
 Row = dict[str, Any]  # key and overrides of a point, and what a worker returns
 
@@ -44,12 +45,12 @@ class Goal(NamedTuple):
         return -self.sign * self.value(row)
 
     def text(self, row: Row) -> str:
-        """Return mean and standard deviation in the unit of the metric."""
-        unit = self.contract.metrics[self.metric].unit
-        return f"{summary_cell(row['metrics'][self.contract.split][self.metric], unit)} {unit}".rstrip()
+        """Return mean and standard deviation with the unit of the metric."""
+        metric = self.contract.metrics[self.metric]
+        text = summary_text(row["metrics"][self.contract.split][self.metric], metric)
+        return f"{text} {metric.unit}".rstrip()
 
 
-def summary_cell(summary: dict[str, Any], unit: str) -> str:
+def summary_text(summary: dict[str, Any], metric: Metric) -> str:
     """Return a mean over replicas, and its standard deviation if there are several."""
-    values = [value for value in (summary["mean"], summary["sd"]) if value is not None]
-    return " ± ".join(f"{100 * value:.2f}" if unit == "%" else f"{value:.4g}" for value in values)
+    return mean_text(summary["mean"], summary["sd"], metric)

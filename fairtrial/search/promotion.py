@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import LOCK
 from fairtrial.project.revisions import read_files
-from fairtrial.project.scores import LOCK, load_scores
+from fairtrial.project.scores import load_scores
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.goal import Goal, Row
 from fairtrial.search.grid import Point

@@ -15,7 +15,7 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
 from fairtrial.project.revisions import flatten
 from fairtrial.project.sweeps import SWEEPS
-from fairtrial.search.goal import Goal, Row, summary_cell
+from fairtrial.search.goal import Goal, Row, summary_text
 from fairtrial.search.grid import Point
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def exclusive_lock() -> Iterator[BinaryIO]:
                 f"{POINTS}: cannot be opened ({error}); make it a file that you may write, or "
                 "remove it"
             ) from None
-        file = stack.enter_context(open(descriptor, "ab+", buffering=0))  # noqa: PTH123, SIM115
+        file = stack.enter_context(open(descriptor, "ab+", buffering=0))  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(f"{POINTS}: is not a regular file; remove it")
         yield file
@@ -146,7 +146,7 @@ def top_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
     for point in points[:TOP]:
         summaries = rows[point.key]["metrics"][goal.contract.split]
         cells = {
-            f"{name} {metric.unit}".rstrip(): summary_cell(summaries[name], metric.unit)
+            f"{name} {metric.unit}".rstrip(): summary_text(summaries[name], metric)
             for name, metric in metrics
             if name in summaries
         }

@@ -33,7 +33,9 @@ class Space(NamedTuple):
         the rest of that section in params.yaml.
         """
         sections = {name.rpartition(".")[0] for name in self.dimensions}
-        return [one for one in self.fixed if one.partition("=")[0].rpartition(".")[0] not in sections]
+        return [
+            one for one in self.fixed if one.partition("=")[0].rpartition(".")[0] not in sections
+        ]
 
     @property
     def corners(self) -> list[str]:

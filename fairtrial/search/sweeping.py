@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from fairtrial.cluster.client import SchedulerLostError, code_location
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
+from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS
 from fairtrial.project.sweeps import SWEEPS, record_chosen
 from fairtrial.project.yaml_reader import read_yaml
 from fairtrial.search.chart import draw_chart, sweep_plots

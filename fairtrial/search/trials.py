@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import flatten
-from fairtrial.project.scores import PARAMS
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.execution import PointRunner
 from fairtrial.search.grid import Point, PointMaker, grid
@@ -73,7 +73,8 @@ def read_rungs(space: Space, maker: PointMaker, halving: bool) -> list[Rung]:
             raise InputError(f"{PARAMS}: {name}: --halving needs a whole number; set one")
     fractions = [FACTOR**-number for number in range(RUNGS)]
     budgets = {  # the largest fraction of the trials for each budget
-        tuple(math.ceil(values[name] * fraction) for name in names): FACTOR ** (1 - RUNGS) / fraction
+        tuple(math.ceil(values[name] * fraction) for name in names): FACTOR ** (1 - RUNGS)
+        / fraction
         for fraction in fractions
     }
     rungs = [
@@ -187,7 +188,7 @@ def best_first(trials: Iterable[Trial], runner: PointRunner) -> list[Trial]:
 
 
 def trials_table(trials: list[Trial], runner: PointRunner) -> "pd.DataFrame":
-    """Return the settings and last results of trials, those with the full budget and the best first.
+    """Return settings and last results of trials: first those with the full budget, by rank.
 
     Beside the columns of `fairtrial.search.rows.full_table` there are `trial`, its number; `rung`,
     the number of its last one; `full_budget`, whether that was the last of all; `seconds` of

@@ -7,12 +7,12 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 800px)");
 
 const legend = document.getElementById("legend"); // of all plots; null if each has its own
-const test = document.getElementById("test"); // null while there are only curves
+const heldOut = document.getElementById("held-out"); // null if there is no such split
 
 // Leave out the legend of the revisions' colours, wherever a spec has it.
 function removeLegends(spec) {
   for (const [key, value] of Object.entries(spec)) {
-    if (key === "color" && ["revision", "run"].includes(value?.field)) value.legend = null;
+    if (key === "color" && ["rev", "revision", "run"].includes(value?.field)) value.legend = null;
     else if (value && typeof value === "object") removeLegends(value);
   }
 }
@@ -76,7 +76,7 @@ for (const layer of specs.flatMap((spec) => spec.layer ?? [])) {
 }
 
 drawPlots();
-test?.addEventListener("toggle", drawPlots);
-document.querySelector('a[href="#test"]')?.addEventListener("click", () => (test.open = true));
+heldOut?.addEventListener("toggle", drawPlots);
+document.querySelector('a[href="#held-out"]')?.addEventListener("click", () => (heldOut.open = true));
 dark.addEventListener("change", drawPlots);
 narrow.addEventListener("change", drawPlots);
