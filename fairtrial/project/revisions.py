@@ -24,25 +24,16 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     from dvc.repo import Repo
     from dvc.scm import RevError, SCMError
 
-    remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
-    if revision.startswith("sweep-"):
-        remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
-    unknown = InputError(
-        f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
-    )
     path = ""
+    contents = []
     try:
         Repo.find_root()
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
-            raise unknown
-        if revision == "workspace":
-            for path in paths:
-                refuse_irregular(
-                    Path(path), "remove it; `git checkout` or `dvc repro` brings it back"
-                )
+            raise RevError("not a revision")
         files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
-        contents = []
         for path in paths:
+            if revision == "workspace":
+                refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
             with files.open(path, "rb") as file:
                 contents.append(file.read(MAX_BYTES + 1))
             if len(contents[-1]) > MAX_BYTES:
@@ -53,7 +44,12 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     except NotDvcRepoError:
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
-        raise unknown from None
+        remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
+        if revision.startswith("sweep-"):
+            remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
+        raise InputError(
+            f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
+        ) from None
     except SCMError:
         raise InputError(NO_GIT) from None
     except FileNotFoundError:
@@ -69,10 +65,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
 
 def describe_commit(revision: str) -> str:
-    """Return the short hash and the subject of a revision's commit.
-
-    Raises `InputError` if the project is not in git.
-    """
+    """Return the short hash and the subject of a revision's commit."""
     sha = _resolve("HEAD" if revision == "workspace" else revision)
     commit = run_git("log", "-1", "--format=%h %s", sha)
     return f"not committed; after {commit}" if revision == "workspace" else commit
@@ -81,8 +74,7 @@ def describe_commit(revision: str) -> str:
 def commit_of_results(revision: str, paths: tuple[str, ...] = RESULTS) -> str | None:
     """Return the hash of the last commit that changed one of the paths, which results depend on.
 
-    It stays the same while later commits change other files, such as a README. None stands for
-    changes that are not committed. Raises `InputError` if the project is not in git.
+    None stands for changes that are not committed.
     """
     is_workspace = revision == "workspace"
     sha = _resolve("HEAD" if is_workspace else revision)
@@ -92,7 +84,7 @@ def commit_of_results(revision: str, paths: tuple[str, ...] = RESULTS) -> str | 
 
 
 def _resolve(revision: str) -> str:
-    """Return the hash of a commit, branch, tag or experiment."""
+    """Return the hash of a revision; raises `InputError` if the project is not in git."""
     from dvc.repo import Repo
     from dvc.scm import SCMError, resolve_rev
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import LOCK, PARAMS, Lock
+from fairtrial.project.lock import LOCK, PARAMS, refuse_stale
 from fairtrial.project.revisions import flatten, locked_outputs, read_files
 from fairtrial.project.yaml_reader import parse_yaml
 
@@ -27,6 +27,7 @@ Array = np.ndarray[Any, Any]
 REMEDY = "`dvc repro` there makes it again"
 TEXTS = "split", "example", "label", "group"  # the columns that are not numbers
 MAX_REPLICAS = 10_000
+MAX_SCORE = 1e100  # whose square is finite
 MAX_NAMED = 10  # splits or columns in a message
 
 
@@ -86,18 +87,7 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
     )
     params = dict(flatten(sections))
     tables = dict(zip(contract.scores, read_files(name, *contract.scores), strict=True))
-    try:
-        locked = Lock(contract.stage, stage_definitions(definition, DVC_YAML), lock)
-        locked.refuse_half_run(name)
-        locked.refuse_other_params(name, params)
-        locked.refuse_other_scores(name, tables)
-        if name == "workspace":
-            locked.refuse_other_code()
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{name}: {LOCK} does not say what the scores of stage {contract.stage} were made of; "
-            "`dvc repro` there records it"
-        ) from None
+    refuse_stale(name, contract, stage_definitions(definition, DVC_YAML), lock, params, tables)
     return parse_scores(name, split or contract.split, tables, params, contract)
 
 
@@ -107,7 +97,7 @@ def parse_scores(
     """Return the scores on a split from the contents of tables, by their paths.
 
     Raises `InputError` if a table cannot be read, has another number of replicas than `params`, or
-    another value than a finite number in a column of scores; or if the split has no example, or
+    another value than a number in a column of scores; or if the split has no example, or
     one twice.
     """
     replicas = params.get(contract.replicas)
@@ -186,8 +176,10 @@ def _number(text: str, place: str, line: int) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{place}: line {line}: {text!r} is not a finite number; {REMEDY}")
+    if not abs(value) <= MAX_SCORE:
+        raise InputError(
+            f"{place}: line {line}: {text!r} is not a number of at most {MAX_SCORE}; {REMEDY}"
+        )
     return value
 
 

@@ -151,11 +151,8 @@ def _compare_two(
 
 def has_same_examples(first: Revision, other: Revision) -> bool:
     """Return whether two revisions are scored on the same examples with the same labels."""
-    if first.labels is None or other.labels is None:
-        same_labels = first.labels is other.labels
-    else:
-        same_labels = np.array_equal(first.labels, other.labels)
-    return same_labels and np.array_equal(first.examples, other.examples)
+    columns = (first.examples, other.examples), (first.labels, other.labels)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in columns)
 
 
 def common_replicas(first: Revision, other: Revision) -> int:

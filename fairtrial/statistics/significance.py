@@ -163,9 +163,7 @@ def residual_variance(table: Array) -> float:
     if n < 2:
         return 0.0
     residuals = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
-    total = float((residuals**2).sum())
-    mean_square = total / ((replicas - 1) * (n - 1))
-    return float(mean_square / n)
+    return float((residuals**2).sum() / ((replicas - 1) * (n - 1)) / n)
 
 
 def wilson_interval(hits: float, n: int) -> tuple[float, float]:

@@ -206,7 +206,7 @@ def test_stale_results_of_the_workspace_are_refused(regression: Project) -> None
     regression.edit("regression.py", "WAVES = 30", "WAVES = 31")
     assert refused(regression, "HEAD", "workspace") == (
         "workspace: regression.py has changed since its results were made; "
-        "`dvc repro` makes them again"
+        "`dvc repro` there makes its results again"
     )
     regression.run("git", "checkout", "-q", "regression.py")
     # Half a run: the data are new, and the fit is of those before.
@@ -216,7 +216,7 @@ def test_stale_results_of_the_workspace_are_refused(regression: Project) -> None
     for revision in ("HEAD", "workspace"):
         assert refused(regression, "HEAD~1", revision) == (
             f"{revision}: dvc.lock has another points.csv than its stage fit read; "
-            "`dvc repro` there runs that stage again"
+            "`dvc repro` there makes its results again"
         )
 
 
