@@ -7,6 +7,7 @@ The tables that the contract names are CSV with a header and a row for each exam
 `example` identifies the example within its split. `group` and `label` are optional.
 """
 
+import contextlib
 import csv
 import io
 import math
@@ -20,7 +21,7 @@ from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage
 from fairtrial.project.errors import InputError
 from fairtrial.project.lock import LOCK, PARAMS, refuse_stale
 from fairtrial.project.revisions import flatten, locked_outputs, read_files
-from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.project.yaml_reader import parse_mapping
 
 Array = np.ndarray[Any, Any]
 
@@ -79,13 +80,10 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
         raise InputError(
             f"workspace: DVC is running a stage here (process {pids[0]}); wait for its end"
         )
-    definition, *texts = read_files(name, DVC_YAML, PARAMS, LOCK)
+    definition, values, lock_file = read_files(name, DVC_YAML, PARAMS, LOCK)
     contract = contract or parse_contract(definition, name)
-    sections, lock = (
-        _parse_mapping(text, f"{name}: {path}")
-        for text, path in zip(texts, (PARAMS, LOCK), strict=True)
-    )
-    params = dict(flatten(sections))
+    params = dict(flatten(parse_mapping(values, f"{name}: {PARAMS}")))
+    lock = parse_mapping(lock_file, f"{name}: {LOCK}")
     tables = dict(zip(contract.scores, read_files(name, *contract.scores), strict=True))
     refuse_stale(name, contract, stage_definitions(definition, DVC_YAML), lock, params, tables)
     return parse_scores(name, split or contract.split, tables, params, contract)
@@ -183,18 +181,11 @@ def _number(text: str, place: str, line: int) -> float:
     return value
 
 
-def _parse_mapping(content: bytes, place: str) -> dict[str, Any]:
-    """Return the value of a YAML file; raises `InputError` if it is not a mapping."""
-    value = parse_yaml(content, place)
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: has no sections; restore it by `git checkout` and `dvc repro`")
-    return value
-
-
 def splits_of(tables: dict[str, bytes]) -> list[str]:
     """Return the names of the splits in tables of scores, in their order."""
     splits: dict[str, None] = {}
     for content in tables.values():
         text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="", errors="replace")
-        splits.update((row["split"], None) for row in csv.DictReader(text) if row.get("split"))
+        with contextlib.suppress(csv.Error):  # `parse_scores` says what is wrong
+            splits.update((row["split"], None) for row in csv.DictReader(text) if row.get("split"))
     return list(splits)

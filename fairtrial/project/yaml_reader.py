@@ -58,6 +58,14 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
         raise InputError(f"{name}: not valid YAML ({error}); correct it") from None
 
 
+def parse_mapping(content: bytes, name: str) -> dict[str, Any]:
+    """Return the value of a YAML document; raises `InputError` if it is not a mapping."""
+    value = parse_yaml(content, name)
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: has no sections; `git checkout` brings back what was committed")
+    return value
+
+
 def _check_bounds(events: Any, name: str) -> None:
     """Raise `InputError` if a document is too deep or large once its aliases are written out.
 

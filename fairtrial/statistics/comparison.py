@@ -11,6 +11,7 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision
 from fairtrial.statistics.significance import (
     LEVEL,
+    Array,
     Difference,
     difference,
     is_right_or_wrong,
@@ -115,7 +116,18 @@ def _compare_two(
     low, high, p = None, None, None
     outcome: Outcome = "undecided"
     if diff.seeds is None:
-        verdict = _describe_models(first, other, metric, diff, same_examples, mcnemar_p)
+        test, p_of_models = ("t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
+        result = "no difference shown between the two models"
+        if p_of_models < LEVEL:
+            which = "better" if metric.sign * diff.value > 0 else "worse"
+            result = f"its model is {which} on these examples"
+        said = f"{result} ({test} p = {p_of_models:.2g}); one seed says nothing about another"
+        if not same_examples:
+            said = "one seed and other examples say nothing"
+        advice = (
+            f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
+        )
+        verdict = f"{other.name}: {said}; {advice}"
     else:
         low, high = diff.interval(comparisons)
         p = min(1.0, comparisons * diff.p)
@@ -167,32 +179,7 @@ def change_text(value: float, low: float, high: float, metric: Metric) -> str:
     return f"{change}, 95 % CI {metric.text(low, '.1f')} to {metric.text(high, '.1f')}"
 
 
-def _describe_models(
-    first: Revision,
-    other: Revision,
-    metric: Metric,
-    diff: Difference,
-    same_examples: bool,
-    mcnemar_p: float | None,
-) -> str:
-    """Return in words what one seed on a side says: something about two models at most."""
-    advice = f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
-    if not same_examples:
-        return f"{other.name}: one seed and other examples say nothing; {advice}"
-    test, p = ("paired t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
-    result = "no difference shown between the two models"
-    if p < LEVEL:
-        which = "better" if metric.sign * diff.value > 0 else "worse"
-        result = f"its model is {which} on these examples"
-    return (
-        f"{other.name}: {result} ({test} p = {p:.2g}); one seed says nothing about another; "
-        f"{advice}"
-    )
-
-
-def _advice(
-    a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], diff: Difference, metric: Metric
-) -> str:
+def _advice(a: Array, b: Array, diff: Difference, metric: Metric) -> str:
     """Return in words how much data would be required to tell, after that nothing is shown."""
     if np.array_equal(a, b):
         return ": all scores are the same"
