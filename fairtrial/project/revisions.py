@@ -27,14 +27,19 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     path = ""
     contents = []
     try:
-        Repo.find_root()
+        root = Path(Repo.find_root())
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise RevError("not a revision")
-        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
+        rev = None if revision == "workspace" else revision
+        # A commit begins at the top of git's repository, in which the project may be a folder.
+        above = [folder for folder in (root, *root.parents) if (folder / ".git").exists()]
+        is_folder = bool(rev and above and above[0] != root)
+        prefix = run_git("rev-parse", "--show-prefix") if is_folder else ""
+        files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
         for path in paths:
-            if revision == "workspace":
+            if rev is None:
                 refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
-            with files.open(path, "rb") as file:
+            with files.open(prefix + path, "rb") as file:
                 contents.append(file.read(MAX_BYTES + 1))
             if len(contents[-1]) > MAX_BYTES:
                 raise InputError(

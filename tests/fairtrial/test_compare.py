@@ -260,6 +260,32 @@ def test_scores_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
     )
 
 
+def test_a_project_may_be_a_folder_of_its_repository(regression: Project) -> None:
+    top = regression.path.parent / "repository"
+    shutil.copytree(regression.path, top / "sub/project", ignore=shutil.ignore_patterns(".git"))
+    project = Project(top / "sub/project")
+    project.env["PYTHONPATH"] = str(ROOT)
+    (project.path / ".dvc/tmp").mkdir(exist_ok=True)
+    for command in (
+        ("git", "init", "-q", "-b", "main", str(top)),
+        ("git", "config", "user.name", "Somebody"),
+        ("git", "config", "user.email", "somebody@example.org"),
+    ):
+        project.run(*command)
+    with (project.path / ".dvc/config").open("a") as file:
+        file.write("[core]\n    autostage = false\n")
+    project.commit("start")
+    project.set_params("fit.lr=0.0005")
+    project.run("dvc", "repro", "-q")
+    assert "workspace is worse" in output(project, "HEAD", "workspace")
+    project.commit("slow")
+    assert "HEAD~1 is better" in output(project, "HEAD", "HEAD~1")
+    done = project.run(
+        "python", "-m", "fairtrial", "until-decided", "HEAD", "HEAD~1", "--max-replicas", "4"
+    )
+    assert "after 4 replicas of each" in done.stdout
+
+
 def test_outside_of_a_project_or_of_git_it_says_so(regression: Project, tmp_path: Path) -> None:
     outside = Project(tmp_path)
     outside.env["PYTHONPATH"] = str(ROOT)
