@@ -265,15 +265,12 @@ def test_a_project_may_be_a_folder_of_its_repository(regression: Project) -> Non
     shutil.copytree(regression.path, top / "sub/project", ignore=shutil.ignore_patterns(".git"))
     project = Project(top / "sub/project")
     project.env["PYTHONPATH"] = str(ROOT)
-    (project.path / ".dvc/tmp").mkdir(exist_ok=True)
     for command in (
         ("git", "init", "-q", "-b", "main", str(top)),
         ("git", "config", "user.name", "Somebody"),
         ("git", "config", "user.email", "somebody@example.org"),
     ):
         project.run(*command)
-    with (project.path / ".dvc/config").open("a") as file:
-        file.write("[core]\n    autostage = false\n")
     project.commit("start")
     project.set_params("fit.lr=0.0005")
     project.run("dvc", "repro", "-q")
