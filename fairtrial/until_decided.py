@@ -95,9 +95,7 @@ def train_until_decided(
         )
     seed = first.seed
     if type(seed) is not int:
-        raise InputError(
-            f"{first.name}: {PARAMS} has no whole number {first.contract.seed}; add it"
-        )
+        raise InputError(f"{first.name}: {PARAMS}: {first.contract.seed} is not a whole number")
     scores: list[list[Array]] = [[], []]
     known: list[InterimResult] = []
     with contextlib.ExitStack() as stack:
