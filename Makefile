@@ -22,13 +22,13 @@ repro: .venv/installed  ## run the pipeline, or the part of it that changed
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
 	@test "$(notdir $(NAME))" = "$(NAME)" -a -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
 	sed -n 's/^\([a-z]\)/-S \1/p' recipes/default "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
-	python -m fairtrial.compare HEAD "$(NAME)"
+	python -m fairtrial compare HEAD "$(NAME)"
 
 compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
-	python -m fairtrial.compare "$(or $(A),HEAD~1)" "$(or $(B),HEAD)"
+	python -m fairtrial compare "$(or $(A),HEAD~1)" "$(or $(B),HEAD)"
 
 report: .venv/installed  ## show runs on a page, report.html: make report REVS="HEAD~1 HEAD"
-	python -m fairtrial.report $(REVS)
+	python -m fairtrial report $(REVS)
 
 test: lint  ## check the code and run the tests that are not slow by nature (five minutes)
 	python -m pytest -n auto --dist worksteal -m "not slow"
@@ -74,6 +74,5 @@ lock: .venv/installed  ## write the locked requirements anew from pyproject.toml
 		--requirement requirements-uv.txt
 	uv pip sync --system-certs --compile-bytecode --require-hashes --only-binary :all: \
 		--no-binary antlr4-python3-runtime --build-constraints requirements-build.txt requirements.txt
-	python -m tools.plots_page
-	python -m tools.site_cache
+	python -m tools setup
 	@touch $@

@@ -31,13 +31,12 @@ from scipy import stats
 
 from benchmarks.bootstrap import bootstrap
 from stages.datasets.cards import read_card
-from stages.fetch import load_card
+from stages.datasets.idx import load_idx
 from stages.learning.models import predict
 from stages.learning.training import Split, initial_state, train_epoch
 from stages.params import load_params
-from stages.params.fetch import DEFAULT_TEST_SHARE
 from stages.params.train import Train
-from fairtrial.statistics.sequential import looks
+from fairtrial.statistics.sequential import interim_results
 from fairtrial.statistics.significance import (
     LEVEL,
     POWER,
@@ -54,7 +53,7 @@ IMAGES = (500, 2_500, 10_000)
 FAMILY = 20  # settings that are compared with one
 LOOKS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20)  # replicas of each, after which somebody looks
 MIN_SHOWN = 0.004  # the smallest difference for which advice is tried
-MAX_REPLICAS = 50  # of `--until-known`
+MAX_REPLICAS = 50  # of `until-decided`
 
 
 class Setting(NamedTuple):
@@ -78,7 +77,7 @@ SETTINGS = [
 def train_replicas(setting: Setting, first: int, count: int) -> Array:
     """Return which of 32,500 images the replicas classify correctly, bool (count, 32500)."""
     card = read_card(Path("sources/mnist.yaml"))
-    splits, classes = load_card(card, DEFAULT_TEST_SHARE), len(card.classes)
+    splits, classes = load_idx(card), len(card.classes)
     images, labels = (torch.from_numpy(splits["train"][x].copy()) for x in ("images", "labels"))
     train = Split(images[:2_000], labels[:2_000].long(), classes)
     val = Split(images[2_000:2_500], labels[2_000:2_500].long(), classes)
@@ -125,7 +124,7 @@ def sample(cell: Cell, seeds: int, images: int, random: np.random.Generator) -> 
 
 def compare(cell: Cell, a: Array, b: Array) -> Difference:
     """Return the comparison of a sample of the cell."""
-    return difference(a, b, True, [(i, i) for i in range(len(a))] if cell.is_paired else [])
+    return difference(a, b, True, len(a) if cell.is_paired else 0)
 
 
 def measure(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
@@ -173,7 +172,7 @@ def count_wrong(scored: Array, images: int, seeds: int) -> list[dict[str, Any]]:
         columns = random.choice(scored.shape[1], images, replace=False)
         table = scored[np.ix_(rows, columns)]
         first, *others = np.split(table[: (FAMILY + 1) * seeds], FAMILY + 1)
-        p_values = [difference(first, other, True, []).p for other in others]
+        p_values = [difference(first, other, True, 0).p for other in others]
         old = [bootstrap(first, other, False)[2] for other in others]
         wrong[0] += min(p_values) * FAMILY < LEVEL, min(old) * FAMILY < LEVEL  # Holm's first step
         best = int(np.argmax([other.mean() for other in others]))
@@ -184,14 +183,14 @@ def count_wrong(scored: Array, images: int, seeds: int) -> list[dict[str, Any]]:
         )
         a, b = table[: LOOKS[-1]], table[LOOKS[-1] : 2 * LOOKS[-1]]
         wrong[2] += (
-            any(look.outcome != "undecided" for look in looks(a, b)),
+            any(result.outcome != "undecided" for result in interim_results(a, b)),
             any(bootstrap(a[:count], b[:count], False)[2] < LEVEL for count in LOOKS),
         )
         wrong[3] += 0, bootstrap(a[:1], b[:1], False)[2] < LEVEL
     names = (
         (f"{FAMILY} settings against one, any called different", f"{seeds}"),
         (f"the best of {FAMILY}, called better by `--best-of {FAMILY}`", f"{seeds}"),
-        (f"`--until-known`; before: {len(LOOKS)} looks while seeds are added", "2 to 20"),
+        (f"`until-decided`; before: {len(LOOKS)} looks while seeds are added", "2 to 20"),
         ("one seed on each side", "1"),
     )
     return [
@@ -262,15 +261,15 @@ def follow_advice(cell: Cell, seeds: int, images: int) -> list[dict[str, Any]]:
 
 
 def until_known(cell: Cell, images: int) -> list[dict[str, Any]]:
-    """Return after how many replicas `--until-known` decides, and how many a fixed design needs."""
+    """Return after how many replicas `until-decided` decides, and how many a fixed design needs."""
     random = np.random.default_rng(images)
     truth = cell.b.mean() - cell.a.mean()
     decided, wrong = [], 0
     for _ in range(TRIALS):
         rows = random.choice(min(len(cell.a), len(cell.b)), MAX_REPLICAS, replace=False)
         columns = random.choice(cell.a.shape[1], images, replace=False)
-        known = looks(cell.a[np.ix_(rows, columns)], cell.b[np.ix_(rows, columns)])
-        last = next((look for look in known if look.outcome != "undecided"), known[-1])
+        known = interim_results(cell.a[np.ix_(rows, columns)], cell.b[np.ix_(rows, columns)])
+        last = next((result for result in known if result.outcome != "undecided"), known[-1])
         decided.append(last.replicas)
         wrong += last.outcome == ("worse" if truth > 0 else "better")
     fixed = smallest(lambda n: power(cell, n, images), range(2, MAX_REPLICAS))
@@ -322,7 +321,7 @@ def main() -> None:
             if setting.name.startswith(tuple(models))
         }
         scored = {
-            name: np.concatenate([job.result() for job in of_setting])
+            name: 1.0 * np.concatenate([job.result() for job in of_setting])
             for name, of_setting in jobs.items()
         }
         all_cells = list(cells(scored, models))

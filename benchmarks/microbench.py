@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from samebits import layers as exact_math
+from samebits import sums
 
 ROUNDS, CALLS = 25, 200
 
@@ -89,7 +89,7 @@ PAIRS: list[tuple[str, tuple[str, Callable[[], object]], tuple[str, Callable[[],
     ),
     (
         "exponential of 640 logits",
-        ("NumPy", lambda: exact_math.exp(negative)),
+        ("NumPy", lambda: sums.exp(negative)),
         ("torch", lambda: powers(negative)),
     ),
     (
@@ -100,7 +100,7 @@ PAIRS: list[tuple[str, tuple[str, Callable[[], object]], tuple[str, Callable[[],
     (
         "mean of 64 losses, exactly",
         ("`math.fsum`", lambda: math.fsum(logits[:, 0].tolist())),
-        ("on a grid", lambda: exact_math.exact_sum(logits[:, 0], 0)),
+        ("on a grid", lambda: sums.exact_sum(logits[:, 0], 0)),
     ),
 ]
 

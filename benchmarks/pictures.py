@@ -27,7 +27,7 @@ from pathlib import Path
 from stages.params.fetch import Fetch
 from stages.datasets.pictures import load_pictures
 start = time.perf_counter()
-params = Fetch(source=sys.argv[1], size=32, mode="rgb", test_share="auto")
+params = Fetch(source=sys.argv[1], size=32, mode="rgb", test_fraction="auto")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 load_pictures(Path(sys.argv[1]), params)
 seconds = time.perf_counter() - start

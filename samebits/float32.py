@@ -34,13 +34,11 @@ def max_pool2d(x: Tensor) -> Tensor:
 def batch_norm(
     x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool
 ) -> Tensor:
-    return functional.batch_norm(
-        x, mean, var, scale, shift, training, MOMENTUM, EPSILON
-    )
+    return functional.batch_norm(x, mean, var, scale, shift, training, MOMENTUM, EPSILON)
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
     if weights is None:
         return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -48,7 +46,9 @@ def cross_entropy(
     return (losses * weights.to(torch.float32)).mean()
 
 
-def mse(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+def mse(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
     targets = smoothed_targets(labels, logits.shape[1], smoothing).to(torch.float32)
     if weights is None:
         return functional.mse_loss(logits, targets)

@@ -91,7 +91,7 @@ def softmax_cross_entropy(
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
     """Return `torch.nn.functional.cross_entropy` of logits (N, K) and labels int64 (N,).
 
@@ -102,7 +102,9 @@ def cross_entropy(
     return result
 
 
-def mse(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+def mse(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
     """Return `torch.nn.functional.mse_loss` of logits (N, K) and labels as one-hot vectors.
 
     weights: as in `cross_entropy`.

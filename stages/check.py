@@ -3,7 +3,7 @@
 Reads all sections of `params.yaml`. Writes `data/params.ok`, whose content is always the same:
 the stages that depend on it run again only when something of their own changes.
 
-    python -m stages.check
+    python -m stages check
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from pathlib import Path
 from pydantic import ValidationInfo, field_validator
 
 from stages.datasets.cards import find_card
-from stages.params import PATH, Section, load_params
+from stages.params import PATH, Section, read_model
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train, refuse_missing_gpu
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 
 
@@ -47,10 +47,17 @@ class Params(Section):
         return prepare
 
 
+def check_params(path: Path = PATH) -> Params:
+    """Return the parameters of a `params.yaml`; raises `InputError` with a line for each problem.
+
+    Whether there is a GPU is not checked: a sweep checks parameters that its workers run elsewhere.
+    """
+    return read_model(Params, path)
+
+
 def main() -> None:
     try:
-        if load_params(Params).train.device == "cuda":
-            # Not a matter of `Params`, by which a sweep checks what its workers run elsewhere.
+        if check_params().train.device == "cuda":
             refuse_missing_gpu()
     except InputError:
         with contextlib.suppress(OSError):
@@ -61,7 +68,3 @@ def main() -> None:
             os.utime(PATH, (modified, modified))
         raise
     write_bytes(Path("data/params.ok"), b"params.yaml is valid\n")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,18 +1,24 @@
-"""Evaluate the model and its replicas on the validation and the test images.
+"""Score the model and its replicas on the validation and the test images.
 
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
-and section `evaluate` of `params.yaml`. Writes `data/logits/{val,test}.safetensors`: logits
-float64 (R, N, K) of R replicas, the first of which is the model; `metrics/evaluate.json`, the
-metrics of each split; `metrics/predictions.csv`, a row for each image, with the predictions of
-all replicas; `metrics/mistakes.png`, the mistakes on val of which the model is most confident;
-`metrics/weights.png`, the weights of its first layer.
+and section `evaluate` of `params.yaml`. Writes
 
-    python -m stages.evaluate
+- `data/logits/{val,test}.safetensors`: logits float64 (R, N, K) of R replicas, the first of which
+  is the model;
+- `metrics/scores.csv`: for each image whether each replica is right, and its cross-entropy;
+- `metrics/evaluate.json`: the metrics of each split;
+- of the model, for the plots: `metrics/predictions.csv`, a row for each image,
+  `metrics/classes.csv`, the recall and precision of each class, `metrics/calibration.csv`, the
+  accuracy at each confidence, `metrics/mistakes.png`, the mistakes on val that it is most
+  confident of, and `metrics/weights.png`, the weights of its first layer.
+
+    python -m stages evaluate
 """
 
+import hashlib
 import math
 import statistics
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +30,9 @@ from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, r
 from stages.learning.models import Linear, Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
-from stages.storage.errors import InputError, run
+from stages.pictures.drawing import encode_png, for_display, heatmap, image_grid
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.pictures import encode_png, for_display, heatmap, image_grid
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array, write_tensors
 
@@ -39,92 +45,98 @@ class Predictions(NamedTuple):
 
     labels: Array  # uint8 or uint16 (N,)
     predicted: Array  # int64 (N,), the class of the largest logit
-    confidence: Array  # float64 (N,), the probability of that class
+    probabilities: Array  # float64 (N, K)
     losses: Array  # float64 (N,), cross-entropy
 
+    @property
+    def correct(self) -> Array:
+        return np.equal(self.predicted, self.labels)
 
-def probabilities(logits: Array) -> Array:
-    """Return the softmax of logits float64 (N, K)."""
-    labels = torch.zeros(len(logits), dtype=torch.int64)  # any: the losses are not used
-    return softmax_cross_entropy(torch.from_numpy(logits), labels)[0].numpy()
+    @property
+    def confidence(self) -> Array:
+        """The probability of the predicted class."""
+        confidence: Array = self.probabilities.max(1)
+        return confidence
 
 
 def score(logits: Array, labels: Array) -> Predictions:
     """Return the predictions for images with logits float64 (N, K) and labels (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
-    shares, losses = softmax_cross_entropy(*tensors)
-    return Predictions(labels, logits.argmax(1), shares.numpy().max(1), losses.numpy())
+    probabilities, losses = softmax_cross_entropy(*tensors)
+    return Predictions(labels, logits.argmax(1), probabilities.numpy(), losses.numpy())
 
 
-def split_metrics(predictions: Predictions, classes: tuple[str, ...], bins: int) -> dict[str, Any]:
-    """Return the metrics of a split.
+def probabilities(logits: Array) -> Array:
+    """Return the softmax of logits float64 (N, K)."""
+    return score(logits, np.zeros(len(logits), np.uint8)).probabilities  # any labels will do
 
-    `recall` and `precision` have an entry for each class, null where they are undefined; the
-    balanced accuracy is the mean of the recalls. The expected calibration error has `bins` equal
-    bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599
+
+def calibration(predictions: Predictions, bins: int) -> list[tuple[int, float, float]]:
+    """Return number of images, mean confidence and accuracy of those of `bins` bins with images.
+
+    The bins of the confidence have equal widths.
     """
-    labels, predicted, confidence = predictions[:3]
-    n = len(labels)
-    correct = predicted == labels
-    low, high = wilson_interval(int(correct.sum()), n)
+    correct, confidence = predictions.correct, predictions.confidence
     bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [math.fsum((correct - confidence)[bin_numbers == number]) for number in range(bins)]
+    return [
+        (n, math.fsum(confidence[bin_numbers == number]) / n, correct[bin_numbers == number].mean())
+        for number, n in enumerate(np.bincount(bin_numbers).tolist())
+        if n
+    ]
+
+
+def recalls_and_precisions(predictions: Predictions) -> tuple[Array, Array]:
+    """Return the recall and the precision of each class; NaN where they are undefined."""
+    labels, predicted = predictions.labels, predictions.predicted
     hits, of_label, of_prediction = (
-        np.bincount(values, minlength=len(classes))
-        for values in (labels[correct], labels, predicted)
+        np.bincount(values, minlength=predictions.probabilities.shape[1])
+        for values in (labels[predictions.correct], labels, predicted)
     )
-    present = of_label > 0
-    recalls = (hits[present] / of_label[present]).tolist()
+    with np.errstate(invalid="ignore"):
+        return hits / of_label, hits / of_prediction
+
+
+def split_metrics(replicas: list[Predictions], bins: int) -> dict[str, Any]:
+    """Return the metrics of a split: of the first replica, which is the model, and of all of them.
+
+    The balanced accuracy is the mean of the recalls. The expected calibration error has `bins`
+    bins: Guo et al. 2017, https://arxiv.org/abs/1706.04599. The ensemble predicts by the mean of
+    the probabilities. The standard deviation (sd) of one replica is null.
+    """
+    model = replicas[0]
+    n, correct = len(model.labels), model.correct
+    low, high = wilson_interval(int(correct.sum()), n)
+    gaps = [size * abs(mean - right) for size, mean, right in calibration(model, bins)]
+    recalls, _ = recalls_and_precisions(model)
+    accuracies = [replica.correct.mean().item() for replica in replicas]
+    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+    # `sum` adds one replica after the other, which fixes the order.
+    ensemble = np.argmax(sum(replica.probabilities for replica in replicas), axis=1)
     return {
         "n": n,
         "accuracy": {"value": round(correct.mean(), DECIMALS), "low": low, "high": high},
-        "cross_entropy": round(math.fsum(predictions.losses) / n, DECIMALS),
-        "calibration_error": round(math.fsum(map(abs, gaps)) / n, DECIMALS),
-        "balanced_accuracy": round(math.fsum(recalls) / len(recalls), DECIMALS),
-        "recall": ratios(classes, hits, of_label),
-        "precision": ratios(classes, hits, of_prediction),
-    }
-
-
-def replica_metrics(logits: Array, labels: Array) -> dict[str, Any]:
-    """Return mean and standard deviation of the accuracy of R replicas, and of their ensemble.
-
-    logits: float64 (R, N, K). The ensemble predicts by the mean of the probabilities. The
-    standard deviation is null for one replica.
-    """
-    accuracies = [(of_replica.argmax(1) == labels).mean().item() for of_replica in logits]
-    total = np.zeros(logits.shape[1:])
-    for of_replica in logits:  # one after the other, which fixes the order of the additions
-        total += probabilities(of_replica)
-    sd = statistics.stdev(accuracies) if len(accuracies) > 1 else None
-    return {
+        "cross_entropy": round(math.fsum(model.losses) / n, DECIMALS),
+        "calibration_error": round(math.fsum(gaps) / n, DECIMALS),
+        "balanced_accuracy": round(statistics.fmean(recalls[~np.isnan(recalls)]), DECIMALS),
         "replicas": {
-            "n": len(accuracies),
+            "n": len(replicas),
             "mean": round(statistics.fmean(accuracies), DECIMALS),
             "sd": None if sd is None else round(sd, DECIMALS),
         },
-        "ensemble": round((total.argmax(1) == labels).mean(), DECIMALS),
+        "ensemble": round((ensemble == model.labels).mean(), DECIMALS),
     }
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a proportion (Wilson 1927, doi:10.2307/2276774)."""
     z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half_width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    proportion = successes / n
+    centre = proportion + z * z / (2 * n)
+    half_width = z * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
     low, high = (
         max(0.0, min(1.0, (centre + side) / (1 + z * z / n))) for side in (-half_width, half_width)
     )
     return round(low, DECIMALS), round(high, DECIMALS)
-
-
-def ratios(classes: tuple[str, ...], parts: Array, wholes: Array) -> dict[str, float | None]:
-    """Return part / whole for each class; None where the whole is 0."""
-    return {
-        name: round(part / whole, DECIMALS) if whole else None
-        for name, part, whole in zip(classes, parts.tolist(), wholes.tolist(), strict=True)
-    }
 
 
 def most_confident_mistakes(
@@ -134,8 +146,8 @@ def most_confident_mistakes(
 
     images: uint8 (N, C, H, W). The captions name label, prediction and confidence.
     """
-    labels, predicted, confidence = predictions[:3]
-    wrong = np.flatnonzero(predicted != labels)
+    labels, predicted, confidence = *predictions[:2], predictions.confidence
+    wrong = np.flatnonzero(~predictions.correct)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     captions = [
         f"{classes[labels[i]]} as {classes[predicted[i]]}, {confidence[i]:.0%}" for i in chosen
@@ -156,24 +168,50 @@ def first_layer_filters(model: Model, channels: int) -> Array:
     return total / channels
 
 
-def prediction_rows(
-    name: str,
-    classes: tuple[str, ...],
-    index: Array,
-    predictions: Predictions,
-    others: Array,
-) -> Iterator[list[Any]]:
-    """Yield the rows of `metrics/predictions.csv` for the split `name`, with names of classes.
+def identities(images: Array) -> list[str]:
+    """Return a name for each image that depends on its pixels, and not on its position.
 
-    index: int32 (N,), the position of each image in the raw split; others: int64 (R - 1, N), what
-    the other replicas predict.
+    It is the first digits of their SHA-256; the second of two copies is called NAME-2.
     """
-    labels, predicted, confidence = predictions[:3]
-    names = np.array(classes)
-    of_classes = (names[column] for column in (labels, predicted))
-    columns = index, *of_classes, confidence.round(DECIMALS), *names[others]
-    for row in zip(*(column.tolist() for column in columns), strict=True):
-        yield [name, *row]
+    copies: Counter[str] = Counter()
+    names = []
+    for image in images:
+        name = hashlib.sha256(image.tobytes()).hexdigest()[:16]
+        copies[name] += 1
+        names.append(name if copies[name] == 1 else f"{name}-{copies[name]}")
+    return names
+
+
+def tables(
+    images: Array, replicas: list[Predictions], classes: tuple[str, ...], bins: int
+) -> dict[str, tuple[list[str], list[Any]]]:
+    """Return the header and the rows of each table of `metrics`, for one split."""
+    model, numbers = replicas[0], range(len(replicas))
+    labels, predicted = ([classes[i] for i in values] for values in model[:2])
+    scores = [replica.correct.astype(int).tolist() for replica in replicas]
+    scores += [replica.losses.round(DECIMALS).tolist() for replica in replicas]
+    names = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
+    of_class = ([rounded(value) for value in values] for values in recalls_and_precisions(model))
+    return {
+        "scores": (
+            ["example", "label", *names],
+            list(zip(identities(images), labels, *scores, strict=True)),
+        ),
+        "predictions": (["label", "predicted"], list(zip(labels, predicted, strict=True))),
+        "classes": (
+            ["class", "recall", "precision"],
+            list(zip(classes, *of_class, strict=True)),
+        ),
+        "calibration": (
+            ["n", "confidence", "accuracy"],
+            [(n, *map(rounded, values)) for n, *values in calibration(model, bins)],
+        ),
+    }
+
+
+def rounded(value: float) -> float | str:
+    """Return a number as the tables have it: NaN becomes an empty cell."""
+    return "" if math.isnan(value) else round(value, DECIMALS)
 
 
 def main() -> None:
@@ -194,38 +232,37 @@ def main() -> None:
     }
     if not all(np.isfinite(values).all() for values in logits.values()):
         raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-    predictions = {name: score(logits[name][0], split["labels"]) for name, split in splits.items()}
-    metrics = {
-        name: split_metrics(predictions[name], info.classes, params.calibration_bins)
-        | replica_metrics(logits[name], split["labels"])
+    predictions = {
+        name: [score(of_replica, split["labels"]) for of_replica in logits[name]]
         for name, split in splits.items()
     }
-    header = ["split", "index", "label", "predicted", "confidence"]
-    header += [f"replica_{number}" for number in range(1, len(models))]
-    rows = [
-        row
-        for name, split in splits.items()
-        for row in prediction_rows(
-            name, info.classes, split["index"], predictions[name], logits[name][1:].argmax(2)
-        )
-    ]
+    metrics = {
+        name: split_metrics(replicas, params.calibration_bins)
+        for name, replicas in predictions.items()
+    }
     # Of val alone: whoever looks at mistakes on test begins to choose by them.
     mistakes, captions = most_confident_mistakes(
-        splits["val"]["images"], predictions["val"], info.classes, params.mistakes
+        splits["val"]["images"], predictions["val"][0], info.classes, params.mistakes
     )
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
     names = info.classes if isinstance(model, Linear) else map(str, range(len(filters)))
     for name, values in logits.items():
         write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
-    write_json(Path("metrics/evaluate.json"), metrics)
-    write_csv(Path("metrics/predictions.csv"), header, rows)
-    write_bytes(
-        Path("metrics/mistakes.png"),
-        encode_png(image_grid(for_display(mistakes, info.style), captions)),
-    )
-    weights = image_grid(heatmap(filters), list(names)[: len(filters)], columns=5)
-    write_bytes(Path("metrics/weights.png"), encode_png(weights))
+    write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
+    of_splits = {
+        name: tables(splits[name]["images"], replicas, info.classes, params.calibration_bins)
+        for name, replicas in predictions.items()
+    }
+    for table, (header, _) in of_splits["val"].items():
+        rows = [[name, *row] for name, parts in of_splits.items() for row in parts[table][1]]
+        write_csv(Path(f"metrics/{table}.csv"), ["split", *header], rows)
+    for name, images, texts, columns in (
+        ("mistakes", for_display(mistakes, info.style), captions, 6),
+        ("weights", heatmap(filters), list(names)[: len(filters)], 5),
+    ):
+        picture = encode_png(image_grid(images, texts, columns))
+        write_bytes(Path(f"metrics/{name}.png"), picture)
     for name, result in metrics.items():
         accuracy, replicas = result["accuracy"], result["replicas"]
         print(
@@ -238,7 +275,3 @@ def main() -> None:
                 f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
                 f"ensemble {result['ensemble']:.4f}"
             )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -5,17 +5,17 @@ of labelled pictures. What has to be downloaded comes from the addresses of the 
 folder or URL that the environment variable MNIST_MIRROR names. Writes
 `data/raw/{train,test}.safetensors`: images uint8 (N, C, H, W), labels uint8 or uint16 (N,).
 
-    python -m stages.fetch
+    python -m stages fetch
 """
 
 from pathlib import Path
 
-from stages.datasets.cards import Card, find_card
-from stages.datasets.package_table import load_package_table
+from stages.datasets.cards import find_card
+from stages.datasets.idx import load_idx
 from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.splits import write_split
 from stages.storage.tensors import Array
 
@@ -30,21 +30,11 @@ def load_source(params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
     if card:
-        return card.info, load_card(card, params.share_for_test)
+        return card.info, load_idx(card)
     # Here, because Pillow takes a while to import.
     from stages.datasets.pictures import load_pictures
 
     return load_pictures(Path(params.source), params)
-
-
-def load_card(card: Card, test_share: float) -> dict[str, dict[str, Array]]:
-    """Return the splits of a data card: images uint8 (N, C, H, W), labels (N,)."""
-    if card.files.format == "csv":
-        return load_package_table(card, card.files, test_share)
-    # Here, because HTTP takes as long to import as all else together.
-    from stages.datasets.download import download_dataset
-
-    return download_dataset(card, card.files)
 
 
 def main() -> None:
@@ -58,7 +48,3 @@ def main() -> None:
     for name, split in splits.items():
         write_split(Path(f"data/raw/{name}.safetensors"), info, split)
         print(f"{name}: {len(split['labels']):,} images of {len(info.classes)} classes")
-
-
-if __name__ == "__main__":
-    run(main)

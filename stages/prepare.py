@@ -3,10 +3,10 @@
 Reads `data/raw` and section `prepare` of `params.yaml`. Writes
 `data/prepared/{train,val,test}.safetensors`: images uint8 (N, C, H, W), labels (N,),
 index int32 (N,), the position of the image in its raw split; `metrics/prepare.json`, the size of
-each split and of each class in it; `metrics/samples.png`, the first training images. The test
+each split and of each of its classes; `metrics/samples.png`, the first training images. The test
 split is passed on unchanged, whatever the parameters.
 
-    python -m stages.prepare
+    python -m stages prepare
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ import numpy as np
 
 from stages.params import load_params
 from stages.params.prepare import Prepare
-from stages.storage.errors import InputError, run
+from stages.pictures.drawing import encode_png, for_display, image_grid
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_json
-from stages.storage.pictures import encode_png, for_display, image_grid
 from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import Array
 
@@ -33,8 +33,8 @@ def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     `first` trains on the first images of the pool and validates on the next. The others
     validate on the first images of a shuffled pool and train on the next, so that the
     validation images stay the same, and results comparable, whatever the training size.
-    `stratified` first orders the shuffled pool such that every contiguous part of it has the
-    classes in their proportions, to within two images.
+    `stratified` reorders the shuffled pool so that every contiguous part of it has the classes in
+    their proportions, to within two images.
     """
     train, val = params.sizes(len(labels))
     if params.sampling == "first":
@@ -48,7 +48,7 @@ def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
 
 
 def _class_progress(labels: Array) -> Array:
-    """Return for each image the share of its class up to it, float64 (N,) in (0, 1)."""
+    """Return for each image the fraction of its class up to it, float64 (N,) in (0, 1)."""
     progress = np.empty(len(labels))
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)
@@ -86,11 +86,7 @@ def main() -> None:
         classes = dict(zip(info.classes, counts.tolist(), strict=True))
         metrics[name] = {"n": len(split["labels"]), "classes": classes}
         print(f"{name}: {metrics[name]['n']:,} images")
-    write_json(Path("metrics/prepare.json"), metrics)
+    write_json(Path("metrics/prepare.json"), {"prepare": metrics})
     images = for_display(splits["train"]["images"][:SAMPLES], info.style)
     captions = [info.classes[label] for label in splits["train"]["labels"][:SAMPLES]]
     write_bytes(Path("metrics/samples.png"), encode_png(image_grid(images, captions)))
-
-
-if __name__ == "__main__":
-    run(main)

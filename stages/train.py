@@ -2,19 +2,22 @@
 
 Reads `data/prepared/{train,val}.safetensors` and section `train` of `params.yaml`. Writes
 `data/checkpoints/model.safetensors`, the weights of the model;
-`data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/history.csv`,
-every `log_every` iterations the mean training loss since the row before; `metrics/accuracy.csv`,
-after each epoch or every `score_every` iterations the accuracy on train and val, and beside it in
-`metrics/history.csv` the loss on val; `metrics/replicas.csv`, each epoch of each replica;
-`metrics/train.json`, the last epoch as a whole. These tables are written while it trains, too. A
-training that was killed is resumed after its last complete epoch.
+`data/checkpoints/replicas.safetensors`, the weights of the other replicas; `metrics/curves.csv`,
+the learning curves of all replicas; `metrics/train.json`, the model's last epoch. The metrics are
+written during the training, too. A training that was killed is resumed after its last complete
+epoch.
 
-    python -m stages.train
+Every `log_every` iterations the curves have the mean training loss since the row before, and after
+each epoch, or also every `score_every` iterations, the accuracy on train, of the model alone, and
+the loss and the accuracy on val.
+
+If the environment variable FAIRTRIAL_STATES names a folder, the states after the last epoch are
+kept there, and a training with more epochs or replicas goes on from them.
+
+    python -m stages train
 """
 
-import contextlib
 import ctypes
-import math
 import os
 import sys
 import time
@@ -27,27 +30,18 @@ from tqdm import tqdm
 from stages import PARENT_PID
 from stages.learning import resume
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
-from stages.learning.models import STACKABLE
-from stages.learning.training import (
-    EpochRow,
-    HistoryRow,
-    Split,
-    TrainingState,
-    initial_state,
-    num_batches,
-    print_line,
-    train_epoch,
-)
+from stages.learning.training import Replicas, Split, batch_sizes, stacks
 from stages.params import load_params
 from stages.params.train import Train, refuse_missing_gpu, replica_seeds
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import run
+from stages.storage.errors import InputError
 from stages.storage.files import write_csv, write_json
 from stages.storage.splits import read_split
 from stages.storage.tensors import read_metadata, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 DECIMALS = 6  # of the metrics
+MAX_LINES = 100  # of epochs, printed
 
 
 def load_split(path: Path, device: str = "cpu") -> tuple[DatasetInfo, Split]:
@@ -58,62 +52,97 @@ def load_split(path: Path, device: str = "cpu") -> tuple[DatasetInfo, Split]:
     return info, Split(images.to(device), labels.to(device), len(info.classes), black_outside)
 
 
-def train_or_resume(
-    train: Split, val: Split, params: Train, paths: list[Path]
-) -> list[TrainingState]:
-    """Return the states of the replicas after the last epoch, the first of them with a history.
+def load_groups(train: Split, val: Split, params: Train, paths: list[Path]) -> list[Replicas]:
+    """Return the replicas in groups that train together, after the epochs that their states have.
 
-    paths: for each of them the file that has its state after every epoch on the way. A state after
-        more epochs than are asked for is not used.
+    Replicas that cannot be stacked, or whose states are of different epochs, train one after the
+    other.
+
+    paths: the file for the state of each replica. A state of more epochs than `params` asks for
+        is not used.
     """
-    states: list[TrainingState] = []
-    for seed, path in zip(replica_seeds(params.seed, params.replicas), paths, strict=True):
-        own = params.model_copy(update={"seed": seed})
-        state = initial_state(own, train, record_history=not states)
-        tensors = resume.load_state(path, state.layout())
-        if tensors and tensors["rows"][-1, 1] <= params.epochs:
-            state.restore(tensors)
-        states.append(state)
-    # Small models take the time of one together. In float32 their bits would be others.
-    together = params.precision == "exact" and isinstance(states[0].model, STACKABLE)
-    groups = [states] if together else [[state] for state in states]
-    path_of_seed = dict(zip((state.seed for state in states), paths, strict=True))
-    due = 0.0  # when the curves are to be written, for those who watch the training
-    with progress_bar(groups, num_batches(len(train.labels), params) * params.epochs) as bar:
+    seeds = replica_seeds(params.seed, params.replicas)
+    layout = Replicas([0], seeds[:1], train, val, params).layout()
+    last_iteration = params.epochs * len(batch_sizes(len(train.labels), params))
+    states, groups = {}, dict[tuple[int, int], list[int]]()
+    for number, path in enumerate(paths):
+        state = resume.load_state(path, layout)
+        iteration = len(state["losses"]) if state else 0
+        if state and iteration <= last_iteration:
+            states[number] = state
+        key = iteration if number in states else 0, 0 if stacks(params) else number
+        groups.setdefault(key, []).append(number)
+    result = []
+    for numbers in groups.values():
+        group = Replicas(numbers, [seeds[number] for number in numbers], train, val, params)
+        if numbers[0] in states:
+            group.restore([states[number] for number in numbers])
+        result.append(group)
+    return result
+
+
+def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> None:
+    """Train one group after the other to the last epoch, and write the states of every epoch."""
+    next_write = 0.0
+    with progress_bar(groups, params) as bar:
         for group in groups:
-            number = states.index(group[0]) + 1
-            replica = f"replica {number}/{len(states)}, " if number > 1 else ""
-            if 0 < (epoch := min(state.last.epoch for state in group)) < params.epochs:
-                print_line(f"train: resuming after epoch {epoch} of {params.epochs}")
-            while (epoch := min(state.last.epoch for state in group)) < params.epochs:
-                if states[0].history and (start := time.monotonic()) >= due:
-                    write_curves(states, states[0].history, params, fsync=False)
-                    # At most once a second, and where they are long, for a fiftieth of the time.
-                    due = time.monotonic() + max(1.0, 50 * (time.monotonic() - start))
-                behind = [state for state in group if state.last.epoch == epoch]
-                bar.set_description_str(f"{replica}epoch {epoch + 1}/{params.epochs}")
-                train_epoch(behind, train, val, params, bar)
-                for state in reversed(behind):  # after a kill in between, the model is not ahead
+            if 0 < group.epoch < params.epochs:
+                print_line(f"train: resuming after epoch {group.epoch} of {params.epochs}")
+            while group.epoch < params.epochs:
+                first = group.numbers[0]
+                replica = f"replica {first + 1}/{params.replicas}, " if first else ""
+                bar.set_description_str(f"{replica}epoch {group.epoch + 1}/{params.epochs}")
+                for _ in group.train_epoch():
+                    bar.set_postfix_str(f"loss {group.losses[0][-1]:.4g}", refresh=False)
+                    bar.update()
+                    if not first:
+                        print_progress(group, params)
+                for position, number in enumerate(group.numbers):
                     # Not synchronised: after a power failure its checksum shows if it is whole.
-                    write_tensors(path_of_seed[state.seed], state.tensors(), fsync=False)
+                    write_tensors(paths[number], group.state(position), fsync=False)
+                if (start := time.monotonic()) >= next_write:
+                    write_metrics(groups, fsync=False)
+                    # At most once a second, and where they are long, for a fiftieth of the time.
+                    next_write = time.monotonic() + max(1.0, 50 * (time.monotonic() - start))
                 if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
                     # DVC was killed: do not overwrite what its next run writes in this folder.
-                    sys.exit(f"train: stopped after epoch {epoch + 1}, because DVC has ended")
-            for state in group:
-                if not state.record_history:
-                    number, share = states.index(state) + 1, state.epochs[-1].val_accuracy
-                    print_line(f"replica {number}/{len(states)}: accuracy val {share:.4f}")
-    return states
+                    sys.exit(f"train: stopped after epoch {group.epoch}, because DVC has ended")
+            for number, scores in zip(group.numbers, group.scores, strict=True):
+                if number:
+                    accuracy = scores[-1].val_accuracy
+                    print_line(
+                        f"replica {number + 1}/{params.replicas}: accuracy val {accuracy:.4f}"
+                    )
 
 
-def progress_bar(groups: list[list[TrainingState]], steps: int) -> "tqdm[NoReturn]":
-    """Return a bar, on a terminal only, that shows how long the whole training will still take.
+def print_progress(group: Replicas, params: Train) -> None:
+    """Print the loss of the model every `log_every` iterations if these are rare, and epochs."""
+    iteration, epoch, score = group.iteration, group.epoch, group.scores[0][-1:]
+    scores = ""
+    if score and score[0].iteration == iteration:
+        train, val = score[0].train_accuracy, score[0].val_accuracy
+        scores = f", accuracy train {train:.4f}, val {val:.4f}"
+    if params.log_every >= 100 and iteration % params.log_every == 0:  # more would only scroll by
+        loss = group.mean_loss(0, iteration - params.log_every, iteration)
+        print_line(f"iteration {iteration}: loss {loss:.5g}{scores}")
+    if iteration == epoch * len(group.sizes) and (
+        epoch == params.epochs or epoch % -(-params.epochs // MAX_LINES) == 0
+    ):
+        loss = group.last_epoch(0)["train_loss"]
+        print_line(f"epoch {epoch}/{params.epochs}: loss {loss:.5g}{scores}")
 
-    groups: the replicas that are trained one group after the other, each `steps` iterations.
-    """
+
+def print_line(text: str) -> None:
+    """Print a line at once, above the progress bar if there is one."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def progress_bar(groups: list[Replicas], params: Train) -> "tqdm[NoReturn]":
+    """Return a bar, on a terminal only, that shows how long the whole training will still take."""
     return tqdm(
-        total=len(groups) * steps,
-        initial=sum(min(state.last.iteration for state in group) for group in groups),
+        total=len(groups) * params.epochs * len(groups[0].sizes),
+        initial=sum(group.iteration for group in groups),
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
         smoothing=0,  # by the mean speed so far: at the ends of epochs the bar stands still
         leave=False,
@@ -121,43 +150,25 @@ def progress_bar(groups: list[list[TrainingState]], steps: int) -> "tqdm[NoRetur
     )
 
 
-def write_curves(
-    states: list[TrainingState], history: list[HistoryRow], params: Train, fsync: bool = True
-) -> None:
-    """Write the history of the first replica, which is the model, and the epochs of all of them."""
-    # The curves are drawn with these settings in their legend.
-    settings = {"batch_size": params.batch_size, "lr": params.lr}
-    for name, y in (("history", "loss"), ("accuracy", "accuracy")):
-        rows = [
-            [row.iteration, row.epoch, split, round(value, DECIMALS), *settings.values()]
-            for row in history
-            for split in ("train", "val")
-            if not math.isnan(value := getattr(row, f"{split}_{y}"))
-        ]
-        header = ["iteration", "epoch", "split", y, *settings]
-        write_csv(Path(f"metrics/{name}.csv"), header, rows, fsync)
+def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
+    """Write the curves of all replicas, and the last epoch of the first, which is the model."""
+    replicas = sorted(
+        (number, position, group)
+        for group in groups
+        for position, number in enumerate(group.numbers)
+        if group.epoch
+    )
     rows = [
-        [number, iteration, epoch, *(round(v, DECIMALS) for v in values), *settings.values()]
-        for number, state in enumerate(states)
-        for iteration, epoch, *values in state.epochs
+        [number, *(round(x, DECIMALS) if isinstance(x, float) else x for x in row)]
+        for number, position, group in replicas
+        for row in group.curve(position)
     ]
-    header = ["replica", *EpochRow._fields, *settings]
-    write_csv(Path("metrics/replicas.csv"), header, rows, fsync)
-
-
-def write_outputs(states: list[TrainingState], params: Train, info: DatasetInfo) -> None:
-    """Write the checkpoints of all replicas, and the metrics of the first, which is the model."""
-    state = states[0]
-    write_curves(states, state.full_history(), params)
-    last = {
-        name: round(value, DECIMALS)
-        for name, value in state.last._asdict().items()
-        if name not in ("iteration", "epoch")
-    }
-    write_json(Path("metrics/train.json"), last)
-    models = [state.model for state in states]
-    write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
-    write_replicas(REPLICAS, models, params.model, params.width, info)
+    header = ["replica", "iteration", "epoch", "split", "loss", "accuracy"]
+    write_csv(Path("metrics/curves.csv"), header, rows, fsync)
+    last = replicas[0][2].last_epoch(0)
+    names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
+    values = {name: round(last[name], DECIMALS) for name in names}
+    write_json(Path("metrics/train.json"), {"train": values}, fsync)
 
 
 def keep_freed_memory() -> None:
@@ -184,38 +195,49 @@ def prepare_cuda(precision: str) -> None:
         torch.backends.cudnn.enabled = False
 
 
-def main(states_folder: Path | None = None) -> None:
-    """Run the stage.
-
-    states_folder: where the states after the last epoch are kept, from which a longer training
-        continues. By default they are removed, and a training of other epochs starts anew.
-    """
-    params = load_params(Train, "train")
-    keep_freed_memory()
-    if params.device == "cuda":
-        prepare_cuda(params.precision)
-    (info, train), (_, val) = (load_split(DATA[name], params.device) for name in ("train", "val"))
+def fingerprints(params: Train, keeps_states: bool) -> list[str]:
+    """Return for each replica the fingerprint of its states."""
     inputs = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
     if params.precision == "float32":  # its bits depend on these
         inputs["cpu"] = torch.backends.cpu.get_cpu_capability()
         inputs["threads"] = str(torch.get_num_threads())
         if params.device == "cuda":
             inputs["gpu"] = torch.cuda.get_device_name()
-    with contextlib.ExitStack() as stack:
-        paths: list[Path] = []
-        for seed in replica_seeds(params.seed, params.replicas):
-            # How many replicas there are does not affect any one of them.
-            own = params.model_dump() | {"seed": seed, "replicas": 1}
-            if states_folder and params.schedule == "constant":
-                del own["epochs"]  # nothing but the length of the training depends on them
-            key = resume.fingerprint(params=own, record_history=not paths, **inputs)
-            paths.append(stack.enter_context(resume.exclusive_state(key, states_folder)))
-        states = train_or_resume(train, val, params, paths)
-        write_outputs(states, params, info)
-        if not states_folder:
+    result = []
+    for number, seed in enumerate(replica_seeds(params.seed, params.replicas)):
+        # How many replicas there are does not affect any one of them.
+        own = params.model_dump(exclude={"replicas"}) | {"seed": seed}
+        if keeps_states:
+            del own["epochs"]  # with a constant learning rate they decide nothing but the end
+        result.append(resume.fingerprint(params=own, is_first=not number, **inputs))
+    return result
+
+
+def main() -> None:
+    params = load_params(Train, "train")
+    kept_states = os.environ.get("FAIRTRIAL_STATES")
+    if kept_states and params.schedule != "constant":
+        raise InputError(
+            f"params.yaml: train.schedule: with {params.schedule} every step depends on the number "
+            "of epochs, so that a longer training cannot go on from a shorter one; set it to "
+            "constant"
+        )
+    keep_freed_memory()
+    if params.device == "cuda":
+        prepare_cuda(params.precision)
+    (info, train), (_, val) = (load_split(DATA[name], params.device) for name in ("train", "val"))
+    # DVC sets DVC_ROOT for its commands to the workspace, also where it runs them elsewhere.
+    folder = Path(kept_states or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train"))
+    names = fingerprints(params, bool(kept_states))
+    paths = [folder / f"{name}.safetensors" for name in names]
+    with resume.exclusive(folder, names[0]):
+        groups = load_groups(train, val, params, paths)
+        train_groups(groups, params, paths)
+        write_metrics(groups)
+        numbered = {n: m for g in groups for n, m in zip(g.numbers, g.models, strict=True)}
+        models = [numbered[number] for number in range(params.replicas)]
+        write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
+        write_replicas(REPLICAS, models, params.model, params.width, info)
+        if not kept_states:
             for path in paths:
                 path.unlink()
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,3 +1,1 @@
-"""Commands that a person types, one file each, and in the folders below what they stand on."""
-
-import stages  # noqa: F401  (prepares the process where a tool is run as a command)
+"""Commands of this project beside its pipeline: `python -m tools --help` lists them."""

@@ -4,8 +4,8 @@ Its input `images` is uint8 (N, C, H, W), as in `data/prepared`; its output `log
 (N, K). It computes in float32, so a logit differs from that of the exact model in its last bits.
 Classes, shape, parameters and commit are in the metadata of the file.
 
-    python -m tools.export
-    python -m tools.export --output digits.onnx
+    python -m tools export
+    python -m tools export --output digits.onnx
 """
 
 import argparse
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fairtrial.project.scores import load_scores
 
+from fairtrial.project.revisions import commit_of_results
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array
-from fairtrial.project.results import load_results
-from fairtrial.project.revisions import commit_of_results
 
 if TYPE_CHECKING:
     from stages.learning.models import Model
@@ -70,7 +70,7 @@ def run_onnx(content: bytes, images: Array) -> Array:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.export", description="Write the model as ONNX."
+        prog="python -m tools export", description="Write the model as ONNX."
     )
     parser.add_argument(
         "--output", type=Path, default=Path("model.onnx"), help="file (default: %(default)s)"
@@ -84,7 +84,7 @@ def main() -> None:
             f"{error.name} is not installed; install it by `make repro` or "
             "`uv pip install --group export`"
         ) from None
-    params = load_results("workspace", "val").params  # refuses results of others
+    params = load_scores("workspace", "val").params  # refuses results of others
 
     import torch
 
@@ -123,7 +123,3 @@ def main() -> None:
         f"{np.abs(logits - expected).max():.1e}, and "
         f"{changed or 'no'} image{'s' * (changed != 1)} get{'s' * (changed == 1)} another class"
     )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -4,8 +4,8 @@ For drawn digits or letters, that means one of them in a picture, on an even bac
 stands for the pictures in it. A picture has a label if its folder is named after a class, or if
 its own name begins with one, such as 7.png and 7-second.jpg.
 
-    python -m tools.predict docs/seven.png
-    python -m tools.predict photos --json
+    python -m tools predict docs/seven.png
+    python -m tools predict photos --json
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.storage.errors import InputError, run
+from stages.storage.errors import InputError
 from stages.storage.splits import parse_info
 from stages.storage.tensors import REMEDY, read_metadata
 from tools.digit_photos import label_of, list_pictures, load_images
@@ -86,7 +86,7 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.predict", description="Classify pictures."
+        prog="python -m tools predict", description="Classify pictures."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
     parser.add_argument(
@@ -105,7 +105,3 @@ def main() -> None:
         print("{predicted}, with a confidence of {confidence:.1%}".format(**result["pictures"][0]))
     else:
         print_predictions(**result)
-
-
-if __name__ == "__main__":
-    run(main)

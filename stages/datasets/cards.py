@@ -10,7 +10,6 @@ from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 
 Md5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
-Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class File(Section):
@@ -28,7 +27,8 @@ class IdxFiles(Section):
     """Four compressed files in MNIST's format, http://yann.lecun.com/exdb/mnist/."""
 
     format: Literal["idx"]
-    addresses: list[str] = Field(min_length=1)  # of folders that have the files, or the archive
+    # Of folders that have the files, or the archive; or one folder of this project.
+    addresses: list[str] = Field(min_length=1)
     archive: File | None = None  # a zip file that holds the four
     train_images: File
     train_labels: File
@@ -37,18 +37,13 @@ class IdxFiles(Section):
     transposed: bool = False  # the columns of an image are stored before its rows
     first_label: int = Field(default=0, ge=0)  # the label of the first class
 
-
-class CsvFile(Section):
-    """A compressed table in an installed package, a row an image: its pixels, then its label."""
-
-    format: Literal["csv"]
-    package: str
-    path: str  # in the package
-    max_value: int = Field(gt=0, le=255)  # of a pixel
-    sha256: Sha256  # of all images and labels, by `stages.storage.tensors.digest`
-    # So many images of each class, the first ones, are the training pool, and the others the test
-    # split. Without it the split is by `fetch.test_share`.
-    train_per_class: int | None = Field(default=None, gt=0)
+    @model_validator(mode="after")
+    def _check_hashes(self) -> Self:
+        files = [self.train_images, self.train_labels, self.test_images, self.test_labels]
+        for file in [self.archive] if self.archive else files:
+            if not (file.md5 or file.decompressed_md5):
+                raise ValueError(f"{file.name} has no md5; add it, so that other data are noticed")
+        return self
 
 
 class Card(DatasetInfo):
@@ -56,21 +51,18 @@ class Card(DatasetInfo):
 
     licence: str
     source: str  # who made it, and where it is described
-    train: Size | None = None  # images in the training pool, if a test split belongs to the data
-    test: Size | None = None
-    files: Annotated[IdxFiles | CsvFile, Field(discriminator="format")]
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        has_split = self.files.format == "idx" or self.files.train_per_class is not None
-        if has_split != (self.train is not None) or has_split != (self.test is not None):
-            raise ValueError("train and test are given just where the files have a test split")
-        return self
+    train: Size  # images in the training pool
+    test: Size
+    files: IdxFiles
 
     @property
     def info(self) -> DatasetInfo:
         """What the splits of the data set say of it."""
         return DatasetInfo(**{name: getattr(self, name) for name in DatasetInfo.model_fields})
+
+
+def is_local(address: str) -> bool:
+    return "://" not in address
 
 
 def find_card(params: Fetch) -> Card | None:
@@ -97,7 +89,7 @@ def find_card(params: Fetch) -> Card | None:
     if path.suffix != ".yaml":
         return None
     card = read_card(path)
-    params.check_card(card.info, has_split=card.train is not None)
+    params.check_card(card.info)
     return card
 
 

@@ -18,11 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.datasets.splitting import is_test
 from stages.params.fetch import Fetch
+from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.pictures import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
@@ -50,7 +49,7 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     classes = check_classes(source, pictures)
     has_split = pictures[0].split is not None
     try:
-        params.check_test_share(has_split)
+        params.check_test_fraction(has_split)
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
     images = np.empty((len(pictures), *params.shape), np.uint8)
@@ -66,7 +65,7 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         raise InputError(*problems)
     order = sorted(range(len(pictures)), key=hashes.__getitem__)
     splits = [
-        pictures[i].split or ("test" if is_test(hashes[i], params.share_for_test) else "train")
+        pictures[i].split or ("test" if is_test(hashes[i], params.fraction_for_test) else "train")
         for i in order
     ]
     report_copies(source, [pictures[i] for i in order], [hashes[i] for i in order])
@@ -110,6 +109,14 @@ def decode_chunk(pictures: list[Picture], source: str, size: int, mode: str) -> 
 def batched(pictures: list[Picture], size: int) -> Iterator[list[Picture]]:
     for start in range(0, len(pictures), size):
         yield pictures[start : start + size]
+
+
+def is_test(digest: bytes, fraction: float) -> bool:
+    """Return whether a picture with this SHA-256 of its bytes belongs to the test split.
+
+    More pictures move none of them to the other split, and copies are never in both.
+    """
+    return int.from_bytes(sha256(digest).digest()[:8], "big") < fraction * 2**64
 
 
 def check_classes(source: Path, pictures: list[Picture]) -> tuple[str, ...]:

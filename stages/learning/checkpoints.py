@@ -1,7 +1,7 @@
 """Checkpoints: the weights of a model, or of its replicas, in a tensor file.
 
-The metadata of the file name the model, its width and the data set that it was trained on, so that
-it can be built again.
+From the metadata of the file, which name the model, its width and its data set, the model can be
+built again.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, Model, build_model
+from stages.learning.models import MODELS, Model, build_model
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.splits import parse_info
@@ -31,9 +31,7 @@ MAX_WIDTH = 512  # as in `stages.params.train`, so that a forged checkpoint cann
 
 def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
     """Write the weights of a model; name, width and data set are those it was built with."""
-    tensors = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
-    dataset = info.model_dump_json()
-    write_tensors(path, tensors, model=name, width=str(width), dataset=dataset)
+    _write(path, model.state_dict(), name, width, info)
 
 
 def write_replicas(
@@ -41,11 +39,16 @@ def write_replicas(
 ) -> None:
     """Write the weights of all models but the first, stacked along a new first dimension."""
     weights = [model.state_dict() for model in models]
-    tensors = {
-        key: torch.stack([state[key] for state in weights])[1:].cpu().numpy() for key in weights[0]
-    }
+    stacked = {key: torch.stack([state[key] for state in weights])[1:] for key in weights[0]}
+    _write(path, stacked, name, width, info)
+
+
+def _write(
+    path: Path, weights: dict[str, torch.Tensor], name: str, width: int, info: DatasetInfo
+) -> None:
+    arrays = {key: tensor.cpu().numpy() for key, tensor in weights.items()}
     dataset = info.model_dump_json()
-    write_tensors(path, tensors, model=name, width=str(width), dataset=dataset)
+    write_tensors(path, arrays, model=name, width=str(width), dataset=dataset)
 
 
 def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:
@@ -95,7 +98,7 @@ class Description(NamedTuple):
     info: DatasetInfo
 
     def build(self) -> Model:
-        """Return such a model, with other weights than those of the checkpoint."""
+        """Return a model of this kind, with random weights."""
         classes = len(self.info.classes)
         return build_model(self.name, self.width, self.info.shape, classes, torch.Generator())
 
@@ -104,12 +107,10 @@ def read_description(path: Path) -> Description:
     """Return what a checkpoint says of its model; raises `InputError` if it says none."""
     metadata = read_metadata(path)
     name, width = metadata.get("model"), metadata.get("width", "")
-    if name not in MODEL_NAMES:
-        raise InputError(
-            f"{path}: holds no model of {', '.join(MODEL_NAMES)} but {name!r}; {REMEDY}"
-        )
-    if width not in map(str, range(1, MAX_WIDTH + 1) if name in MODELS_WITH_WIDTH else [0]):
-        raise InputError(f"{path}: {width[:9]!r} is no width of {name}; {REMEDY}")
+    if name not in MODELS:
+        raise InputError(f"{path}: unknown model {name!r}; known: {', '.join(MODELS)}; {REMEDY}")
+    if width not in map(str, [0] if name == "linear" else range(1, MAX_WIDTH + 1)):
+        raise InputError(f"{path}: {name} cannot have the width {width[:9]!r}; {REMEDY}")
     return Description(name, int(width), parse_info(path, metadata))
 
 

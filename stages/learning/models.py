@@ -1,12 +1,12 @@
 """The models: from images (N, C, H, W) to logits (N, K) of K classes.
 
-Images are uint8, or float32 scaled to [0, 1]. The arithmetic of a model, one of `PRECISIONS`, is
-an argument; its weights are float32 in either. The property `filters` of a model is the weight
-of the layer that sees the pixels.
+Images are uint8, or float32 scaled to [0, 1]. `ops` is the arithmetic of a model, a module of
+`PRECISIONS`; the weights are float32 in either. The property `filters` of a model is the weight of
+the layer that sees the pixels.
 """
 
 import math
-from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,10 @@ class Linear(nn.Module):
     """Multinomial logistic regression: one layer from all pixels to the classes."""
 
     def __init__(
-        self, shape: Shape, classes: int, generator: torch.Generator, precision: str
+        self, shape: Shape, classes: int, _: int, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
-        self.ops = PRECISIONS[precision]
+        self.ops = ops
         pixels = math.prod(shape)
         self.weight = _uniform((classes, pixels), pixels, generator)
         self.bias = _uniform((classes,), pixels, generator)
@@ -45,10 +45,10 @@ class MLP(nn.Module):
     """A hidden layer of `width` units with ReLU, then one layer to the classes."""
 
     def __init__(
-        self, shape: Shape, classes: int, width: int, generator: torch.Generator, precision: str
+        self, shape: Shape, classes: int, width: int, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
-        self.ops = PRECISIONS[precision]
+        self.ops = ops
         pixels = math.prod(shape)
         self.hidden_weight = _uniform((width, pixels), pixels, generator)
         self.hidden_bias = _uniform((width,), pixels, generator)
@@ -76,10 +76,10 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self, shape: Shape, classes: int, width: int, generator: torch.Generator, precision: str
+        self, shape: Shape, classes: int, width: int, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
-        self.ops = PRECISIONS[precision]
+        self.ops = ops
         channels, size, _ = shape
         layers = []
         while size >= 8:
@@ -89,7 +89,7 @@ class CNN(nn.Module):
             layers.append((channels, width, False))
             channels, size = width, size - 2
         self.convolutions = nn.ModuleList(
-            Convolution(in_channels, out_channels, generator, precision, pool)
+            Convolution(in_channels, out_channels, generator, ops, pool)
             for in_channels, out_channels, pool in layers
         )
         features = channels * size * size
@@ -119,12 +119,11 @@ class Convolution(nn.Module):
         in_channels: int,
         out_channels: int,
         generator: torch.Generator,
-        precision: str,
+        ops: ModuleType,
         pool: bool,
     ) -> None:
         super().__init__()
-        self.ops = PRECISIONS[precision]
-        self.pool = pool
+        self.ops, self.pool = ops, pool
         self.weight = _uniform((out_channels, in_channels, 3, 3), 9 * in_channels, generator)
         self.scale = nn.Parameter(torch.ones(out_channels))
         self.shift = nn.Parameter(torch.zeros(out_channels))
@@ -140,14 +139,10 @@ class Convolution(nn.Module):
 
 
 Model = Linear | MLP | CNN
-MODELS_WITH_WIDTH: dict[str, Callable[[Shape, int, int, torch.Generator, str], Model]] = {
-    "mlp": MLP,
-    "cnn": CNN,
-}
-# Those whose weights may have another dimension before their own, for replicas; the images and
+MODELS: dict[str, type[Model]] = {"linear": Linear, "mlp": MLP, "cnn": CNN}
+# Models whose weights may have another dimension before their own, for replicas; the images and
 # the logits then have it, too.
-STACKABLE = (Linear, MLP)
-MODEL_NAMES = ("linear", *MODELS_WITH_WIDTH)
+STACKABLE = ("linear", "mlp")
 
 
 def build_model(
@@ -159,9 +154,7 @@ def build_model(
     precision: str = "exact",
 ) -> Model:
     """Return a model with initial weights drawn from `generator`; `linear` has width 0."""
-    if name == "linear":
-        return Linear(shape, classes, generator, precision)
-    return MODELS_WITH_WIDTH[name](shape, classes, width, generator, precision)
+    return MODELS[name](shape, classes, width, generator, PRECISIONS[precision])
 
 
 @torch.inference_mode()

@@ -1,307 +1,262 @@
-"""The training itself: its state, an epoch, and what is recorded of it.
+"""The training: replicas of a model take the same steps, each with a seed of its own.
 
-Randomness comes from `seeded_generator` alone: the initial weights, the order of the batches in
-an epoch and its augmentation each have a generator of their own.
+All randomness comes from `seeded_generator`: the initial weights, the order of the batches in an
+epoch and its augmentation each have a generator of their own. So the state after an epoch needs
+no state of a random generator.
 """
 
 import hashlib
 import math
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from samebits import SGD, Adam, one_cycle
 from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine, mirror
-from stages.learning.models import PRECISIONS, Model, build_model, predict
-from samebits.optimizers import NUM_MOMENTS, optimizer_step
+from stages.learning.models import PRECISIONS, STACKABLE, Model, build_model, predict
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout
-
-NOT_SCORED = (math.nan, math.nan, math.nan)  # instead of what `scores` returns
 
 
 class Split(NamedTuple):
     images: Tensor  # uint8 (N, C, H, W)
     labels: Tensor  # int64 (N,)
     classes: int  # how many there are
-    black_outside: bool = True  # what lies outside an image is black
+    black_outside: bool = True  # whether the area outside an image is black
 
 
-class BatchLoss(NamedTuple):
-    mean: float  # over the images of the batch
-    size: int  # how many images
-
-
-class HistoryRow(NamedTuple):
-    """What is known after an iteration; what was not computed is NaN."""
+class Scores(NamedTuple):
+    """How good a replica is after an iteration."""
 
     iteration: int
-    epoch: int
-    train_loss: float
-    train_accuracy: float
+    train_accuracy: float  # NaN for all but the first replica: it costs a third of the training
+    val_loss: float
     val_accuracy: float
-    val_loss: float
 
 
-class EpochRow(NamedTuple):
-    """An epoch as a whole; every replica has one of each, and they show what the seed decides."""
+class Replicas:
+    """Replicas of a model that take every step together, and what was measured of them.
 
-    iteration: int  # the last of the epoch
-    epoch: int
-    train_loss: float  # the mean over its batches
-    val_accuracy: float  # after it
-    val_loss: float
+    With more than one, the weights of `model` have another dimension before their own, for the
+    replicas, and a step is one batch of all of them. Each replica gets the bits that it gets alone.
 
-
-@dataclass
-class TrainingState:
-    """Everything that the next epoch depends on besides the data and the parameters.
-
-    It holds no state of a random generator: each epoch has generators of its own.
+    numbers: the numbers of the replicas in the training; 0 is the model itself.
     """
 
-    seed: int
-    model: Model
-    moments: list[list[Tensor]]  # the optimizer's, a list for each weight
-    record_history: bool
-    last: HistoryRow  # the last epoch as a whole
-    history: list[HistoryRow] = field(default_factory=list)  # what is due, however long it trains
-    unlogged: list[BatchLoss] = field(default_factory=list)  # since the last loss of the history
-    epochs: list[EpochRow] = field(default_factory=list)
+    def __init__(
+        self, numbers: list[int], seeds: list[int], train: Split, val: Split, params: Train
+    ) -> None:
+        self.numbers, self.seeds = numbers, seeds
+        self.train, self.val, self.params = train, val, params
+        self.sizes = batch_sizes(len(train.labels), params)
+        self.class_weights = balanced_weights(train, params)
+        # Each has the weights of one replica, in the memory of those of `model`.
+        self.models = [initial_model(seed, train, params) for seed in seeds]
+        self.model = self.models[0]
+        if len(seeds) > 1:
+            self.model = initial_model(seeds[0], train, params)
+            stack_weights(self.model, self.models)
+        weights = list(self.model.parameters())
+        self.optimizer = (
+            SGD(weights, params.momentum, params.nesterov, params.weight_decay)
+            if params.optimizer == "sgd"
+            else Adam(weights, params.weight_decay, decoupled=params.optimizer == "adamw")
+        )
+        self.losses: list[list[float]] = [[] for _ in seeds]  # of each batch
+        self.scores: list[list[Scores]] = [[] for _ in seeds]
 
-    def full_history(self) -> list[HistoryRow]:
-        """Return the history with a whole row at its end, also where none was due.
+    @property
+    def iteration(self) -> int:
+        return len(self.losses[0])
 
-        The model has to be scored, as it is after the last epoch.
+    @property
+    def epoch(self) -> int:
+        """The number of epochs that are complete."""
+        return self.iteration // len(self.sizes)
+
+    def epoch_of(self, iteration: int) -> int:
+        return -(-iteration // len(self.sizes))
+
+    def train_epoch(self) -> Iterator[None]:
+        """Train for an epoch, and yield after each step.
+
+        Raises `InputError` if a loss or, after the epoch, a weight is not finite.
         """
-        rows = [row for row in self.history if row.iteration < self.last.iteration]
-        loss = mean_loss(self.unlogged) if self.unlogged else self.history[-1].train_loss
-        return [*rows, self.last._replace(train_loss=loss)]
+        self.model.train()
+        for images, labels in self.batches(self.epoch + 1):
+            logits = self.model(images)
+            losses = self.loss(logits, labels)
+            gradients = torch.autograd.grad(losses.sum(), self.optimizer.weights)
+            self.optimizer.step(gradients, self.learning_rate())
+            self.record(losses)
+            yield
+        for weight in self.model.parameters():
+            if not weight.isfinite().all():
+                raise InputError(
+                    f"params.yaml: train.lr: with {self.params.lr} the weights are no longer "
+                    f"finite after epoch {self.epoch}; lower it"
+                )
 
-    def tensors(self) -> dict[str, Array]:
-        """Return the state as arrays, from which `restore` brings it back."""
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch: images uint8 (N, C, H, W), labels int64 (N,).
+
+        With several replicas both have another dimension before these.
+        """
+        each = [augmented_batches(self.train, seed, epoch, self.params) for seed in self.seeds]
+        for batches in zip(*each, strict=True):
+            images, labels = zip(*batches, strict=True)
+            yield batches[0] if len(batches) == 1 else (torch.stack(images), torch.stack(labels))
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of logits (N, K) and labels (N,), or (R,) of R replicas at once."""
+        function = getattr(PRECISIONS[self.params.precision], self.params.loss)
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        result: Tensor = function(logits, labels, self.params.label_smoothing, weights)
+        return result
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step."""
+        if self.params.schedule == "constant":
+            return self.params.lr
+        return one_cycle(self.iteration + 1, self.params.epochs * len(self.sizes), self.params.lr)
+
+    def record(self, losses: Tensor) -> None:
+        """Note the losses of a step and, if they are due, the scores after it."""
+        for of_replica, loss in zip(self.losses, losses.reshape(-1).tolist(), strict=True):
+            of_replica.append(loss)
+            if not math.isfinite(loss):
+                epoch = self.epoch_of(self.iteration)
+                raise InputError(
+                    f"params.yaml: train.lr: with {self.params.lr} the loss became {loss} at "
+                    f"iteration {self.iteration}, in epoch {epoch}; lower it"
+                )
+        ends_epoch = self.iteration % len(self.sizes) == 0
+        every = self.params.score_every
+        if ends_epoch or (every != "epoch" and self.iteration % every == 0):
+            for number, model, scores in zip(self.numbers, self.models, self.scores, strict=True):
+                scores.append(Scores(self.iteration, *self.measure(model, first=number == 0)))
+            self.model.train()
+
+    @torch.inference_mode()
+    def measure(self, model: Model, first: bool) -> tuple[float, float, float]:
+        """Return accuracy on train, loss and accuracy on val, as of one batch."""
+        train_accuracy = math.nan
+        if first:
+            train_logits = predict(model, self.train.images)
+            train_accuracy = accuracy(train_logits, self.train.labels)
+        logits = predict(model, self.val.images)
+        val_loss = float(self.loss(logits, self.val.labels))
+        return train_accuracy, val_loss, accuracy(logits, self.val.labels)
+
+    def mean_loss(self, position: int, start: int, end: int) -> float:
+        """Return the mean loss of a replica over the images of batches `start` to `end` - 1."""
+        sizes = [self.sizes[number % len(self.sizes)] for number in range(start, end)]
+        losses = zip(self.losses[position][start:end], sizes, strict=True)
+        return math.fsum(loss * size for loss, size in losses) / sum(sizes)
+
+    def curve(self, position: int) -> Iterator[tuple[int, int, str, float | None, float | None]]:
+        """Yield iteration, epoch, split, loss and accuracy, or None for what was not measured then.
+
+        The loss on train is the mean since the last row that has it.
+        """
+        scores = {row.iteration: row for row in self.scores[position]}
+        start = 0
+        for iteration in range(1, self.iteration + 1):
+            epoch, row = self.epoch_of(iteration), scores.get(iteration)
+            loss = accuracy = None
+            if iteration % self.params.log_every == 0 or iteration == self.iteration:
+                loss, start = self.mean_loss(position, start, iteration), iteration
+            if row and not math.isnan(row.train_accuracy):
+                accuracy = row.train_accuracy
+            if loss is not None or accuracy is not None:
+                yield iteration, epoch, "train", loss, accuracy
+            if row:
+                yield iteration, epoch, "val", row.val_loss, row.val_accuracy
+
+    def last_epoch(self, position: int) -> dict[str, float]:
+        """Return the mean loss of a replica in its last epoch, and the scores after it."""
+        loss = self.mean_loss(position, self.iteration - len(self.sizes), self.iteration)
+        return {"train_loss": loss, **self.scores[position][-1]._asdict()}
+
+    def state(self, position: int) -> dict[str, Array]:
+        """Return the state of a replica after an epoch, from which `restore` goes on."""
         return {
-            **{name: tensor.cpu().numpy() for name, tensor in self._float32().items()},
-            "rows": np.array([*self.history, self.last], dtype=np.float64),
-            "unlogged": np.array(self.unlogged, dtype=np.float64).reshape(-1, 2),
-            "epochs": np.array(self.epochs, dtype=np.float64).reshape(-1, len(EpochRow._fields)),
+            **{name: tensor.cpu().numpy() for name, tensor in self._tensors(position).items()},
+            "losses": np.array(self.losses[position], dtype=np.float64),
+            "scores": np.array(self.scores[position], dtype=np.float64).reshape(-1, 4),
         }
 
     def layout(self) -> Layout:
-        """Return the dtypes and shapes of `tensors` after any epoch."""
-        fixed = {name: ("F32", tuple(tensor.shape)) for name, tensor in self._float32().items()}
+        """Return the dtypes and shapes of `state` after any epoch."""
         return {
-            **fixed,
-            "rows": ("F64", (None, len(HistoryRow._fields))),
-            "unlogged": ("F64", (None, 2)),
-            "epochs": ("F64", (None, len(EpochRow._fields))),
+            **{name: ("F32", tuple(tensor.shape)) for name, tensor in self._tensors(0).items()},
+            "losses": ("F64", (None,)),
+            "scores": ("F64", (None, 4)),
         }
 
-    def restore(self, tensors: dict[str, Array]) -> None:
-        """Set the state to what `tensors` returned."""
-        for name, tensor in self._float32().items():
-            tensor.copy_(torch.from_numpy(tensors[name]))
-        *self.history, self.last = [
-            HistoryRow(int(iteration), int(epoch), *figures)
-            for iteration, epoch, *figures in tensors["rows"].tolist()
-        ]
-        self.unlogged = [BatchLoss(mean, int(size)) for mean, size in tensors["unlogged"].tolist()]
-        self.epochs = [
-            EpochRow(int(iteration), int(epoch), *figures)
-            for iteration, epoch, *figures in tensors["epochs"].tolist()
-        ]
+    def restore(self, states: list[dict[str, Array]]) -> None:
+        """Take the states of all replicas, which have to be of the same epoch."""
+        for position, state in enumerate(states):
+            for name, tensor in self._tensors(position).items():
+                tensor.copy_(torch.from_numpy(state[name]))
+            self.losses[position] = state["losses"].tolist()
+            rows = state["scores"].tolist()
+            self.scores[position] = [Scores(int(row[0]), *row[1:]) for row in rows]
+        if isinstance(self.optimizer, Adam):
+            self.optimizer.steps = self.iteration
 
-    def _float32(self) -> dict[str, Tensor]:
-        """Return the tensors of the model, which `state_dict` detaches, and of the optimizer."""
-        return {
-            **{f"model {name}": tensor for name, tensor in self.model.state_dict().items()},
-            **{
-                f"moment {number} of weight {position}": moment
-                for position, moments in enumerate(self.moments)
-                for number, moment in enumerate(moments)
-            },
-        }
+    def _tensors(self, position: int) -> dict[str, Tensor]:
+        """Return the tensors of a replica: its model's, and its part of the optimizer's."""
+        tensors = {f"model {k}": v for k, v in self.models[position].state_dict().items()}
+        for number, moments in enumerate(self.optimizer.moments):
+            for order, moment in enumerate(moments, 1):
+                part = moment if len(self.seeds) == 1 else moment[position]
+                tensors[f"moment {order} of weight {number}"] = part
+        return tensors
 
 
-def initial_state(params: Train, train: Split, record_history: bool = True) -> TrainingState:
-    """Return the state before the first epoch, for images and classes such as those of `train`."""
-    generator = seeded_generator(params.seed, "weights")
+def initial_model(seed: int, train: Split, params: Train) -> Model:
+    """Return an untrained model of images and classes like those of `train`."""
     channels, height, width = train.images.shape[1:]
-    model = build_model(
-        params.model,
-        params.width,
-        (channels, height, width),
-        train.classes,
-        generator,
-        params.precision,
-    ).to(params.device)
-    moments = [
-        [torch.zeros_like(weight) for _ in range(NUM_MOMENTS[params.optimizer])]
-        for weight in model.parameters()
-    ]
-    last = HistoryRow(0, 0, math.nan, *NOT_SCORED)
-    return TrainingState(params.seed, model, moments, record_history, last)
+    generator = seeded_generator(seed, "weights")
+    shape = channels, height, width
+    precision = params.precision
+    model = build_model(params.model, params.width, shape, train.classes, generator, precision)
+    return model.to(params.device)
 
 
-def train_epoch(
-    states: list[TrainingState],
-    train: Split,
-    val: Split,
-    params: Train,
-    bar: "tqdm[NoReturn] | None" = None,
-) -> None:
-    """Take replicas, all after the same epoch, one epoch further, each with its own seed.
-
-    bar: is updated with each step. Those with a history also print their progress. Raises
-    `InputError` as `training_steps` does, and when weights are no longer finite.
-    """
-    epoch = states[0].last.epoch + 1
-    iteration = states[0].last.iteration
-    losses: list[list[BatchLoss]] = [[] for _ in states]
-    for batch_losses in training_steps(states, train, params):
-        iteration += 1
-        if bar is not None:
-            bar.set_postfix_str(f"loss {batch_losses[0].mean:.4g}", refresh=False)
-            bar.update()
-        for state, state_losses, batch in zip(states, losses, batch_losses, strict=True):
-            state_losses.append(batch)
-            if state.record_history:
-                state.unlogged.append(batch)
-                ends_epoch = len(state_losses) == num_batches(len(train.labels), params)
-                record(state, iteration, epoch, ends_epoch, train, val, params)
-    for state, state_losses in zip(states, losses, strict=True):
-        if not all(bool(weight.isfinite().all()) for weight in state.model.parameters()):
-            raise InputError(
-                f"params.yaml: train.lr: with {params.lr} the weights are no longer finite after "
-                f"epoch {epoch}; lower it"
-            )
-        last_scores = NOT_SCORED
-        if state.history and state.history[-1].iteration == iteration:
-            last_scores = state.history[-1][3:]
-        if state.record_history and epoch == params.epochs and math.isnan(last_scores[0]):
-            last_scores = scores(state.model, train, val, params)
-        state.last = HistoryRow(iteration, epoch, mean_loss(state_losses), *last_scores)
-        _, *on_val = last_scores
-        if math.isnan(on_val[0]):
-            on_val = list(val_scores(state.model, train, val, params))
-        state.epochs.append(EpochRow(iteration, epoch, state.last.train_loss, *on_val))
-        # Print at most a hundred lines, the last epoch among them.
-        is_printed = epoch == params.epochs or epoch % -(-params.epochs // 100) == 0
-        if state.record_history and is_printed:
-            print_line(f"epoch {epoch}/{params.epochs}: {format_row(state.last)}")
+def stacks(params: Train) -> bool:
+    """Return whether replicas can be trained as one batch, which takes the time of one model."""
+    # In float32 their bits would depend on their number.
+    return params.precision == "exact" and params.model in STACKABLE
 
 
-def record(
-    state: TrainingState,
-    iteration: int,
-    epoch: int,
-    ends_epoch: bool,
-    train: Split,
-    val: Split,
-    params: Train,
-) -> None:
-    """Append what is due after an iteration to the history: the loss, the scores, or both."""
-    is_logged = iteration % params.log_every == 0
-    period = params.score_every
-    is_scored = ends_epoch if period == "epoch" else iteration % period == 0
-    if not is_logged and not is_scored:
-        return
-    row = HistoryRow(
-        iteration,
-        epoch,
-        mean_loss(state.unlogged) if is_logged else math.nan,
-        *(scores(state.model, train, val, params) if is_scored else NOT_SCORED),
-    )
-    state.model.train()
-    state.history.append(row)
-    if is_logged:
-        state.unlogged = []
-        if params.log_every >= 100:  # more lines would only scroll by
-            print_line(f"iteration {iteration}: {format_row(row)}")
-
-
-def training_steps(
-    states: list[TrainingState], train: Split, params: Train
-) -> Iterator[list[BatchLoss]]:
-    """Take the steps of the next epoch, and yield the losses of the batches, one for each replica.
-
-    Raises `InputError` if there is no batch to train on, or when a loss is no longer finite.
-    """
-    iteration, epoch = states[0].last.iteration, states[0].last.epoch + 1
-    model, moments = states[0].model, states[0].moments
-    if len(states) > 1:
-        model = initial_state(params, train).model
-        moments = stack_weights(states, model)
-    weights = list(model.parameters())
-    inputs = zip(
-        *(augmented_batches(train, state.seed, epoch, params) for state in states), strict=True
-    )
-    steps = num_batches(len(train.labels), params)
-    class_weights = balanced_weights(train, params)
-    model.train()
-    for batches_of_replicas in inputs:
-        iteration += 1
-        if len(states) == 1:
-            [(images, labels)] = batches_of_replicas
-        else:
-            images, labels = map(torch.stack, zip(*batches_of_replicas, strict=True))
-        losses = loss(model(images), labels, class_weights, params)
-        values = losses.reshape(-1).tolist()
-        for value in values:
-            if not math.isfinite(value):
-                raise InputError(
-                    f"params.yaml: train.lr: with {params.lr} the loss became {value} at "
-                    f"iteration {iteration}, in epoch {epoch}; lower it"
-                )
-        # Of a sum: with a gradient of the losses as an argument, torch would import sympy.
-        gradients = torch.autograd.grad(losses.sum(), weights)
-        optimizer_step(weights, gradients, moments, iteration, params.epochs * steps, params)
-        yield [BatchLoss(value, labels.shape[-1]) for value in values]
-
-
-def stack_weights(states: list[TrainingState], model: Model) -> list[list[Tensor]]:
-    """Give `model` the weights of all replicas, and return their moments.
-
-    Each has another dimension before its own, for the replicas. The states then share its memory.
-    """
+def stack_weights(model: Model, parts: list[Model]) -> None:
+    """Give `model` the weights of all `parts`, which from then on share its memory."""
     for stacked, *weights in zip(
-        model.parameters(), *(state.model.parameters() for state in states), strict=True
+        model.parameters(), *(part.parameters() for part in parts), strict=True
     ):
         stacked.data = torch.stack([weight.data for weight in weights])
-        for weight, part in zip(weights, stacked.data, strict=True):
-            weight.data = part
-    moments = []
-    for position, names in enumerate(states[0].moments):
-        stacked_moments = [
-            torch.stack([state.moments[position][number] for state in states])
-            for number in range(len(names))
-        ]
-        for state, *parts in zip(states, *stacked_moments, strict=True):
-            state.moments[position] = parts
-        moments.append(stacked_moments)
-    return moments
+        for weight, data in zip(weights, stacked.data, strict=True):
+            weight.data = data
 
 
 def augmented_batches(
     train: Split, seed: int, epoch: int, params: Train
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of an epoch: images uint8 (N, C, H, W), labels (N,).
-
-    Raises `InputError` as `batches` does.
-    """
+    """Yield the batches of an epoch: images uint8 (N, C, H, W), labels int64 (N,)."""
+    n, device = len(train.labels), params.device
     if params.augment != "none":
         generator = seeded_generator(seed, f"augmentation of epoch {epoch}")
-        shape = len(train.labels), NUM_TRANSFORM_PARAMS
-        transform_params = (torch.rand(shape, generator=generator) * 2 - 1).to(params.device)
+        transform_params = torch.rand((n, NUM_TRANSFORM_PARAMS), generator=generator) * 2 - 1
+        transform_params = transform_params.to(device)
     if params.augment == "affine_mirror":
-        is_mirrored = (torch.rand(len(train.labels), generator=generator) < 0.5).to(params.device)
-    for batch in batches(len(train.labels), params, seed, epoch):
+        is_mirrored = (torch.rand(n, generator=generator) < 0.5).to(device)
+    for batch in batches(n, params, seed, epoch):
         # train.images[batch] is the same, but takes ten times as long.
         images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
         if params.augment == "affine_mirror":
@@ -311,15 +266,27 @@ def augmented_batches(
         yield images, labels
 
 
-def loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None, params: Train) -> Tensor:
-    """Return the mean loss of logits (N, K) and labels (N,), or (R,) of R replicas at once.
+def batches(n: int, params: Train, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yield for each batch the indices of its images, int64; each epoch has its own order."""
+    generator = seeded_generator(seed, f"order of epoch {epoch}")
+    sizes = batch_sizes(n, params)
+    order = torch.randperm(n, generator=generator)[: sum(sizes)]
+    yield from order.to(params.device).split(sizes)
 
-    class_weights: as `balanced_weights` returns them.
+
+def batch_sizes(n: int, params: Train) -> list[int]:
+    """Return the number of images in each batch of an epoch of n images.
+
+    Raises `InputError` if `params.drop_last` leaves no batch.
     """
-    function = getattr(PRECISIONS[params.precision], params.loss)
-    weights = None if class_weights is None else class_weights[labels]
-    result: Tensor = function(logits, labels, params.label_smoothing, weights)
-    return result
+    size = n if params.batch_size == "full" else params.batch_size
+    whole, rest = divmod(n, size)
+    if params.drop_last and not whole:
+        raise InputError(
+            f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
+            "drop_last skips the smaller batch that they make; lower it, or set drop_last to false"
+        )
+    return [size] * whole + ([rest] if rest and not params.drop_last else [])
 
 
 def balanced_weights(train: Split, params: Train) -> Tensor | None:
@@ -335,69 +302,12 @@ def balanced_weights(train: Split, params: Train) -> Tensor | None:
     return weights.where(counts > 0, 0.0)
 
 
-def print_line(text: str) -> None:
-    """Print a line at once, above the progress bar if there is one."""
-    tqdm.write(text)
-    sys.stdout.flush()
-
-
-def format_row(row: HistoryRow) -> str:
-    text = f"loss {row.train_loss:.5g}"
-    if math.isnan(row.val_accuracy):
-        return text
-    return f"{text}, accuracy train {row.train_accuracy:.4f}, val {row.val_accuracy:.4f}"
-
-
-def num_batches(n: int, params: Train) -> int:
-    """Return the number of batches of an epoch of n images."""
-    if params.batch_size == "full":
-        return 1
-    return n // params.batch_size if params.drop_last else -(-n // params.batch_size)
-
-
-def batches(n: int, params: Train, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yield for each batch the indices of its images, int64; each epoch has its own order.
-
-    Raises `InputError` if `params.drop_last` leaves no batch.
-    """
-    size = n if params.batch_size == "full" else params.batch_size
-    if params.drop_last and size > n:
-        raise InputError(
-            f"params.yaml: train.batch_size: {size} is more than the {n} training images, and "
-            "drop_last skips the smaller batch that they make; lower it, or set drop_last to false"
-        )
-    generator = seeded_generator(seed, f"order of epoch {epoch}")
-    for batch in torch.randperm(n, generator=generator).to(params.device).split(size):
-        if len(batch) == size or not params.drop_last:
-            yield batch
-
-
 def seeded_generator(seed: int, purpose: str) -> torch.Generator:
     """Return a random generator that depends on the seed and the purpose, and on nothing else."""
     key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
 
 
-def mean_loss(losses: list[BatchLoss]) -> float:
-    """Return the mean over all images of the batches."""
-    return math.fsum(batch.mean * batch.size for batch in losses) / sum(b.size for b in losses)
-
-
-@torch.inference_mode()
-def scores(model: Model, train: Split, val: Split, params: Train) -> tuple[float, float, float]:
-    """Return the accuracies on train and val, and the loss on val, as of one batch."""
-    train_accuracy = accuracy(predict(model, train.images), train.labels)
-    return train_accuracy, *val_scores(model, train, val, params)
-
-
-@torch.inference_mode()
-def val_scores(model: Model, train: Split, val: Split, params: Train) -> tuple[float, float]:
-    """Return the accuracy and the loss on val, as of one batch; `train` balances the classes."""
-    logits = predict(model, val.images)
-    val_loss = float(loss(logits, val.labels, balanced_weights(train, params), params))
-    return accuracy(logits, val.labels), val_loss
-
-
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of the images that are classified correctly."""
+    """Return the fraction of the images that are classified correctly."""
     return int((logits.argmax(1) == labels).sum()) / len(labels)

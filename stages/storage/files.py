@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the refusal of what is no file."""
+"""Files that are written whole or not at all, and the refusal of what is not a regular file."""
 
 import contextlib
 import csv
@@ -6,7 +6,6 @@ import fcntl
 import io
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Any, BinaryIO
 from stages.storage.errors import InputError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, fsync: bool = True) -> None:
     """Write a file; raises `InputError`, and leaves the old one, if it cannot be written."""
-    with atomic_replace(path) as draft:
+    with atomic_replace(path, fsync) as draft:
         draft.write(content)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], fsync: bool = True) -> None:
     """Write JSON with sorted keys; NaN and infinity, which JSON lacks, raise `ValueError`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_bytes(path, f"{text}\n".encode(), fsync)
 
 
 def write_csv(
@@ -45,25 +44,29 @@ def atomic_replace(path: Path, fsync: bool = True) -> Iterator[BinaryIO]:
     file has reached the disk in the end. Raises `InputError` if the file cannot be written, or
     if `path` is a link, a device, a pipe or a folder.
 
-    A writer locks its draft, whose name is random. A draft that nobody has locked was left behind
-    by a killed process, and the next writer of the same file removes it.
+    The draft of a file has one name. Its writer locks it, and others wait; what a killed process
+    left in it is overwritten.
     """
+    draft = path.with_name(f".{path.name}.draft")
     try:
-        _refuse_target(path)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise InputError(
+                    f"{path}: is a link, a device, a pipe or a folder, and not a file to replace; "
+                    "remove it, or name another file"
+                )
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_drafts(path)
-        draft, file = _open_draft(path)
-        try:
-            with file:
+        with _open_locked(draft) as file:
+            try:
                 yield file
                 file.flush()
                 if fsync:
                     os.fsync(file.fileno())
-                draft.replace(path)  # while it is locked
-        except BaseException:
-            with contextlib.suppress(OSError):  # the folder may not be accessible any more
-                draft.unlink()
-            raise
+                draft.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):  # the folder may not be accessible any more
+                    draft.unlink()
+                raise
         if fsync:
             _fsync_folder(path.parent)
     except OSError as error:
@@ -85,39 +88,18 @@ def refuse_irregular(path: Path, remedy: str) -> None:
         raise InputError(f"{path}: is not a regular file; {remedy}")
 
 
-def _refuse_target(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise InputError(
-                f"{path}: is a link, a device, a pipe or a folder, and not a file to replace; "
-                "remove it, or name another file"
-            )
-
-
-def _open_draft(path: Path) -> tuple[Path, BinaryIO]:
-    """Return the path of a new draft, and its file, which is locked until it is closed."""
+def _open_locked(draft: Path) -> BinaryIO:
+    """Open a draft to write, and lock it until it is closed."""
     while True:
-        draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.draft")
-        file = draft.open("xb")  # a new file: never one that exists, nor through a link
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if draft.exists():
-                return draft, file
-        # Another writer has found the draft before it was locked, and removes it.
+        # Not through a link, nor waiting for the reader of a pipe.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.fdopen(os.open(draft, flags, 0o666), "wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # Its last writer may have renamed it meanwhile.
+        if draft.exists() and os.path.samestat(draft.stat(), os.fstat(file.fileno())):
+            file.truncate(0)
+            return file
         file.close()
-        draft.unlink(missing_ok=True)
-
-
-def _remove_drafts(path: Path) -> None:
-    """Remove the drafts of `path` that killed processes left behind."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.draft")
-    for draft in path.parent.iterdir():
-        if pattern.fullmatch(draft.name):
-            with contextlib.suppress(OSError):  # it may be locked, gone by now, or somebody else's
-                descriptor = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-                with os.fdopen(descriptor) as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    draft.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

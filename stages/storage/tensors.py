@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from stages.storage.errors import InputError
 from stages.storage.files import atomic_replace, refuse_irregular
@@ -37,26 +38,10 @@ def write_tensors(
         for name, array in tensors.items()
     }
     text = json.dumps({**metadata, "sha256": digest(arrays, metadata)}, sort_keys=True)
-    # Not by safetensors' own writer: it maps the file into memory, so that a full disk kills the
-    # process, and makes a file of its own choice beside it. Large items come first, which aligns
-    # all of them (https://huggingface.co/docs/safetensors/index#format).
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
-    header: dict[str, Any] = {"__metadata__": {"about": text}}
-    end = 0
-    for name in names:
-        array = arrays[name]
-        start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": f"{array.dtype.kind.upper()}{8 * array.itemsize}",  # such as U8 and F32
-            "shape": array.shape,
-            "data_offsets": [start, end],
-        }
-    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    content += b" " * (-len(content) % 8)
+    # Not by `save_file`: it maps the file into memory, so that a full disk kills the process.
+    content = save(arrays, {"about": text})
     with atomic_replace(path, fsync) as draft:
-        draft.write(len(content).to_bytes(8, "little") + content)
-        for name in names:
-            draft.write(arrays[name].data)
+        draft.write(content)
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:

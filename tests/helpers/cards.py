@@ -1,10 +1,10 @@
 """Data sets that need no network, and their cards."""
 
+import contextlib
 from pathlib import Path
 
 from stages.datasets.cards import Card, read_card
-from stages.fetch import load_card
-from stages.params.fetch import DEFAULT_TEST_SHARE
+from stages.datasets.idx import load_idx
 from stages.storage.tensors import Array
 
 SOURCES = Path(__file__).parents[2] / "sources"
@@ -16,7 +16,8 @@ def card(name: str) -> Card:
 
 def load(name: str) -> dict[str, dict[str, Array]]:
     """Return the splits of a data set: images uint8 (N, C, H, W), labels uint8 (N,)."""
-    return load_card(card(name), DEFAULT_TEST_SHARE)
+    with contextlib.chdir(SOURCES.parent):  # where a card finds the files of this project
+        return load_idx(card(name))
 
 
 DIGITS = card("mnist-5k").info

@@ -18,6 +18,8 @@ import safetensors.numpy
 import torch
 from PIL import ExifTags, Image
 
+from fairtrial.project.results import parse_predictions
+from fairtrial.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
 from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model
@@ -29,8 +31,6 @@ from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT
 from tools.digit_photos import load_images
-from fairtrial.project.results import parse_predictions
-from fairtrial.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
 
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")

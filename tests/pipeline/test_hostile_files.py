@@ -57,7 +57,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 KEYS = st.sampled_from(
-    "lr seed epochs source size mode test_share sampling train_size model lrr".split()
+    "lr seed epochs source size mode test_fraction sampling train_size model lrr".split()
 )
 SECTIONS = st.sampled_from("fetch prepare train evaluate trian".split())
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from samebits import layers as exact, exact_math, float32
-from tests.helpers.grids import grid_steps, step_size, wide_range
+import samebits
+from samebits import float32, layers
+from tests.samebits.grids import grid_steps, step_size, wide_range
 
 
 @pytest.mark.parametrize("classes", [2, 10, 26, 1_000])
@@ -22,7 +23,7 @@ def test_linear_and_cross_entropy_equal_torch(smoothing: float, classes: int) ->
     weight = torch.randn(classes, 30, requires_grad=True)
     bias = torch.randn(classes, requires_grad=True)
     labels = torch.randint(0, classes, (20,))
-    result = exact.cross_entropy(exact.linear(x, weight, bias), labels, smoothing)
+    result = samebits.cross_entropy(samebits.linear(x, weight, bias), labels, smoothing)
     expected = functional.cross_entropy(
         functional.linear(x, weight.double(), bias.double()), labels, label_smoothing=smoothing
     )
@@ -38,8 +39,8 @@ def test_linear_and_cross_entropy_equal_torch(smoothing: float, classes: int) ->
 def test_infinity_and_nan_are_not_hidden() -> None:
     for value in (math.inf, -math.inf, math.nan):
         x = torch.tensor([[1.0, value]], dtype=torch.float64)
-        assert not exact_math.matmul(x, torch.ones(2, 1)).isfinite().any()
-        loss = exact.cross_entropy(x.clamp(min=0), torch.tensor([0]), 0.0)
+        assert not samebits.matmul(x, torch.ones(2, 1)).isfinite().any()
+        loss = samebits.cross_entropy(x.clamp(min=0), torch.tensor([0]), 0.0)
         assert loss.isfinite() == (value == -math.inf)
 
 
@@ -50,14 +51,14 @@ def test_mse_equals_torch(smoothing: float) -> None:
     labels = torch.randint(0, 10, (20,))
     targets = torch.eye(10, dtype=torch.float64)[labels] * (1 - smoothing) + smoothing / 10
     expected = functional.mse_loss(logits, targets)
-    result = exact.mse(logits, labels, smoothing)
+    result = samebits.mse(logits, labels, smoothing)
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(
         torch.autograd.grad(result, logits), torch.autograd.grad(expected, logits)
     )
 
 
-@pytest.mark.parametrize("precision", [exact, float32])
+@pytest.mark.parametrize("precision", [samebits, float32])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_weights_of_examples_equal_torch(precision: ModuleType, smoothing: float) -> None:
     torch.manual_seed(0)
@@ -95,7 +96,7 @@ def test_conv2d_is_an_integer_sum(
 ) -> None:
     x = wide_range((n, in_channels, size, size), 1, spread)
     weight = wide_range((out_channels, in_channels, 3, 3), 2, spread)
-    result = exact.conv2d(x, weight)
+    result = samebits.conv2d(x, weight)
     bits = (53 - (9 * in_channels).bit_length()) // 2
     i, j = grid_steps(x, bits), grid_steps(weight, bits)
     step = step_size(x, bits) * step_size(weight, bits)
@@ -118,7 +119,7 @@ def test_conv2d_and_its_gradients_are_sums_over_windows(
     weight = torch.randn(out_channels, in_channels, 3, 3, dtype=torch.float64, requires_grad=True)
     windows = x.unfold(2, 3, 1).unfold(3, 3, 1)
     expected = torch.einsum("nchwij,dcij->ndhw", windows, weight)
-    result = exact.conv2d(x, weight)
+    result = samebits.conv2d(x, weight)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
     grad_result = torch.randn_like(expected)
     torch.testing.assert_close(
@@ -132,7 +133,7 @@ def test_conv2d_and_its_gradients_are_sums_over_windows(
 def test_conv2d_of_uint8_is_an_integer_sum() -> None:
     images = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     weight = wide_range((2, 1, 3, 3), 1, 10)
-    result = exact.conv2d(images, weight)
+    result = samebits.conv2d(images, weight)
     bits = 53 - 8 - 4  # 9 terms: 4 bits
     window = images[2, 0, 5:8, 7:10].numpy().astype(object)
     expected = (window * grid_steps(weight, bits)[1, 0]).sum() * step_size(weight, bits)
@@ -146,8 +147,8 @@ def test_conv2d_gives_the_same_bits_for_any_chunk(n: int, monkeypatch: pytest.Mo
     grad_result = torch.ones(n, 3, 5, 5, dtype=torch.float64)
     results = []
     for images_at_once in (1, 2, 100):
-        monkeypatch.setattr(exact, "CHUNK", images_at_once * 2 * 9 * 7 * 7)
-        result = exact.conv2d(x, weight)
+        monkeypatch.setattr(layers, "CHUNK", images_at_once * 2 * 9 * 7 * 7)
+        result = samebits.conv2d(x, weight)
         results.append([result, *torch.autograd.grad(result, weight, grad_result)])
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=0, atol=0)
@@ -157,7 +158,7 @@ def test_conv2d_gives_the_same_bits_for_any_chunk(n: int, monkeypatch: pytest.Mo
 def test_max_pool2d_and_its_gradient_equal_torch_with_equal_pixels_too(size: int) -> None:
     torch.manual_seed(0)
     x = torch.randint(-2, 3, (4, 3, size, size)).double().requires_grad_()
-    result, expected = exact.max_pool2d(x), functional.max_pool2d(x, 2)
+    result, expected = samebits.max_pool2d(x), functional.max_pool2d(x, 2)
     assert torch.equal(result, expected)
     grad_result = torch.randn_like(expected)
     [grad_x], [expected_grad_x] = (
@@ -176,7 +177,7 @@ def test_batch_norm_and_its_gradients_equal_torch(training: bool) -> None:
     expected = functional.batch_norm(
         x, expected_mean, expected_var, scale.double(), shift.double(), training
     )
-    result = exact.batch_norm(x, mean, var, scale, shift, training)
+    result = samebits.batch_norm(x, mean, var, scale, shift, training)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(mean.double(), expected_mean, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(var.double(), expected_var, rtol=1e-6, atol=1e-7)
@@ -196,7 +197,7 @@ def test_batch_norm_gives_the_same_bits_in_any_order() -> None:
 
     def normalize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = torch.zeros(2), torch.ones(2)
-        return exact.batch_norm(x, mean, var, torch.ones(2), torch.zeros(2), True), mean, var
+        return samebits.batch_norm(x, mean, var, torch.ones(2), torch.zeros(2), True), mean, var
 
     (result, mean, var), (shuffled, shuffled_mean, shuffled_var) = normalize(x), normalize(x[order])
     assert torch.equal(result[order], shuffled)

@@ -77,14 +77,14 @@ def test_the_committed_file_is_valid() -> None:
         ("train_size: 2000", "train_size: all", "prepare.train_size: should be a number of images"),
         ("val_size: 500", "val_size: 1.5", "prepare.val_size: should be a number of images above"),
         (
-            "test_share: auto",
-            "test_share: 1",
-            "fetch.test_share: should be a share above 0 to below",
+            "test_fraction: auto",
+            "test_fraction: 1",
+            "fetch.test_fraction: should be a fraction above 0 and below",
         ),
         (
-            "test_share: auto",
-            "test_share: 0.3",
-            "fetch: test_share: sources/mnist-5k.yaml has a test",
+            "test_fraction: auto",
+            "test_fraction: 0.3",
+            "fetch: test_fraction: sources/mnist-5k.yaml has a test",
         ),
         (
             "size: 28",

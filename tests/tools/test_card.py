@@ -17,7 +17,7 @@ import yaml
 from stages.datasets.cards import read_card
 from tests.helpers.project import ROOT, STAGES, Project
 from tests.helpers.shapes import make_shapes
-from fairtrial import model_card
+from tools.card import hub_licence
 
 CARD = "metrics/model-card.md"
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -39,7 +39,7 @@ LICENCES = {
 
 
 def write_card(project: Project, *arguments: str) -> str:
-    project.run("python", "-m", "tools.card", *arguments)
+    project.run("python", "-m", "tools", "card", *arguments)
     return (project.path / CARD).read_text(encoding="utf-8")
 
 
@@ -249,14 +249,14 @@ def test_texts_of_a_data_card_break_neither_yaml_nor_markdown(small_project: Pro
 
 @pytest.mark.parametrize("path", sorted((ROOT / "sources").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_licence_of_each_data_card_has_an_identifier(path: Path) -> None:
-    licence = model_card._hub_licence(read_card(path).licence)
+    licence = hub_licence(read_card(path).licence)
     check_licence(licence)
     assert ("license_name" in licence) == (path.stem == "emnist-letters")
 
 
 def test_no_licence_is_stated_where_it_is_blank() -> None:
-    assert model_card._hub_licence("  ") == {}
-    check_licence(model_card._hub_licence("非公開"))
+    assert hub_licence("  ") == {}
+    check_licence(hub_licence("非公開"))
 
 
 def relock(project: Project, path: str, content: str) -> None:
@@ -364,7 +364,7 @@ def test_bad_input_is_refused_in_a_sentence(small_project: Project, name: str) -
     change, arguments, message = REFUSED[name]
     change(small_project)
     (small_project.path / CARD).write_text("the card before")
-    done = small_project.run("python", "-m", "tools.card", *arguments, ok=False)
+    done = small_project.run("python", "-m", "tools", "card", *arguments, ok=False)
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
@@ -374,7 +374,7 @@ def test_bad_input_is_refused_in_a_sentence(small_project: Project, name: str) -
 
 def test_a_project_outside_of_git_is_refused(small_project: Project) -> None:
     os.rename(small_project.path / ".git", small_project.path / "git")  # noqa: PTH104
-    done = small_project.run("python", "-m", "tools.card", ok=False)
+    done = small_project.run("python", "-m", "tools", "card", ok=False)
     assert done.returncode == 2
     assert done.stderr.startswith("this folder is not in a git repository, which keeps revisions;")
     assert len(done.stderr.splitlines()) == 1

@@ -207,7 +207,7 @@ def test_a_picture_that_the_model_was_trained_on_has_the_same_pixels(tmp_path: P
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(np.roll(noise, len(list(tmp_path.rglob("*.jpg"))), 0))
         picture.resize((1_800, 1_200)).save(path)
-    params = Fetch(source=str(tmp_path), size=16, mode="rgb", test_share="auto")
+    params = Fetch(source=str(tmp_path), size=16, mode="rgb", test_fraction="auto")
     info, splits = load_pictures(tmp_path, params)
     fetched = [image.tobytes() for split in splits.values() for image in split["images"]]
     images = load_images(sorted(tmp_path.rglob("*.jpg")), info)

@@ -26,7 +26,7 @@ def logits_of(path: Path, images: Array) -> Array:
 
 
 def export(project: Project, ok: bool = True) -> str:
-    done = project.run("python", "-m", "tools.export", ok=ok)
+    done = project.run("python", "-m", "tools", "export", ok=ok)
     return done.stdout if ok else done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The command `python -m tools.predict`."""
+"""The command `python -m tools predict`."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_a_cnn_is_right_about_pictures_of_test_digits(
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             shifted(image).save(tmp_path / path)
     for folder in ("names", "folders"):
-        command = ["python", "-m", "tools.predict", str(tmp_path / folder)]
+        command = ["python", "-m", "tools", "predict", str(tmp_path / folder)]
         output = json.loads(project.run(*command, "--json").stdout)
         assert output["accuracy"]["n"] == len(output["pictures"]) == 200
         correct = [one["label"] == one["predicted"] for one in output["pictures"]]
@@ -50,8 +50,8 @@ def test_one_picture_gets_a_digit_and_a_confidence(
 ) -> None:
     path = tmp_path / "digit.png"
     shifted(digits[0][0]).save(path)
-    out = reproduced.run("python", "-m", "tools.predict", str(path)).stdout
-    [one] = json.loads(reproduced.run("python", "-m", "tools.predict", str(path), "--json").stdout)[
+    out = reproduced.run("python", "-m", "tools", "predict", str(path)).stdout
+    [one] = json.loads(reproduced.run("python", "-m", "tools", "predict", str(path), "--json").stdout)[
         "pictures"
     ]
     assert out == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
@@ -76,7 +76,7 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("not looked at")
     long = tmp_path / f"{'x' * 400}.png"
     names = [str(tmp_path), str(tmp_path / "none.png"), str(long)]
-    done = reproduced.run("python", "-m", "tools.predict", *names, ok=False)
+    done = reproduced.run("python", "-m", "tools", "predict", *names, ok=False)
     assert done.returncode == 2
     assert done.stdout == ""
     expected = {
@@ -100,7 +100,7 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
 
 def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path / "empty"), ok=False)
+    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path / "empty"), ok=False)
     assert done.stderr.startswith(f"{tmp_path / 'empty'}: no picture is in it")
     for checkpoint, message in (
         ("data/checkpoints/replicas.safetensors", "weight is F32 [4, 10, 784] instead of"),
@@ -138,7 +138,7 @@ def test_a_model_without_finite_logits_is_refused(
         ("negative", "gives logits that are not finite; lower train.lr"),
     ):
         command = ["metrics/samples.png", "--json", "--checkpoint", str(tmp_path / name)]
-        done = reproduced.run("python", "-m", "tools.predict", *command, ok=False)
+        done = reproduced.run("python", "-m", "tools", "predict", *command, ok=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{tmp_path / name}: {message}")
 
@@ -156,7 +156,7 @@ def test_a_model_of_things_names_them_and_prepares_their_pictures(
     write_tensors(tmp_path / "model", weights, model="linear", width="0", dataset=text)
     for name, colour in (("Ankle boot-1", "red"), ("a leaf", "lime"), ("other", "blue")):
         Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.webp", lossless=True)
-    command = ["python", "-m", "tools.predict", str(tmp_path), "--checkpoint", f"{tmp_path}/model"]
+    command = ["python", "-m", "tools", "predict", str(tmp_path), "--checkpoint", f"{tmp_path}/model"]
     output = json.loads(reproduced.run(*command, "--json").stdout)
     results = [(one["label"], one["predicted"]) for one in output["pictures"]]
     assert results == [("Ankle boot", "Ankle boot"), ("a leaf", "a leaf"), (None, "007")]
@@ -174,12 +174,12 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
     names = ["7\n8 \x1b]0;PWNED\a.png", "[link=http:]x[.png", os.fsdecode(b"\xff\xe2\x80\xae.png")]
     for name in names:
         shifted(digits[0][0]).save(tmp_path / name)
-    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path))
+    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path))
     assert len(done.stdout.splitlines()) == 1 + len(names) + 2  # and the accuracy
     assert all(line.isprintable() for line in done.stdout.splitlines())
     for escaped in (r"7\n8 \x1b]0;PWNED\x07.png", "[link=http:]x[.png", r"\udcff\u202e.png"):
         assert f"{tmp_path}/{escaped} " in done.stdout
     (tmp_path / names[0]).write_bytes(b"")
-    done = reproduced.run("python", "-m", "tools.predict", str(tmp_path), ok=False)
+    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path), ok=False)
     message = "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
     assert done.stderr == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"

@@ -1,8 +1,7 @@
-"""Pictures: files that are read as a person sees them, and grids of images that are drawn.
+"""Picture files, read as a person sees them.
 
-Pillow does both, since it imports much faster than matplotlib. It draws in whole pixels and with
-the font that it carries, and it decodes and resizes with whole numbers, so that the same pictures
-give the same bytes on every machine.
+Pillow decodes and resizes with whole numbers, so that the same pictures give the same bytes on
+every machine.
 """
 
 import io
@@ -10,10 +9,9 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
-from PIL import ExifTags, Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
@@ -35,10 +33,6 @@ TRANSPOSITIONS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-GRID_IMAGE_SIZE = 84  # screen pixels that an image may take
-CAPTION_HEIGHT, GAP = 18, 8  # of a line of text; between two images
-MAX_CAPTION_WIDTH = 180
 
 
 def decode_picture(content: bytes, name: str, max_side: int) -> Image.Image:
@@ -116,64 +110,3 @@ def fit_picture(picture: Image.Image, size: int, mode: str) -> Array:
     top, left = (size - height) // 2, (size - width) // 2
     result[top : top + height, left : left + width] = pixels
     return result.transpose(2, 0, 1)
-
-
-def image_grid(images: Array, captions: Sequence[str], columns: int = 6) -> Image.Image:
-    """Return images in rows of `columns`, each over its caption.
-
-    images: uint8 (N, H, W, 1) or (N, H, W, 3), enlarged by a whole number. A caption that is too
-    long for its image is cut.
-    """
-    scale = max(1, GRID_IMAGE_SIZE // images.shape[1])
-    image_height, image_width = (scale * side for side in images.shape[1:3])
-    font = ImageFont.load_default(13)
-    captions = [_cut(caption, font) for caption in captions]
-    widths = [math.ceil(font.getlength(caption)) for caption in captions]
-    rows = max(1, -(-len(images) // columns))
-    cell_width = max(image_width, GRID_IMAGE_SIZE, *widths) + GAP
-    cell_height = image_height + CAPTION_HEIGHT + GAP
-    mode = "L" if images.shape[3] == 1 else "RGB"
-    sheet = Image.new(mode, (columns * cell_width + GAP, rows * cell_height + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(number, columns)
-        left = GAP + column * cell_width + (cell_width - GAP - image_width) // 2
-        top = GAP + row * cell_height
-        picture = Image.fromarray(image[..., 0] if mode == "L" else image)
-        enlarged = picture.resize((image_width, image_height), Image.Resampling.NEAREST)
-        sheet.paste(enlarged, (left, top))
-        middle = (left + image_width // 2, top + image_height + 2)
-        draw.text(middle, caption, "black", font, anchor="ma")
-    return sheet
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return a text that is at most `MAX_CAPTION_WIDTH` wide, if need be without its end."""
-    while font.getlength(text) > MAX_CAPTION_WIDTH:
-        text = f"{text.removesuffix('...')[:-1]}..."
-    return text
-
-
-def for_display(images: Array, style: str) -> Array:
-    """Return images uint8 (N, C, H, W) as (N, H, W, C): those that are light on black inverted."""
-    channels_last = images.transpose(0, 2, 3, 1)
-    return channels_last if style == "natural" else 255 - channels_last
-
-
-def heatmap(values: Array) -> Array:
-    """Return values (N, H, W) as RGB uint8 (N, H, W, 3): 0 is white, above red, below blue.
-
-    All images share one scale, on which the largest magnitude has the full colour.
-    """
-    share = values / max(float(np.abs(values).max()), np.finfo(np.float32).tiny)
-    fade = np.rint(255 * (1 - np.abs(share))).astype(np.uint8)
-    full = np.full_like(fade, 255)
-    red, green, blue = np.where(share < 0, fade, full), fade, np.where(share > 0, fade, full)
-    return np.stack([red, green, blue], axis=-1)
-
-
-def encode_png(picture: Image.Image) -> bytes:
-    """Return the picture as PNG, without metadata."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -33,7 +33,7 @@ def watched(small_project: Project, tmp_path: Path) -> Project:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(REPORT)
     small_project.env |= {"PYTHONPATH": str(tmp_path / "hook"), "REPORT": str(tmp_path / "report")}
-    small_project.run("python", "-m", "tools.site_cache")
+    small_project.run("python", "-m", "tools", "setup")
     return small_project
 
 
@@ -57,13 +57,13 @@ def test_dvc_uses_a_private_folder(watched: Project) -> None:
     assert list(folder.rglob("cache.db"))
     # DVC makes a folder that is gone for all users; the set-up makes it private again.
     folder.chmod(0o777)
-    watched.run("python", "-m", "tools.site_cache")
+    watched.run("python", "-m", "tools", "setup")
     assert mode(folder) == 0o700
     # A project that was moved goes on as before, and the set-up gives it its own folder.
     moved = Project(watched.path.rename(watched.path.with_name("moved, here #1\n")))
     moved.env = watched.env
     moved.run("dvc", "status")
-    moved.run("python", "-m", "tools.site_cache")
+    moved.run("python", "-m", "tools", "setup")
     path = moved.run("dvc", "config", "core.site_cache_dir").stdout.removesuffix("\n")
     assert Path(path) == moved.path / ".dvc/site-cache"
     moved.run("dvc", "status")
@@ -79,9 +79,9 @@ def test_the_tools_use_private_folders_too(watched: Project) -> None:
     watched.set_params("train.lr=0.02")
     watched.run("dvc", "repro")
     watched.run("dvc", "exp", "run", "--temp", "-n", "fast", "-S", "train.lr=0.3")
-    watched.run("python", "-m", "fairtrial.compare", "HEAD", "fast", "--until-known")
+    watched.run("python", "-m", "fairtrial", "until-decided", "HEAD", "fast")
     watched.commit("Another learning rate")
-    watched.run("python", "-m", "fairtrial.sweep", "-S", "train.lr=0.05,0.06")
+    watched.run("python", "-m", "fairtrial", "sweep", "-S", "train.lr=0.05,0.06")
     assert report(watched) == ""
 
 
@@ -90,7 +90,7 @@ def test_a_path_that_dvc_cannot_write_or_read_is_no_error(
     small_project: Project, name: str
 ) -> None:
     small_project.path = small_project.path.rename(small_project.path.with_name(name))
-    done = small_project.run("python", "-m", "tools.site_cache")
-    assert "`dvc exp run --temp` and `fairtrial.sweep --promote` fail here" in done.stderr
+    done = small_project.run("python", "-m", "tools", "setup")
+    assert "`dvc exp run --temp` and `python -m fairtrial sweep --promote` fail here" in done.stderr
     small_project.run("dvc", "status")
     small_project.run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.3", ok=False)

@@ -3,10 +3,10 @@
 // The arithmetic of the models in stages/learning/models.py, in float64, for grey square images.
 // A tensor is { shape, values }, with the values in C order.
 
-const model = JSON.parse(document.getElementById("model").textContent); // a string if there is none
+const model = JSON.parse(document.getElementById("model").textContent);
 
 const weights = Object.fromEntries(
-  Object.entries(model.weights ?? {}).map(([name, { shape, values }]) => [
+  Object.entries(model.weights).map(([name, { shape, values }]) => [
     name,
     { shape, values: new Float32Array(Uint8Array.from(atob(values), (c) => c.charCodeAt(0)).buffer) },
   ]),
@@ -46,11 +46,11 @@ function weightShapes({ name, width, size, classes: { length: n } }) {
 // A sentence that says why this page cannot compute the model, or null if it can.
 function findProblem() {
   const shapes = weightShapes(model);
-  if (!shapes) return `This page cannot compute a model ${model.name}: classify pictures with python -m tools.predict.`;
+  if (!shapes) return `This page cannot compute a model ${model.name}: classify pictures with python -m tools predict.`;
   for (const name of new Set([...Object.keys(shapes), ...Object.keys(weights)])) {
     const [expected, actual] = [shapes[name], weights[name]?.shape].map((shape) => shape?.join(" × ") ?? "missing");
     if (expected !== actual) {
-      return `This page cannot compute the model: to it ${name} is ${expected}, and in the checkpoint ${actual}. Classify pictures with python -m tools.predict.`;
+      return `This page cannot compute the model: to it ${name} is ${expected}, and in the checkpoint ${actual}. Classify pictures with python -m tools predict.`;
     }
   }
   return null;

@@ -3,7 +3,7 @@
 // The canvas to draw on: its drawing is brought to the form of the data set and classified.
 
 // ink (side * side) -> size * size numbers from 0 to 255, or null without ink; as to_strokes in
-// tools/analysis/digit_photos.py.
+// tools/digit_photos.py.
 function toStrokes(ink, side, size, inkBox) {
   let [top, left, bottom, right] = [side, side, -1, -1];
   ink.forEach((value, i) => {
@@ -68,13 +68,13 @@ function classify(canvas) {
   context.putImageData(pixels, 0, 0);
 }
 
-const canvas = document.getElementById("canvas"); // null if the page has no model
-const problem = canvas && findProblem();
+const canvas = document.getElementById("canvas");
+const problem = findProblem();
 if (problem) {
   const sentence = document.createElement("p");
   sentence.textContent = problem;
   document.getElementById("drawing").replaceWith(sentence);
-} else if (canvas) {
+} else {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   let last = null; // the end of the stroke that is being drawn
   const position = (event) => [event.offsetX, event.offsetY];
