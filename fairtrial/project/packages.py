@@ -17,7 +17,7 @@ def pinned_versions(requirements: str) -> dict[str, str]:
     pins = {}
     for line in re.findall(r"^[\w.-]+(?:\[[^\]\n]*\])?==[^\\\n#]+", requirements, re.MULTILINE):
         try:
-            pin = Requirement(line.strip())
+            pin = Requirement(line.partition(" --")[0].strip())  # without hashes
         except InvalidRequirement:
             continue  # pip would refuse it; it pins nothing
         if not pin.marker or pin.marker.evaluate():

@@ -45,7 +45,7 @@ class Project:
 
     def refused(self, stage: str) -> str:
         """Run a stage, without DVC, that has to refuse its input; return what it says."""
-        done = self.run("python", "-m", f"stages.{stage}", ok=False)
+        done = self.run("python", "-m", "stages", stage, ok=False)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr

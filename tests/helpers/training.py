@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.learning.training import Split, TrainingState, initial_state, train_epoch
+from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from tests.helpers.cards import DIGITS, load
 from tests.same_bits.trainings import USUAL
@@ -34,9 +34,19 @@ def digits(start: int, stop: int) -> Split:
 TRAIN, VAL = digits(0, 150), digits(150, 250)
 
 
-def fit(params: Train) -> TrainingState:
-    """Return the state after all epochs of a training on TRAIN."""
-    state = initial_state(params, TRAIN)
-    for _ in range(params.epochs):
-        train_epoch([state], TRAIN, VAL, params)
-    return state
+def fit(params: Train, train: Split = TRAIN) -> Replicas:
+    """Return the model after all epochs of a training."""
+    replicas = Replicas([0], [params.seed], train, VAL, params)
+    train_epochs(replicas, params.epochs)
+    return replicas
+
+
+def train_epochs(replicas: Replicas, epochs: int) -> None:
+    """Train for this number of epochs."""
+    for _ in range(epochs):
+        for _ in replicas.train_epoch():
+            pass
+
+
+def weights(replicas: Replicas, position: int = 0) -> dict[str, torch.Tensor]:
+    return replicas.models[position].state_dict()

@@ -25,7 +25,7 @@ OUTPUTS = (
 )
 CURVES = OUTPUTS[2:5]
 STATES = ".dvc/tmp/train/*.safetensors"
-TRAIN = ("python", "-m", "stages.train")
+TRAIN = ("python", "-m", "stages", "train")
 # What the training prints; tests for its absence have to change with it too.
 RESUMING = "train: resuming after epoch "
 PARENT_ENDED = "because DVC has ended"

@@ -60,12 +60,12 @@ def test_adding_a_picture_moves_no_other_one(project: Project) -> None:
     make_shapes(folder, count=20)
     project.set_params("fetch.source=data/pictures", "fetch.size=16", "fetch.mode=rgb")
 
-    project.run("python", "-m", "stages.fetch")
+    project.run("python", "-m", "stages", "fetch")
     before = raw_images(project, "test")
     make_shapes(project.path / "data/more", count=5, seed=1)
     for path in sorted((project.path / "data/more").glob("*/*.png")):
         shutil.copy(path, folder / path.parent.name / f"new-{path.name}")
-    project.run("python", "-m", "stages.fetch")
+    project.run("python", "-m", "stages", "fetch")
     after = raw_images(project, "test")
     assert before < after
     assert before.isdisjoint(raw_images(project, "train"))
@@ -100,11 +100,11 @@ def test_a_tar_file_and_explicit_splits_give_the_same_tensors(
     with tarfile.open(project.path / "data/shapes.tar", "w") as tar:
         tar.add(project.path / "data/shapes", ".")
     project.set_params("fetch.source=data/shapes", "fetch.size=8", "fetch.mode=rgb")
-    project.run("python", "-m", "stages.fetch")
+    project.run("python", "-m", "stages", "fetch")
     images = {split: raw_images(project, split) for split in ("train", "test")}
     assert (len(images["train"]), len(images["test"])) == (32, 12)
     project.set_params("fetch.source=data/shapes.tar")
-    project.run("python", "-m", "stages.fetch")
+    project.run("python", "-m", "stages", "fetch")
     assert {split: raw_images(project, split) for split in ("train", "test")} == images
 
 
@@ -194,6 +194,6 @@ def test_many_pixels_and_few_of_a_class_are_refused(small_project: Project) -> N
     (project.path / "data/bad/circle/large.png").unlink()
     for number in range(1, 3):
         (project.path / f"data/bad/circle/{number}.png").unlink()
-    project.run("python", "-m", "stages.fetch")
+    project.run("python", "-m", "stages", "fetch")
     project.set_params("prepare.train_size=rest", "prepare.val_size=0.2")
     assert "stratified needs two images of each class" in project.refused("prepare")

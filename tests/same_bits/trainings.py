@@ -1,4 +1,4 @@
-"""Print the SHA-256 of many trainings' weights and figures, one line of JSON.
+"""Print the SHA-256 of all that many trainings compute, one line of JSON.
 
 python -m tests.same_bits.trainings [precision]
 """
@@ -9,12 +9,11 @@ import json
 import sys
 from contextlib import redirect_stdout
 
-import numpy as np
 import torch
 
-from stages.evaluate import score, split_metrics
+from stages.evaluate import score, split_metrics, tables
 from stages.learning.models import predict
-from stages.learning.training import Split, initial_state, train_epoch
+from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from stages.storage.tensors import digest
 from tests.helpers.cards import DIGITS, load
@@ -84,21 +83,21 @@ def result(settings: dict[str, object], precision: str, train: Split, val: Split
     every = {"log_every": 3, "score_every": 3}
     rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "precision": precision, **every}
     params = Train.model_validate({**USUAL, **rest, **settings})
-    state = initial_state(params, train)
+    replicas = Replicas([0], [params.seed], train, val, params)
     for _ in range(params.epochs):
-        train_epoch([state], train, val, params)
-    logits = predict(state.model, val.images).double().numpy()
-    predictions = score(logits, val.labels.numpy())
-    scores = split_metrics(predictions, DIGITS.classes, bins=15)
-    # Names of classes are not computed, and the balanced accuracy is the mean of the recalls.
-    scores |= {name: list(scores[name].values()) for name in ("recall", "precision")}
-    del scores["balanced_accuracy"]
-    tensors = state.tensors()
-    tensors["rows"] = np.array([*state.full_history(), state.last])
-    tensors["unlogged"] = np.empty((0, 2))  # the last row of the history has these
-    del tensors["epochs"]  # which has nothing else
-    everything = digest(tensors) + json.dumps(scores, sort_keys=True)
-    return hashlib.sha256(everything.encode()).hexdigest()
+        for _ in replicas.train_epoch():
+            pass
+    logits = predict(replicas.model, val.images).double().numpy()
+    scored = [score(logits, val.labels.numpy())]
+    # All that the state of a training and the files of metrics are made of.
+    everything = [
+        digest(replicas.state(0)),
+        list(replicas.curve(0)),
+        replicas.last_epoch(0),
+        split_metrics(scored, bins=15),
+        tables(val.images.numpy(), scored, DIGITS.classes, bins=15),
+    ]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 def main() -> None:
@@ -108,7 +107,7 @@ def main() -> None:
         torch.from_numpy(pool["images"].copy()),
         torch.from_numpy(pool["labels"].copy()),
     )
-    # Of 240 images each class has as many, of 235 not: there the classes' weights differ.
+    # 240 images are equally many of each class, 235 are not: there the classes' weights differ.
     balanced, imbalanced = (
         Split(images[:n], labels[:n].long(), len(DIGITS.classes)) for n in (240, 235)
     )

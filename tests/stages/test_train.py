@@ -107,7 +107,7 @@ def test_replicas_of_different_seeds_do_not_overlap() -> None:
 
 
 def test_each_epoch_is_a_line_and_without_a_terminal_there_is_no_bar(project: Project) -> None:
-    process = project.run("python", "-m", "stages.train")
+    process = project.run("python", "-m", "stages", "train")
     lines = process.stdout.splitlines()
     assert len(lines) == 14
     for number, line in enumerate(lines[:10], 1):
@@ -123,7 +123,7 @@ def test_a_terminal_shows_a_progress_bar(project: Project) -> None:
     project.set_params("train.epochs=2", "train.replicas=2")
     terminal, of_process = pty.openpty()
     termios.tcsetwinsize(of_process, (24, 80))
-    command = ["python", "-m", "stages.train"]
+    command = ["python", "-m", "stages", "train"]
     process = subprocess.run(
         command,
         cwd=project.path,
