@@ -76,7 +76,7 @@ def dvc_plots(
             revisions.sort(key=names.index)
             kind = mimetypes.guess_type(path)[0] or "image/png"
             source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-            title = str(options.get(path, {}).get("title", Path(path).stem))
+            title = str(options.get(path, {}).get("title", Path(path).stem.capitalize()))
             same_path.append(Picture(title, revisions, source))
         if same_path:
             pictures.append(sorted(same_path, key=lambda one: names.index(one.revisions[0])))
