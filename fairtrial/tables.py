@@ -15,7 +15,7 @@ from fairtrial.project.lock import LOCK
 from fairtrial.project.revisions import describe_commit, read_files
 from fairtrial.project.scores import Revision
 from fairtrial.project.yaml_reader import parse_yaml
-from fairtrial.statistics.comparison import Comparison, value_text
+from fairtrial.statistics.comparison import Comparison
 from fairtrial.statistics.significance import mean_interval
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def scores_table(revisions: list[Revision], name: str, metric: Metric) -> pd.Dat
     rows = []
     for revision in revisions:
         scores = revision.scores[name]
-        low, high = (value_text(limit, metric) for limit in mean_interval(scores[0]))
+        low, high = map(metric.text, mean_interval(scores[0]))
         means = scores.mean(1)
         sd = means.std(ddof=1) if len(means) > 1 else None
         rows.append(
             {
                 "revision": revision.name,
                 "examples": f"{len(revision.examples):,}",
-                f"{name}{unit}": value_text(scores[0].mean(), metric),
+                f"{name}{unit}": metric.text(scores[0].mean()),
                 "95 % CI": f"{low} to {high}",
                 "seeds": str(len(means)),
                 f"mean ± sd{unit}": mean_text(means.mean(), sd, metric),
@@ -78,8 +78,7 @@ def scores_table(revisions: list[Revision], name: str, metric: Metric) -> pd.Dat
 
 def mean_text(mean: float, sd: float | None, metric: Metric) -> str:
     """Return a mean over replicas with their standard deviation, which one replica lacks."""
-    spread = "" if sd is None else f" ± {value_text(sd, metric)}"
-    return f"{value_text(mean, metric)}{spread}"
+    return metric.text(mean) if sd is None else f"{metric.text(mean)} ± {metric.text(sd)}"
 
 
 def difference_table(
@@ -95,10 +94,10 @@ def difference_table(
 def _difference_cells(first: str, comparison: Comparison, metric: Metric) -> dict[str, str]:
     name, value, low, high, p = comparison[:5]
     mcnemar_p = comparison.mcnemar_p
-    unit = "points" if metric.unit == "%" else f"difference {metric.unit}".rstrip()
+    unit = metric.points.strip() if metric.unit == "%" else f"difference{metric.points}"
 
     def signed(number: float) -> str:
-        return f"{'-' if number < 0 else '+'}{value_text(abs(number), metric)}"
+        return metric.text(number, "+.2f", "+.4g")
 
     return {
         f"against {first}": name,

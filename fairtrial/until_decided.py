@@ -28,9 +28,8 @@ from fairtrial.project.scores import Array, Revision, load_scores
 from fairtrial.project.scratch import run_command, scratch_folder, write_local_config
 from fairtrial.project.seeds import derived_seed
 from fairtrial.statistics.comparison import (
-    difference_text,
+    change_text,
     has_same_examples,
-    interval_text,
     round_up,
     shared_metric,
     size_text,
@@ -63,22 +62,18 @@ def main(args: argparse.Namespace) -> None:
     other = load_scores(args.other, first.split)
     name, metric = shared_metric([first, other], args.metric)
     result = train_until_decided(first, other, name, metric, args.max_replicas)
+    verdict = describe(other.name, result, metric)
     low, high = result.interval
-    values = {
-        "first": first.name,
-        "split": first.split,
-        "metric": name,
-        "name": other.name,
-        **result._asdict(),
+    values = {"first": first.name, "split": first.split, "metric": name, "name": other.name}
+    values |= result._asdict() | {
         "low": low,
         "high": high,
         "outcome": result.outcome,
         "limited_by_examples": result.is_limited_by_examples,
         "required_examples": result.required_examples,
-        "verdict": describe(other.name, result, metric),
+        "verdict": verdict,
     }
-    tables = [changed_params_table([first, other])]
-    print_result(args, values, tables, [describe(other.name, result, metric)])
+    print_result(args, values, [changed_params_table([first, other])], [verdict])
     if args.fail_if_worse and result.outcome == "worse":
         sys.exit(1)
 
@@ -100,9 +95,7 @@ def train_until_decided(
         )
     seed = first.seed
     if type(seed) is not int:
-        raise InputError(
-            f"{first.name}: {PARAMS} has no whole number {first.contract.seed}; add it"
-        )
+        raise InputError(f"{first.name}: {PARAMS}: {first.contract.seed} is not a whole number")
     scores: list[list[Array]] = [[], []]
     known: list[InterimResult] = []
     with contextlib.ExitStack() as stack:
@@ -120,8 +113,8 @@ def train_until_decided(
             known = interim_results(a, b, metric.sign)
             decided = [result for result in known if result.outcome != "undecided"]
             last = decided[0] if decided else known[-1]
-            text = f"{last.replicas} replicas of each: {_shown(last, metric)}"
-            print(text, file=sys.stderr, flush=True)
+            shown = change_text(last.value, *last.interval, metric)
+            print(f"{last.replicas} replicas of each: {shown}", file=sys.stderr, flush=True)
             if decided or last.is_limited_by_examples:
                 return last
     return known[-1]
@@ -195,17 +188,13 @@ def train(revision: Revision, folder: Path, seed: int, replicas: int) -> Revisio
         raise InputError(f"{revision.name}, trained with {replicas} replicas: {message}") from None
 
 
-def _shown(result: InterimResult, metric: Metric) -> str:
-    value = difference_text(result.value, metric)
-    return f"{value}, {interval_text(*result.interval, metric)}"
-
-
 def describe(name: str, result: InterimResult, metric: Metric) -> str:
     """Return in words whether the revision `name` is better, or why that is not known."""
     after = f"after {result.replicas} replicas of each"
+    shown = change_text(result.value, *result.interval, metric)
     if result.outcome != "undecided":
-        return f"{name} is {result.outcome} ({_shown(result, metric)}), decided {after}"
-    message = f"{name}: no difference shown {after} ({_shown(result, metric)})"
+        return f"{name} is {result.outcome} ({shown}), decided {after}"
+    message = f"{name}: no difference shown {after} ({shown})"
     if result.is_identical:
         return f"{message}: each replica has the same scores in both"
     if not result.is_limited_by_examples:

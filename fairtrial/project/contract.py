@@ -41,6 +41,15 @@ class Metric(BaseModel):
         """+1 if higher values are better, and -1 if lower ones are."""
         return 1 if self.better == "higher" else -1
 
+    @property
+    def points(self) -> str:
+        """The unit of a difference, after a space: of percentages, points."""
+        return " points" if self.unit == "%" else f" {self.unit}".rstrip()
+
+    def text(self, value: float, percent: str = ".2f", plain: str = ".4g") -> str:
+        """Return a value without its unit, in one of two formats; with the unit %, times 100."""
+        return format(100 * value, percent) if self.unit == "%" else format(value, plain)
+
 
 class Contract(BaseModel):
     """What `dvc.yaml` says about the scores of a project."""
@@ -97,13 +106,10 @@ def parse_contract(content: bytes, revision: str) -> Contract:
         if isinstance(stage.get("meta"), dict) and "fairtrial" in stage["meta"]
     }
     if not claims:
-        raise InputError(
-            f"{name}: no stage has `meta: fairtrial:`, which says where its scores are; {README}"
-        )
+        raise InputError(f"{name}: no stage has `meta: fairtrial:`, the place of scores; {README}")
     if len(claims) > 1:
-        raise InputError(
-            f"{name}: the stages {' and '.join(claims)} have `meta: fairtrial:`; keep one of them"
-        )
+        names = " and ".join(claims)
+        raise InputError(f"{name}: the stages {names} have `meta: fairtrial:`; keep one of them")
     [(stage, values)] = claims.items()
     place = f"{name}: stages.{stage}.meta.fairtrial"
     if not isinstance(values, dict) or "stage" in values:
@@ -111,7 +117,7 @@ def parse_contract(content: bytes, revision: str) -> Contract:
     try:
         contract = Contract.model_validate({**values, "stage": stage})
     except ValidationError as error:
-        raise InputError(*(_sentence(place, values, one) for one in error.errors())) from None
+        raise InputError(*(_sentence(place, one) for one in error.errors())) from None
     paths = tuple(path_from_root(stages[stage], path) for path in contract.scores)
     return contract.model_copy(update={"scores": paths})
 
@@ -130,14 +136,15 @@ def path_from_root(stage: dict[str, Any], path: str) -> str:
     return posixpath.normpath(posixpath.join(str(stage.get("wdir", ".")), path))
 
 
-def _sentence(place: str, values: dict[str, Any], error: Any) -> str:
+def _sentence(place: str, error: Any) -> str:
     """Return one problem that pydantic found as a sentence with its place and remedy."""
     where = ".".join([place, *(str(part) for part in error["loc"] if part != "[key]")])
     if error["type"] == "missing":
         return f"{where}: is missing; {README}"
     if error["type"] != "extra_forbidden":
         return f"{where}: {error['msg']}, not {error['input']!r}; {README}"
-    known = Contract.model_fields if len(error["loc"]) == 1 else Metric.model_fields
+    fields = Contract.model_fields if len(error["loc"]) == 1 else Metric.model_fields
+    known = [field for field in fields if field != "stage"]
     near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
     remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return f"{where}: unknown key; {remedy}"

@@ -26,8 +26,7 @@ def run(main: Callable[[], None]) -> None:
     An `InputError` becomes its problems on stderr, a line each, and exit status 2. A reader of
     stdout that has seen enough, such as `head`, ends the process by SIGPIPE, as it ends others.
     """
-    # Whatever has been imported stays: exempt it from garbage collection, at the exit too.
-    gc.freeze()
+    gc.freeze()  # whatever has been imported stays
     gc.enable()
     try:
         try:
@@ -35,7 +34,9 @@ def run(main: Callable[[], None]) -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if _stdout_has_a_reader():
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
+        if not poll.poll(0):  # the broken pipe is another one
             raise
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.raise_signal(signal.SIGPIPE)
@@ -45,12 +46,6 @@ def run(main: Callable[[], None]) -> None:
         if len(error.args) > MAX_PROBLEMS:
             print(f"and {len(error.args) - MAX_PROBLEMS:,} more", file=sys.stderr)
         sys.exit(2)
-
-
-def _stdout_has_a_reader() -> bool:
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
-    return not poll.poll(0)
 
 
 def printable(text: str) -> str:

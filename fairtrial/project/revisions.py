@@ -24,31 +24,22 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     from dvc.repo import Repo
     from dvc.scm import RevError, SCMError
 
-    remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
-    if revision.startswith("sweep-"):
-        remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
-    unknown = InputError(
-        f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
-    )
     path = ""
+    contents = []
     try:
-        root = Repo.find_root()
+        root = Path(Repo.find_root())
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
-            raise unknown
-        if revision == "workspace":
-            for path in paths:
-                refuse_irregular(
-                    Path(path), "remove it; `git checkout` or `dvc repro` brings it back"
-                )
-        # A commit begins at the top of git's repository, where the project may be a folder.
-        above = [path for path in Path(root, "x").parents if (path / ".git").exists()]
-        is_folder = revision != "workspace" and bool(above) and above[0] != Path(root)
+            raise RevError("not a revision")
         rev = None if revision == "workspace" else revision
+        # A commit begins at the top of git's repository, in which the project may be a folder.
+        above = [folder for folder in (root, *root.parents) if (folder / ".git").exists()]
+        is_folder = bool(rev and above and above[0] != root)
+        prefix = run_git("rev-parse", "--show-prefix") if is_folder else ""
         files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
-        folder = run_git("rev-parse", "--show-prefix") if is_folder else ""
-        contents = []
         for path in paths:
-            with files.open(folder + path, "rb") as file:
+            if rev is None:
+                refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
+            with files.open(prefix + path, "rb") as file:
                 contents.append(file.read(MAX_BYTES + 1))
             if len(contents[-1]) > MAX_BYTES:
                 raise InputError(
@@ -58,7 +49,12 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
     except NotDvcRepoError:
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
-        raise unknown from None
+        remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
+        if revision.startswith("sweep-"):
+            remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
+        raise InputError(
+            f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
+        ) from None
     except SCMError:
         raise InputError(NO_GIT) from None
     except FileNotFoundError:
@@ -74,10 +70,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
 
 def describe_commit(revision: str) -> str:
-    """Return the short hash and the subject of a revision's commit.
-
-    Raises `InputError` if the project is not in git.
-    """
+    """Return the short hash and the subject of a revision's commit."""
     sha = _resolve("HEAD" if revision == "workspace" else revision)
     commit = run_git("log", "-1", "--format=%h %s", sha)
     return f"not committed; after {commit}" if revision == "workspace" else commit
@@ -86,8 +79,7 @@ def describe_commit(revision: str) -> str:
 def commit_of_results(revision: str, paths: tuple[str, ...] = RESULTS) -> str | None:
     """Return the hash of the last commit that changed one of the paths, which results depend on.
 
-    It stays the same while later commits change other files, such as a README. None stands for
-    changes that are not committed. Raises `InputError` if the project is not in git.
+    None stands for changes that are not committed.
     """
     is_workspace = revision == "workspace"
     sha = _resolve("HEAD" if is_workspace else revision)
@@ -97,7 +89,7 @@ def commit_of_results(revision: str, paths: tuple[str, ...] = RESULTS) -> str | 
 
 
 def _resolve(revision: str) -> str:
-    """Return the hash of a commit, branch, tag or experiment."""
+    """Return the hash of a revision; raises `InputError` if the project is not in git."""
     from dvc.repo import Repo
     from dvc.scm import SCMError, resolve_rev
 

@@ -7,6 +7,7 @@ The tables that the contract names are CSV with a header and a row for each exam
 `example` identifies the example within its split. `group` and `label` are optional.
 """
 
+import contextlib
 import csv
 import io
 import math
@@ -18,15 +19,16 @@ import numpy as np
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import LOCK, PARAMS, Lock
+from fairtrial.project.lock import LOCK, PARAMS, refuse_stale
 from fairtrial.project.revisions import flatten, locked_outputs, read_files
-from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.project.yaml_reader import parse_mapping
 
 Array = np.ndarray[Any, Any]
 
 REMEDY = "`dvc repro` there makes it again"
 TEXTS = "split", "example", "label", "group"  # the columns that are not numbers
 MAX_REPLICAS = 10_000
+MAX_SCORE = 1e100  # whose square is finite
 MAX_NAMED = 10  # splits or columns in a message
 
 
@@ -78,26 +80,12 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
         raise InputError(
             f"workspace: DVC is running a stage here (process {pids[0]}); wait for its end"
         )
-    definition, *texts = read_files(name, DVC_YAML, PARAMS, LOCK)
+    definition, values, lock_file = read_files(name, DVC_YAML, PARAMS, LOCK)
     contract = contract or parse_contract(definition, name)
-    sections, lock = (
-        _parse_mapping(text, f"{name}: {path}")
-        for text, path in zip(texts, (PARAMS, LOCK), strict=True)
-    )
-    params = dict(flatten(sections))
+    params = dict(flatten(parse_mapping(values, f"{name}: {PARAMS}")))
+    lock = parse_mapping(lock_file, f"{name}: {LOCK}")
     tables = dict(zip(contract.scores, read_files(name, *contract.scores), strict=True))
-    try:
-        locked = Lock(contract.stage, stage_definitions(definition, DVC_YAML), lock)
-        locked.refuse_half_run(name)
-        locked.refuse_other_params(name, params)
-        locked.refuse_other_scores(name, tables)
-        if name == "workspace":
-            locked.refuse_other_code()
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{name}: {LOCK} does not say what the scores of stage {contract.stage} were made of; "
-            "`dvc repro` there records it"
-        ) from None
+    refuse_stale(name, contract, stage_definitions(definition, DVC_YAML), lock, params, tables)
     return parse_scores(name, split or contract.split, tables, params, contract)
 
 
@@ -107,7 +95,7 @@ def parse_scores(
     """Return the scores on a split from the contents of tables, by their paths.
 
     Raises `InputError` if a table cannot be read, has another number of replicas than `params`, or
-    another value than a finite number in a column of scores; or if the split has no example, or
+    another value than a number in a column of scores; or if the split has no example, or
     one twice.
     """
     replicas = params.get(contract.replicas)
@@ -186,16 +174,10 @@ def _number(text: str, place: str, line: int) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{place}: line {line}: {text!r} is not a finite number; {REMEDY}")
-    return value
-
-
-def _parse_mapping(content: bytes, place: str) -> dict[str, Any]:
-    """Return the value of a YAML file; raises `InputError` if it is not a mapping."""
-    value = parse_yaml(content, place)
-    if not isinstance(value, dict):
-        raise InputError(f"{place}: has no sections; restore it by `git checkout` and `dvc repro`")
+    if not abs(value) <= MAX_SCORE:
+        raise InputError(
+            f"{place}: line {line}: {text!r} is not a number of at most {MAX_SCORE}; {REMEDY}"
+        )
     return value
 
 
@@ -204,5 +186,6 @@ def splits_of(tables: dict[str, bytes]) -> list[str]:
     splits: dict[str, None] = {}
     for content in tables.values():
         text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="", errors="replace")
-        splits.update((row["split"], None) for row in csv.DictReader(text) if row.get("split"))
+        with contextlib.suppress(csv.Error):  # `parse_scores` says what is wrong
+            splits.update((row["split"], None) for row in csv.DictReader(text) if row.get("split"))
     return list(splits)

@@ -14,17 +14,16 @@ MAX_DEPTH = 50  # levels, aliases written out
 def read_yaml(path: Path) -> Any:
     """Return the value of the YAML file `path`, or None if it is empty.
 
-    Raises `InputError` if the file is missing, is not a regular file of UTF-8 text, or is refused
-    by `parse_yaml`.
+    Raises `InputError` if it is missing or not a regular file, or as `parse_yaml` does.
     """
     refuse_irregular(path, "put a YAML file in its place")
     try:
         with path.open("rb") as file:
             content = file.read(4 * MAX_CHARS + 1)  # a character has at most 4 bytes in UTF-8
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; run this at the top of the project") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); check its permissions") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run this at the top of the project"
+        ) from None
     return parse_yaml(content, str(path))
 
 
@@ -56,6 +55,14 @@ def parse_yaml(content: bytes | str, name: str) -> Any:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # A date that does not exist, a number of a million digits, a tag of its own.
         raise InputError(f"{name}: not valid YAML ({error}); correct it") from None
+
+
+def parse_mapping(content: bytes, name: str) -> dict[str, Any]:
+    """Return the value of a YAML document; raises `InputError` if it is not a mapping."""
+    value = parse_yaml(content, name)
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: has no sections; `git checkout` brings back what was committed")
+    return value
 
 
 def _check_bounds(events: Any, name: str) -> None:

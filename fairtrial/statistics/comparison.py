@@ -1,7 +1,6 @@
 """Compare the scores of revisions, and put the result in words."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +11,7 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision
 from fairtrial.statistics.significance import (
     LEVEL,
+    Array,
     Difference,
     difference,
     is_right_or_wrong,
@@ -116,11 +116,22 @@ def _compare_two(
     low, high, p = None, None, None
     outcome: Outcome = "undecided"
     if diff.seeds is None:
-        verdict = _describe_models(first, other, metric, diff, same_examples, mcnemar_p)
+        test, p_of_models = ("t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
+        result = "no difference shown between the two models"
+        if p_of_models < LEVEL:
+            which = "better" if metric.sign * diff.value > 0 else "worse"
+            result = f"its model is {which} on these examples"
+        said = f"{result} ({test} p = {p_of_models:.2g}); one seed says nothing about another"
+        if not same_examples:
+            said = "one seed and other examples say nothing"
+        advice = (
+            f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
+        )
+        verdict = f"{other.name}: {said}; {advice}"
     else:
         low, high = diff.interval(comparisons)
         p = min(1.0, comparisons * diff.p)
-        shown = f"{difference_text(diff.value, metric)}, {interval_text(low, high, metric)}"
+        shown = change_text(diff.value, low, high, metric)
         if p < LEVEL:
             outcome = "better" if metric.sign * diff.value > 0 else "worse"
             verdict = f"{other.name} is {outcome} ({shown}, p = {p:.2g})"
@@ -152,11 +163,8 @@ def _compare_two(
 
 def has_same_examples(first: Revision, other: Revision) -> bool:
     """Return whether two revisions are scored on the same examples with the same labels."""
-    if first.labels is None or other.labels is None:
-        same_labels = first.labels is other.labels
-    else:
-        same_labels = np.array_equal(first.labels, other.labels)
-    return same_labels and np.array_equal(first.examples, other.examples)
+    columns = (first.examples, other.examples), (first.labels, other.labels)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in columns)
 
 
 def common_replicas(first: Revision, other: Revision) -> int:
@@ -165,55 +173,13 @@ def common_replicas(first: Revision, other: Revision) -> int:
     return min(first.replicas, other.replicas) if same_seed else 0
 
 
-def value_text(value: float, metric: Metric) -> str:
-    """Return a value of a metric: with the unit %, times 100."""
-    return f"{100 * value:.2f}" if metric.unit == "%" else f"{value:.4g}"
+def change_text(value: float, low: float, high: float, metric: Metric) -> str:
+    """Return a difference with its unit, and its interval."""
+    change = f"{metric.text(value, '+.1f', '+.4g')}{metric.points}"
+    return f"{change}, 95 % CI {metric.text(low, '.1f')} to {metric.text(high, '.1f')}"
 
 
-def difference_text(value: float, metric: Metric) -> str:
-    """Return a difference of a metric with its unit: of percentages, in points."""
-    return (
-        f"{100 * value:+.1f} points" if metric.unit == "%" else _with_unit(f"{value:+.4g}", metric)
-    )
-
-
-def _with_unit(text: str, metric: Metric) -> str:
-    return f"{text} {metric.unit}".rstrip()
-
-
-def interval_text(low: float, high: float, metric: Metric) -> str:
-    """Return an interval of a difference, in the same unit as `difference_text` has."""
-    if metric.unit == "%":
-        return f"95 % CI {100 * low:.1f} to {100 * high:.1f}"
-    return f"95 % CI {low:.4g} to {high:.4g}"
-
-
-def _describe_models(
-    first: Revision,
-    other: Revision,
-    metric: Metric,
-    diff: Difference,
-    same_examples: bool,
-    mcnemar_p: float | None,
-) -> str:
-    """Return in words what one seed on a side says: something about two models at most."""
-    advice = f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
-    if not same_examples:
-        return f"{other.name}: one seed and other examples say nothing; {advice}"
-    test, p = ("paired t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
-    result = "no difference shown between the two models"
-    if p < LEVEL:
-        which = "better" if metric.sign * diff.value > 0 else "worse"
-        result = f"its model is {which} on these examples"
-    return (
-        f"{other.name}: {result} ({test} p = {p:.2g}); one seed says nothing about another; "
-        f"{advice}"
-    )
-
-
-def _advice(
-    a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], diff: Difference, metric: Metric
-) -> str:
+def _advice(a: Array, b: Array, diff: Difference, metric: Metric) -> str:
     """Return in words how much data would be required to tell, after that nothing is shown."""
     if np.array_equal(a, b):
         return ": all scores are the same"
@@ -232,9 +198,7 @@ def _advice(
 
 def size_text(value: float, metric: Metric) -> str:
     """Return the size of a difference, roughly, with its unit."""
-    if metric.unit == "%":
-        return f"{100 * abs(value):.2g} points"
-    return _with_unit(f"{abs(value):.2g}", metric)
+    return f"{metric.text(abs(value), '.2g', '.2g')}{metric.points}"
 
 
 def round_up(number: int) -> str:
@@ -268,12 +232,4 @@ def remark_lines(comparisons: list[Comparison]) -> list[str]:
 
 def to_json(values: dict[str, Any]) -> str:
     """Return JSON; what is unknown or infinite is null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: finite(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [finite(one) for one in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(finite(values), indent=2)
+    return json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None), indent=2)

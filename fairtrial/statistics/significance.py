@@ -10,6 +10,7 @@ Everything is a closed form. A bootstrap was measured first: its draws are nearl
 its small p-values came out far too small when there were few seeds.
 """
 
+import bisect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -69,20 +70,19 @@ class Difference(NamedTuple):
         return self.value - half_width, self.value + half_width
 
     @property
-    def _total(self) -> tuple[float, float]:
-        """Return the variance of the value, and its degrees of freedom."""
+    def _total(self) -> Variance:
         return welch_satterthwaite([(1.0, v) for v in (self.examples, self.seeds) if v])
 
     @property
-    def _floor(self) -> tuple[float, float]:
-        """Return the least variance that the value can have, and its degrees of freedom.
+    def _floor(self) -> Variance:
+        """Return the least variance that the value can have.
 
         A few seeds can agree by chance, and then show a spread that is far too small. But the
         residual is known from all examples, and it alone makes replicas differ. Neither is an
         accuracy known more finely than to an example.
         """
         least = max(self.examples.value + self.residual, (self.resolution / self.n) ** 2)
-        return least, self.examples.df
+        return Variance(least, self.examples.df)
 
 
 def difference(a: Array, b: Array, same_examples: bool, pairs: int) -> Difference:
@@ -111,7 +111,7 @@ def difference(a: Array, b: Array, same_examples: bool, pairs: int) -> Differenc
             (weight, Variance(table.mean(1).var(ddof=1), len(table) - 1))
             for weight, table in tables
         ]
-        seeds = Variance(*welch_satterthwaite(terms))
+        seeds = welch_satterthwaite(terms)
         residual = sum(weight * residual_variance(table) for weight, table in tables)
     if same_examples:
         per_example = [(b.mean(0) - a.mean(0), residual)]
@@ -126,7 +126,7 @@ def difference(a: Array, b: Array, same_examples: bool, pairs: int) -> Differenc
     ]
     return Difference(
         value,
-        Variance(*welch_satterthwaite(examples)),
+        welch_satterthwaite(examples),
         seeds,
         residual,
         min(a.shape[1], b.shape[1]),
@@ -139,14 +139,14 @@ def is_right_or_wrong(*tables: Array) -> bool:
     return all(bool(((table == 0) | (table == 1)).all()) for table in tables)
 
 
-def welch_satterthwaite(terms: list[tuple[float, Variance]]) -> tuple[float, float]:
+def welch_satterthwaite(terms: list[tuple[float, Variance]]) -> Variance:
     """Return the weighted sum of variances, and its degrees of freedom."""
     parts = [(weight * variance.value, variance.df) for weight, variance in terms]
     total = sum(value for value, _ in parts)
     if total == 0:
-        return 0.0, min(df for _, df in parts)
+        return Variance(0.0, min(df for _, df in parts))
     # As fractions of the total, because the square of a small variance may be 0.
-    return total, 1 / sum((value / total) ** 2 / df for value, df in parts if value)
+    return Variance(total, 1 / sum((value / total) ** 2 / df for value, df in parts if value))
 
 
 def mean_variance(values: Array) -> float:
@@ -163,9 +163,7 @@ def residual_variance(table: Array) -> float:
     if n < 2:
         return 0.0
     residuals = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
-    total = float((residuals**2).sum())
-    mean_square = total / ((replicas - 1) * (n - 1))
-    return float(mean_square / n)
+    return float((residuals**2).sum() / ((replicas - 1) * (n - 1)) / n)
 
 
 def wilson_interval(hits: float, n: int) -> tuple[float, float]:
@@ -230,22 +228,18 @@ def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, i
         quantile = special.stdtrit(df, 1 - LEVEL / 2)
         return float(special.stdtr(df, abs(diff.value) / math.sqrt(variance) - quantile))
 
+    def smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
+        """Return the smallest number from low to high for which a monotonous condition holds."""
+        return low + bisect.bisect_left(range(low, high), True, key=is_enough)
+
     if power(1.0, MAX_ADVICE) >= POWER:
-        return None, _smallest(lambda count: power(1.0, count) >= POWER, 2, MAX_ADVICE)
+        return None, smallest(lambda count: power(1.0, count) >= POWER, 2, MAX_ADVICE)
     if power(1e9, replicas) >= POWER:
-        factor = _smallest(lambda percent: power(percent / 100, replicas) >= POWER, 100, 10**11)
-        return math.ceil(diff.n * factor / 100), None
-    factor = _smallest(
+        percent = smallest(lambda percent: power(percent / 100, replicas) >= POWER, 100, 10**11)
+        return math.ceil(diff.n * percent / 100), None
+    percent = smallest(
         lambda percent: power(percent / 100, math.ceil(replicas * percent / 100)) >= POWER,
         100,
         10**11,
     )
-    return math.ceil(diff.n * factor / 100), math.ceil(replicas * factor / 100)
-
-
-def _smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
-    """Return the smallest number from low to high for which a monotonous condition holds."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
-    return low
+    return math.ceil(diff.n * percent / 100), math.ceil(replicas * percent / 100)

@@ -1,5 +1,7 @@
 """The command `python -m fairtrial compare`, on real revisions of the second project."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from fairtrial.__main__ import main
+from fairtrial.project.contract import parse_contract
+from fairtrial.project.errors import InputError
 from tests.helpers.project import ROOT, Project
 
 # Two values, and each of the lines below doubles them.
@@ -17,15 +22,22 @@ BOMB = "".join(f"\na{n + 1}: &a{n + 1} [*a{n}, *a{n}]" for n in range(60))
 
 
 def output(project: Project, *arguments: str) -> str:
-    return project.run("python", "-m", "fairtrial", "compare", *arguments).stdout
+    """Return what a comparison prints; in this process, which spares its imports."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(project.path)
+        patch.setattr("sys.argv", ["fairtrial", "compare", *arguments])
+        for name, value in project.env.items():
+            patch.setenv(name, value)
+        main()
+    return printed.getvalue()
 
 
 def refused(project: Project, *arguments: str) -> str:
-    """Return the one line by which a comparison is refused."""
-    done = project.run("python", "-m", "fairtrial", "compare", *arguments, ok=False)
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr
+    """Return the sentences by which a comparison is refused."""
+    with pytest.raises(InputError) as caught:
+        output(project, *arguments)
+    return str(caught.value)
 
 
 def test_revisions_are_compared_by_the_first_metric(reproduced_regression: Project) -> None:
@@ -38,6 +50,15 @@ def test_revisions_are_compared_by_the_first_metric(reproduced_regression: Proje
     same = output(reproduced_regression, "main", "workspace")
     assert "all scores are the same" in same
     assert "fit.lr" not in same  # no parameter has changed
+
+
+def test_the_readme_shows_this_project(reproduced_regression: Project) -> None:
+    readme = (ROOT / "fairtrial/README.md").read_text()
+    assert f"```\n{output(reproduced_regression, 'HEAD', 'slow')}```" in readme
+    [block] = re.findall(r"```yaml\n(    meta:\n.*?)```", readme, re.DOTALL)
+    shown = parse_contract(f"stages:\n  fit:\n{block}".encode(), "README")
+    written = (reproduced_regression.path / "dvc.yaml").read_bytes()
+    assert shown == parse_contract(written, "workspace")
 
 
 def test_the_direction_is_that_of_the_metric(reproduced_regression: Project) -> None:
@@ -120,7 +141,7 @@ def test_a_gate_fails_where_it_is_worse(reproduced_regression: Project) -> None:
     worse = reproduced_regression.run(*command, "HEAD", "slow", "--fail-if-worse", ok=False)
     assert worse.returncode == 1
     assert "slow is worse" in worse.stdout
-    output(reproduced_regression, "slow", "HEAD", "--fail-if-worse")
+    assert "HEAD is better" in output(reproduced_regression, "slow", "HEAD", "--fail-if-worse")
 
 
 @pytest.fixture(scope="module")
@@ -167,19 +188,17 @@ def broken(reproduced_regression: Project, tmp_path_factory: pytest.TempPathFact
     ],
 )
 def test_what_cannot_be_compared_is_refused(broken: Project, name: str, message: str) -> None:
-    done = broken.run("python", "-m", "fairtrial", "compare", "main", name, ok=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert all(line.startswith(message[:5]) for line in done.stderr.splitlines())
-    assert ("`--promote N`" in done.stderr) == name.startswith("sweep-")
+    said = refused(broken, "main", name)
+    assert said.startswith(message)
+    assert ("`--promote N`" in said) == name.startswith("sweep-")
 
 
 def test_an_unknown_metric_or_split_is_refused(reproduced_regression: Project) -> None:
     assert refused(reproduced_regression, "HEAD", "slow", "--metric", "f1") == (
-        "unknown metric 'f1'; known: squared_error, close\n"
+        "unknown metric 'f1'; known: squared_error, close"
     )
     assert refused(reproduced_regression, "HEAD", "slow", "--split", "dev") == (
-        "HEAD: scores.csv: no example of split 'dev'; known splits: val, test\n"
+        "HEAD: scores.csv: no example of split 'dev'; known splits: val, test"
     )
 
 
@@ -187,7 +206,7 @@ def test_stale_results_of_the_workspace_are_refused(regression: Project) -> None
     regression.edit("regression.py", "WAVES = 30", "WAVES = 31")
     assert refused(regression, "HEAD", "workspace") == (
         "workspace: regression.py has changed since its results were made; "
-        "`dvc repro` makes them again\n"
+        "`dvc repro` there makes its results again"
     )
     regression.run("git", "checkout", "-q", "regression.py")
     # Half a run: the data are new, and the fit is of those before.
@@ -197,7 +216,7 @@ def test_stale_results_of_the_workspace_are_refused(regression: Project) -> None
     for revision in ("HEAD", "workspace"):
         assert refused(regression, "HEAD~1", revision) == (
             f"{revision}: dvc.lock has another points.csv than its stage fit read; "
-            "`dvc repro` there runs that stage again\n"
+            "`dvc repro` there makes its results again"
         )
 
 
@@ -216,7 +235,7 @@ def test_a_running_stage_is_named(regression: Project) -> None:
         assert any("python -m regression fit" in line for line in process.stdout)
         message = refused(regression, "HEAD", "workspace")
         assert re.fullmatch(
-            r"workspace: DVC is running a stage here \(process \d+\); wait for its end\n", message
+            r"workspace: DVC is running a stage here \(process \d+\); wait for its end", message
         )
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -241,10 +260,35 @@ def test_scores_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
     )
 
 
+def test_a_project_may_be_a_folder_of_its_repository(regression: Project) -> None:
+    top = regression.path.parent / "repository"
+    shutil.copytree(regression.path, top / "sub/project", ignore=shutil.ignore_patterns(".git"))
+    project = Project(top / "sub/project")
+    project.env["PYTHONPATH"] = str(ROOT)
+    for command in (
+        ("git", "init", "-q", "-b", "main", str(top)),
+        ("git", "config", "user.name", "Somebody"),
+        ("git", "config", "user.email", "somebody@example.org"),
+    ):
+        project.run(*command)
+    project.commit("start")
+    project.set_params("fit.lr=0.0005")
+    project.run("dvc", "repro", "-q")
+    assert "workspace is worse" in output(project, "HEAD", "workspace")
+    project.commit("slow")
+    assert "HEAD~1 is better" in output(project, "HEAD", "HEAD~1")
+    done = project.run(
+        "python", "-m", "fairtrial", "until-decided", "HEAD", "HEAD~1", "--max-replicas", "4"
+    )
+    assert "after 4 replicas of each" in done.stdout
+
+
 def test_outside_of_a_project_or_of_git_it_says_so(regression: Project, tmp_path: Path) -> None:
     outside = Project(tmp_path)
     outside.env["PYTHONPATH"] = str(ROOT)
-    assert "no DVC project here" in refused(outside, "A", "B")
+    done = outside.run("python", "-m", "fairtrial", "compare", "A", "B", ok=False)
+    assert done.returncode == 2
+    assert done.stderr == "no DVC project here; run this at the top of the project\n"
     shutil.rmtree(regression.path / ".git")
     assert refused(regression, "HEAD", "slow").startswith("this folder is not in a git repository")
 

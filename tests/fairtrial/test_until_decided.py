@@ -72,7 +72,14 @@ def test_the_workspace_is_compared_as_it_is(regression: Project) -> None:
     assert "each replica has the same scores in both" in done.stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_interrupted_leaves_nothing(regression: Project, how: signal.Signals) -> None:
     before = snapshot(regression)
     with subprocess.Popen(
