@@ -91,7 +91,9 @@ def refuse_irregular(path: Path, remedy: str) -> None:
 def _open_locked(draft: Path) -> BinaryIO:
     """Open a draft to write, and lock it until it is closed."""
     while True:
-        # Not through a link, nor waiting for the reader of a pipe.
+        if draft.is_symlink():
+            draft.unlink()
+        # A pipe would wait for its reader.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.fdopen(os.open(draft, flags, 0o666), "wb")
         fcntl.flock(file, fcntl.LOCK_EX)

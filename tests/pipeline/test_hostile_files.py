@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from fairtrial.project.results import load_results
 from stages import check
 from stages.storage.errors import InputError, run
 from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import read_metadata
 from tests.helpers.cards import DIGITS, SOURCES
 from tests.helpers.project import ROOT, Project
-from fairtrial.project.results import load_results
 
 GOOD = (ROOT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.

@@ -7,8 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from benchmarks.recipes import read_recipe
-from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
 from fairtrial.project.revisions import flatten
+from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())

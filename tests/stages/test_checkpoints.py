@@ -14,7 +14,7 @@ from stages.learning.checkpoints import (
     write_checkpoint,
     write_replicas,
 )
-from stages.learning.models import MODEL_NAMES, build_model, predict
+from stages.learning.models import MODELS, build_model, predict
 from stages.learning.training import seeded_generator
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
@@ -30,7 +30,7 @@ DATASET = DIGITS.model_dump_json()
 
 
 @pytest.mark.parametrize("info", [DIGITS, PARTS], ids=lambda info: info.title)
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_models_that_are_read_give_the_logits_of_those_written(
     name: str, info: DatasetInfo, tmp_path: Path
 ) -> None:
@@ -63,7 +63,7 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(
     weights = {"weight": np.zeros((10, 784), np.float32), "bias": np.zeros(10, np.float32)}
     path.unlink()  # it may be a link into DVC's cache
     write_tensors(path, weights, model="forest", dataset=DATASET)
-    assert f"holds no model of {', '.join(MODEL_NAMES)} but 'forest'" in refusal("evaluate")
+    assert f"unknown model 'forest'; known: {', '.join(MODELS)}; `dvc repro`" in refusal("evaluate")
     for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
         write_tensors(path, weights, model="cnn", width=width, dataset=DATASET)
         assert f"{width[:9]!r} is no width of cnn" in refusal("evaluate")

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stages.learning.models import MODEL_NAMES, PRECISIONS
-from stages.learning.training import Split, initial_state, train_epoch
+from stages.learning.models import MODELS, PRECISIONS
+from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from stages.storage.tensors import digest
 from stages.train import prepare_cuda
 from tests.helpers.project import Project
-from tests.helpers.training import WIDTHS, train_params
+from tests.helpers.training import WIDTHS, train_epochs, train_params
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
@@ -33,14 +33,13 @@ def random_split(n: int, device: str) -> Split:
 def digest_of_training(params: Train) -> str:
     """Return the digest of the state after all epochs of a training."""
     split = random_split(96, params.device)
-    state = initial_state(params, split)
-    for _ in range(params.epochs):
-        train_epoch([state], split, split, params)
-    return digest(state.tensors())
+    replicas = Replicas([0], [params.seed], split, split, params)
+    train_epochs(replicas, params.epochs)
+    return digest(replicas.state(0))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", MODELS)
 def test_all_tensors_of_an_operation_are_on_the_same_device(
     model: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,19 +51,21 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
     params = model_params(model, precision, batch_size=16, **changes)
     params = params.model_copy(update={"device": "meta"})
     # Before the mode begins, because in it the weights of a module would stay where they are.
-    state = initial_state(params, random_split(40, "cpu"))
+    on_cpu = random_split(40, "cpu")
+    replicas = Replicas([0], [params.seed], on_cpu, on_cpu, params)
     monkeypatch.setattr(Tensor, "item", lambda _: 0.5)
     monkeypatch.setattr(Tensor, "tolist", lambda tensor: [0.5] * tensor.numel())
     for name, value in (("__float__", 0.5), ("__int__", 1), ("__bool__", True)):
         monkeypatch.setattr(Tensor, name, lambda _, value=value: value)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        split = random_split(40, "meta")  # `predict` computes 32 at a time with a CNN
-        train_epoch([state], split, split, params)
-    assert {weight.device.type for weight in state.model.state_dict().values()} == {"meta"}
+        # `predict` computes 32 at a time with a CNN.
+        replicas.train = replicas.val = random_split(40, "meta")
+        train_epochs(replicas, params.epochs)
+    assert {weight.device.type for weight in replicas.model.state_dict().values()} == {"meta"}
 
 
 @needs_cuda
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", MODELS)
 def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
     prepare_cuda("exact")
     changes = {"optimizer": "adam", "augment": "affine"}
@@ -73,7 +74,7 @@ def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
 
 
 @needs_cuda
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", MODELS)
 def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
     prepare_cuda("float32")
     params = model_params(model, "float32", device="cuda")

@@ -1,19 +1,21 @@
-"""The metrics, compared with scipy, scikit-learn and torch."""
+"""The metrics, compared with scipy, torch and the definitions."""
+
+import hashlib
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
-from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 
 from stages.evaluate import (
     Predictions,
     first_layer_filters,
+    identities,
     most_confident_mistakes,
-    prediction_rows,
-    replica_metrics,
+    recalls_and_precisions,
     score,
     split_metrics,
+    tables,
     wilson_interval,
 )
 from stages.learning.checkpoints import CHECKPOINT
@@ -56,9 +58,7 @@ def test_predictions_equal_torch() -> None:
 
 
 def test_the_loss_of_a_mistake_with_a_confidence_of_one_is_finite() -> None:
-    metrics = split_metrics(
-        score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8)), CLASSES, 15
-    )
+    metrics = split_metrics([score(np.array([[1e30] + [0.0] * 9]), np.array([3], np.uint8))], 15)
     assert metrics["cross_entropy"] == pytest.approx(1e30)
     assert metrics["calibration_error"] == 1.0
 
@@ -72,7 +72,7 @@ def test_replica_metrics_equal_numpy_and_torch() -> None:
     random = np.random.default_rng(1)
     one_replica, labels = example()
     logits = np.stack([one_replica + random.normal(0, 2, one_replica.shape) for _ in range(3)])
-    metrics = replica_metrics(logits, labels)
+    metrics = split_metrics([score(of_replica, labels) for of_replica in logits], 15)
     accuracies = (logits.argmax(2) == labels).mean(1)
     assert metrics["replicas"]["n"] == 3
     assert metrics["replicas"]["mean"] == pytest.approx(accuracies.mean(), abs=1e-6)
@@ -83,7 +83,7 @@ def test_replica_metrics_equal_numpy_and_torch() -> None:
 
 def test_one_replica_has_no_standard_deviation_and_is_its_own_ensemble() -> None:
     logits, labels = example()
-    metrics = replica_metrics(logits[np.newaxis], labels)
+    metrics = split_metrics([score(logits, labels)], 15)
     assert metrics["replicas"]["sd"] is None
     assert metrics["ensemble"] == metrics["replicas"]["mean"]
 
@@ -91,32 +91,32 @@ def test_one_replica_has_no_standard_deviation_and_is_its_own_ensemble() -> None
 def test_accuracy_and_cross_entropy_are_means_over_all_images() -> None:
     logits, labels = example()
     predictions = score(logits, labels)
-    metrics = split_metrics(predictions, CLASSES, 15)
+    metrics = split_metrics([predictions], 15)
     assert metrics["n"] == 300
     correct = logits.argmax(1) == labels
     assert metrics["accuracy"]["value"] == pytest.approx(correct.mean(), abs=1e-6)
     assert metrics["cross_entropy"] == pytest.approx(predictions.losses.mean(), abs=1e-6)
 
 
-def test_recall_and_precision_equal_scikit_learn() -> None:
+def test_recall_and_precision_are_those_of_their_definitions() -> None:
     logits, labels = example()
-    metrics = split_metrics(score(logits, labels), CLASSES, 15)
+    predictions = score(logits, labels)
     predicted = logits.argmax(1)
-    for name, function in (("recall", recall_score), ("precision", precision_score)):
-        expected = function(labels, predicted, average=None)
-        assert tuple(metrics[name]) == CLASSES
-        assert list(metrics[name].values()) == pytest.approx(expected, abs=1e-6)
-    expected = balanced_accuracy_score(labels, predicted)
-    assert metrics["balanced_accuracy"] == pytest.approx(expected, abs=1e-6)
+    recalls, precisions = recalls_and_precisions(predictions)
+    for number, (recall, precision) in enumerate(zip(recalls, precisions, strict=True)):
+        assert recall == (predicted[labels == number] == number).mean()
+        assert precision == (labels[predicted == number] == number).mean()
+    metrics = split_metrics([predictions], 15)
+    assert metrics["balanced_accuracy"] == pytest.approx(recalls.mean(), abs=1e-6)
 
 
 def test_recall_without_labels_and_precision_without_predictions_are_undefined() -> None:
-    metrics = split_metrics(
-        score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8)), CLASSES, 15
-    )
-    assert list(metrics["recall"].values())[:4] == [1.0, None, 0.0, None]
-    assert list(metrics["precision"].values())[:4] == [1.0, 0.0, None, None]
-    assert metrics["balanced_accuracy"] == 0.5  # of the classes that have images
+    predictions = score(np.eye(10)[[0, 0, 1]], np.array([0, 0, 2], np.uint8))
+    recalls, precisions = recalls_and_precisions(predictions)
+    np.testing.assert_array_equal(recalls[:4], [1, np.nan, 0, np.nan])
+    np.testing.assert_array_equal(precisions[:4], [1, 0, np.nan, np.nan])
+    # Of the classes that have images.
+    assert split_metrics([predictions], 15)["balanced_accuracy"] == 0.5
 
 
 def test_the_calibration_error_of_two_bins_computed_by_hand() -> None:
@@ -129,38 +129,75 @@ def test_the_calibration_error_of_two_bins_computed_by_hand() -> None:
     one_bin = abs(4 / 6 - (4 * 0.6 + 2 * 0.9) / 6)
     predictions = score(logits, labels)
     for bins, error in ((5, expected), (1, one_bin)):
-        metrics = split_metrics(predictions, CLASSES, bins)
+        metrics = split_metrics([predictions], bins)
         assert metrics["calibration_error"] == pytest.approx(error, abs=1e-6)
 
 
 def test_a_confidence_of_one_is_in_the_last_bin() -> None:
     predictions = score(np.array([[1e4] + [0.0] * 9]), np.array([0], np.uint8))
-    assert split_metrics(predictions, CLASSES, 7)["calibration_error"] == 0.0
+    assert split_metrics([predictions], 7)["calibration_error"] == 0.0
 
 
 def test_the_most_confident_mistakes_come_first() -> None:
     images = np.arange(4, dtype=np.uint8).repeat(784).reshape(4, 1, 28, 28)
     confidence = np.array([0.99, 0.5, 0.9, 0.7])
     predicted = np.array([1, 0, 0, 0])
-    predictions = Predictions(np.array([1, 2, 3, 4]), predicted, confidence, np.zeros(4))
+    probabilities = confidence[:, np.newaxis]
+    predictions = Predictions(np.array([1, 2, 3, 4]), predicted, probabilities, np.zeros(4))
     chosen, captions = most_confident_mistakes(images, predictions, CLASSES, count=2)
     assert chosen[:, 0, 0, 0].tolist() == [2, 3]
     assert captions == ["3 as 0, 90%", "4 as 0, 70%"]
 
 
-def test_mistakes_and_predictions_have_the_names_of_the_classes() -> None:
-    classes = ("bolt", "nut", "Räder")
+def test_mistakes_have_the_names_of_the_classes() -> None:
     predictions = Predictions(
-        np.array([2, 0], np.uint8), np.array([1, 0]), np.array([0.75, 0.5]), np.zeros(2)
+        np.array([2, 0], np.uint8), np.array([1, 0]), np.array([[0.75], [0.5]]), np.zeros(2)
     )
     images = np.zeros((2, 3, 8, 8), np.uint8)
-    chosen, captions = most_confident_mistakes(images, predictions, classes, count=5)
+    chosen, captions = most_confident_mistakes(images, predictions, ("bolt", "nut", "Räder"), 5)
     assert chosen.shape == (1, 3, 8, 8)
     assert captions == ["Räder as nut, 75%"]
-    index, others = np.array([7, 3], np.int32), np.array([[2, 2], [0, 1]])
-    assert list(prediction_rows("val", classes, index, predictions, others)) == [
-        ["val", 7, "Räder", "nut", 0.75, "Räder", "bolt"],
-        ["val", 3, "bolt", "bolt", 0.5, "Räder", "nut"],
+
+
+def test_the_tables_have_every_image_class_and_replica() -> None:
+    labels = np.array([1, 0], np.uint8)
+    logits = np.array([[[3.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    replicas = [score(of_replica, labels) for of_replica in logits]
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    result = tables(images, replicas, ("bolt", "Räder"), bins=2)
+    header, rows = result["scores"]
+    names = ["accuracy.0", "accuracy.1", "cross_entropy.0", "cross_entropy.1"]
+    assert header == ["example", "label", *names]
+    losses = torch.nn.functional.cross_entropy
+    expected = [
+        [
+            float(losses(torch.from_numpy(logits[r][i]), torch.tensor(labels[i]).long()))
+            for r in (0, 1)
+        ]
+        for i in (0, 1)
+    ]
+    assert [row[1:4] for row in rows] == [("Räder", 0, 1), ("bolt", 1, 1)]
+    np.testing.assert_allclose([row[4:] for row in rows], expected, atol=1e-6)
+    assert result["predictions"] == (
+        ["label", "predicted"],
+        [("Räder", "bolt"), ("bolt", "bolt")],
+    )
+    assert result["classes"] == (
+        ["class", "recall", "precision"],
+        [("bolt", 1.0, 0.5), ("Räder", 0.0, "")],
+    )
+    assert [row[0] for row in result["calibration"][1]] == [2]
+
+
+def test_an_image_is_named_by_its_pixels() -> None:
+    images = np.arange(3, dtype=np.uint8).repeat(64).reshape(3, 1, 8, 8)
+    names = identities(images)
+    assert names == [hashlib.sha256(bytes([n] * 64)).hexdigest()[:16] for n in range(3)]
+    assert identities(images[[2, 0, 2, 2]]) == [
+        names[2],
+        names[0],
+        f"{names[2]}-2",
+        f"{names[2]}-3",
     ]
 
 

@@ -10,11 +10,10 @@ from tests.helpers.project import Project
 BYTES = 60_000 * 784  # of the training images of MNIST
 # Print the peak of resident memory, in kB, of a stage or of its imports alone.
 PRINT_PEAK = """
-import runpy, sys
+import sys
+stage = __import__(f"stages.{sys.argv[1]}", fromlist=["main"])
 if sys.argv[2] == "run":
-    runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
-else:
-    __import__(sys.argv[1])
+    stage.main()
 lines = open("/proc/self/status").read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
@@ -22,7 +21,7 @@ print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 def peak_memory(project: Project, stage: str, how: str) -> int:
     """Return the peak of memory, in bytes, of a process that runs or only imports a stage."""
-    output = project.run("python", "-c", PRINT_PEAK, f"stages.{stage}", how).stdout
+    output = project.run("python", "-c", PRINT_PEAK, stage, how).stdout
     return 1_024 * int(output.split()[-1])
 
 

@@ -9,15 +9,14 @@ import torch
 from pydantic import ValidationError
 
 from stages.learning.checkpoints import MAX_WIDTH
-from stages.learning.models import MODEL_NAMES, MODELS_WITH_WIDTH, PRECISIONS, build_model, predict
-from samebits.optimizers import NUM_MOMENTS
+from stages.learning.models import MODELS, PRECISIONS, build_model, predict
 from stages.learning.training import seeded_generator
 from stages.params.train import Train
 from tests.helpers.training import CLASSES, SHAPE, TRAIN, WIDTHS, train_params
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str) -> None:
     model = build_model(
         name, WIDTHS[name], SHAPE, CLASSES, seeded_generator(0, "weights"), precision
@@ -30,7 +29,7 @@ def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     ("channels", "size", "classes"),
     [(1, 8, 10), (3, 9, 2), (3, 16, 3), (1, 28, 26), (3, 32, 4), (1, 64, 300), (3, 128, 5)],
@@ -99,7 +98,7 @@ def test_the_convolutional_model_equals_torchs_layers() -> None:
 
 @pytest.mark.parametrize(("name", "fan_in"), [("linear", 784), ("mlp", 784), ("cnn", 9)])
 def test_initial_weights_have_the_distribution_of_torchs_layers(name: str, fan_in: int) -> None:
-    width = 500 if name in MODELS_WITH_WIDTH else 0
+    width = 500 if name != "linear" else 0
     filters = build_model(name, width, SHAPE, CLASSES, seeded_generator(0, "weights")).filters
     bound = 1 / math.sqrt(fan_in)
     assert filters.abs().max() <= bound
@@ -108,22 +107,22 @@ def test_initial_weights_have_the_distribution_of_torchs_layers(name: str, fan_i
 
 @pytest.mark.parametrize(
     ("parameter", "names"),
-    [("model", MODEL_NAMES), ("precision", PRECISIONS), ("optimizer", NUM_MOMENTS)],
+    [("model", MODELS), ("precision", PRECISIONS)],
 )
 def test_the_schema_has_the_names_of_the_code(parameter: str, names: Collection[str]) -> None:
     assert get_args(Train.model_fields[parameter].annotation) == tuple(names)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_schema_has_the_widths_of_the_models(name: str) -> None:
     """`width` is the number of filters of the first layer; the linear model takes 0 alone."""
     valid, invalid = [0], [-1, 1, MAX_WIDTH + 1]
-    if name in MODELS_WITH_WIDTH:
+    if name != "linear":
         valid, invalid = [1, 7, MAX_WIDTH], [-1, 0, MAX_WIDTH + 1]
     for width in valid:
         params = train_params(model=name, width=width)
         filters = build_model(name, params.width, SHAPE, CLASSES, torch.Generator()).filters
-        assert len(filters) == (width if name in MODELS_WITH_WIDTH else 10)
+        assert len(filters) == (width if name != "linear" else 10)
     for width in invalid:
         with pytest.raises(ValidationError, match="width"):
             train_params(model=name, width=width)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages.learning.checkpoints import CHECKPOINT, write_checkpoint
-from stages.learning.models import MODEL_NAMES, build_model
+from stages.learning.models import MODELS, build_model
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array
 from tests.helpers.project import ROOT, Project
@@ -71,7 +71,7 @@ def test_its_metadata_say_what_it_is_and_its_bytes_depend_on_nothing_else(
     assert json.loads(texts["params"])["train.lr"] == 0.02
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_each_model_is_exported(small_reproduced: Project, name: str) -> None:
     info, test = read_split(small_reproduced.path / "data/prepared/test.safetensors")
     model, twin = (
