@@ -16,32 +16,18 @@ from fairtrial.project.errors import InputError, printable, shorten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "revisions",
-        metavar="REV",
-        nargs="*",
-        help="a commit, branch, tag, experiment or `workspace`; the others are compared with the "
-        "first",
+    add = parser.add_argument
+    revisions = (
+        "a commit, branch, tag, experiment or `workspace`; the first is compared with others"
     )
-    parser.add_argument("--output", type=Path, default=Path("report.html"))
-    parser.add_argument(
-        "--figures",
-        metavar="FOLDER",
-        type=Path,
-        help="write the plots there too, as SVG and PDF for a paper",
-    )
-    parser.add_argument(
-        "--sweep",
-        metavar="NAME",
-        nargs="?",
-        const="",
-        help="show the plots of a sweep, too: the one called NAME, or the last without a name",
-    )
-    parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="write the page again whenever something changes, until Ctrl-C; an open page follows",
-    )
+    add("revisions", metavar="REV", nargs="*", help=revisions)
+    add("--output", type=Path, default=Path("report.html"))
+    figures = "write the plots there too, as SVG and PDF for a paper"
+    add("--figures", metavar="FOLDER", type=Path, help=figures)
+    sweep = "show the plots of a sweep, too: the one called NAME, or the last without a name"
+    add("--sweep", metavar="NAME", nargs="?", const="", help=sweep)
+    watching = "write the page again whenever something changes, until Ctrl-C; an open page follows"
+    add("--watch", action="store_true", help=watching)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -24,69 +24,30 @@ ROUND = 9  # trials: by halving one of them reaches the full budget
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a sweep to its parser."""
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        action="append",
-        required=True,
-        metavar="NAME=VALUES",
-        dest="settings",
-        help="a parameter and its values, as train.lr=0.01,0.03; repeat it for another parameter",
-    )
-    parser.add_argument("--metric", help="metric to rank by (default: the first of the contract)")
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a running Dask cluster (default: a local one)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count(),
-        metavar="N",
-        help="of the local cluster (default: one for each core)",
-    )
-    parser.add_argument(
-        "--promote",
-        type=int,
-        default=1,
-        metavar="N",
-        help="make DVC experiments of the N best points (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--experiments", action="store_true", help="make DVC experiments of all points"
-    )
-    parser.add_argument(
-        "--skip-invalid",
-        action="store_true",
-        help="leave out points that the project's own check refuses",
-    )
-    parser.add_argument(
-        "--name", default="", help="write the table and the chart to sweeps/NAME (default: sweeps)"
-    )
-    adaptive = parser.add_argument_group(
+    add = parser.add_argument
+    name = "a parameter and its values, as train.lr=0.01,0.03; repeat it for another parameter"
+    add("-S", "--set-param", action="append", required=True, metavar="NAME=VALUES", help=name)
+    add("--metric", metavar="NAME", help="metric to rank by (default: the first of the contract)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster (default: start a local one)")
+    workers = "of the local cluster (default: one for each core)"
+    add("--workers", type=int, default=os.cpu_count(), metavar="N", help=workers)
+    promote = "make DVC experiments of the N best points (default: %(default)s)"
+    add("--promote", type=int, default=1, metavar="N", help=promote)
+    add("--experiments", action="store_true", help="make DVC experiments of all points")
+    invalid = "leave out points that the project's own check refuses"
+    add("--skip-invalid", action="store_true", help=invalid)
+    add("--name", default="", help="write the results to sweeps/NAME (default: sweeps)")
+    add = parser.add_argument_group(
         "search", "try some points of ranges, such as 'train.lr=interval(0.001,1)', in rounds"
-    )
-    adaptive.add_argument("--trials", type=int, metavar="N", help="how many points to try")
-    adaptive.add_argument(
-        "--sampler",
-        choices=SAMPLERS,
-        help="tpe learns from the results so far, random does not (default: tpe)",
-    )
-    adaptive.add_argument(
-        "--halving",
-        action="store_const",
-        const=True,
-        help="train all with a small budget, and only the best third of them further",
-    )
-    adaptive.add_argument(
-        "--seed", type=int, metavar="N", help="of the sampler; another seed tries other points"
-    )
-    adaptive.add_argument(
-        "--round",
-        type=int,
-        metavar="N",
-        help=f"trials that the sampler chooses at once (default: {ROUND})",
-    )
+    ).add_argument
+    add("--trials", type=int, metavar="N", help="how many points to try")
+    sampler = "tpe learns from the results so far, random does not (default: tpe)"
+    add("--sampler", choices=SAMPLERS, help=sampler)
+    halving = "train all with a small budget, and only the best third of them further"
+    add("--halving", action="store_const", const=True, help=halving)
+    add("--seed", type=int, metavar="N", help="of the sampler; another seed tries other points")
+    rounds = f"trials that the sampler chooses at once (default: {ROUND})"
+    add("--round", type=int, metavar="N", help=rounds)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -115,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     contract = read_contract()
     goal = Goal(contract, contract.metric(args.metric)[0])
     promote = None if args.experiments else args.promote
-    options = Options(args.settings, goal, args.scheduler, args.workers, promote, args.name)
+    options = Options(args.set_param, goal, args.scheduler, args.workers, promote, args.name)
     if is_search:
         sampler = args.sampler or SAMPLERS[0]
         search = SearchOptions(args.trials, sampler, seed, rounds, args.halving is True)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 300, 250  # of a panel, in pixels
 COLUMNS = 3
 COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # visible on white and on black; the last is the best
+POINT = {"type": "point", "filled": True, "size": 50, "color": COLOURS[1]}
 Spec = dict[str, Any]  # Vega-Lite, of a plot without a width
 
 
@@ -46,51 +47,52 @@ def sweep_plots(table: "pd.DataFrame", params: list[str], goal: Goal) -> list[tu
     params = [name for name in params if table[name].nunique() > 1] or params[:1]
     plots = [(f"Sweep over {name}", _panel(table, name, params, goal)) for name in params]
     if "trial" in table:
-        plots.append(("Best of the search so far", _best_so_far(table, goal)))
+        if table["full_budget"].sum() > 1:
+            plots.append(("Best of the search so far", _best_so_far(table, goal)))
         if len(params) > 1:
             plots.append(("Parallel coordinates", _parallel_coordinates(table, params, goal)))
     return plots
 
 
+def _quantity(field: str, title: str, **more: Any) -> Spec:
+    """Return the encoding of a number."""
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": False},
+        **more,
+    }
+
+
 def _panel(table: "pd.DataFrame", name: str, params: list[str], goal: Goal) -> Spec:
     """Return a plot of the metric against a parameter."""
-    rows = table[[]].assign(x=table[name], value=table[goal.column])
+    value, sd = table[goal.column], table[goal.sd_column].astype(float).fillna(0)
+    rows = table[[]].assign(x=table[name], value=value, low=value - sd, high=value + sd)
     x: Spec = {"field": "x", "title": name, "type": "nominal", "axis": {"labelAngle": 0}}
     if (numbers := _numbers(table[name])) is not None:
         scale = {"type": "log"} if _is_log(numbers) else {"type": "linear", "zero": False}
-        x |= {"type": "quantitative", "scale": {**scale, "nice": False, "padding": 15}}
+        x = _quantity("x", name, scale={**scale, "nice": False, "padding": 15})
         if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
             x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
         rows["x"] = numbers
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": goal.title}
-    point = {"type": "point", "filled": True, "size": 50, "opacity": 1, "color": COLOURS[1]}
-    interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
-    layers = [
-        {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
-        {"mark": point, "encoding": {"y": {**y, "field": "value"}}},
-    ]
-    sd = table[goal.sd_column].astype(float).fillna(0)
-    rows["low"], rows["high"] = rows["value"] - sd, rows["value"] + sd
     encoding = {"x": x}
+    color: Spec = {"field": "group", "legend": {"symbolOpacity": 1}}
     if "rung" in table and table["rung"].nunique() > 1:  # of a search by halving
-        rows["rung"] = table["rung"]
-        encoding["color"] = {
-            "field": "rung",
-            "title": "rung",
-            "type": "ordinal",
-            "scale": {"range": COLOURS[-table["rung"].nunique() :]},
-            "legend": {"symbolOpacity": 1},
-        }
+        rows["group"] = table["rung"]
+        colours = {"range": COLOURS[-table["rung"].nunique() :]}
+        encoding["color"] = {**color, "title": "rung", "type": "ordinal", "scale": colours}
     elif len(params) == 2:
         [other] = (other for other in params if other != name)
-        rows["other"] = table[other]
-        encoding["color"] = {
-            "field": "other",
-            "title": other,
-            "type": "nominal",
-            "legend": {"symbolOpacity": 1},
-        }
-    return {"data": {"values": rows.to_dict("records")}, "encoding": encoding, "layer": layers}
+        rows["group"] = table[other]
+        encoding["color"] = {**color, "title": other, "type": "nominal"}
+    interval = {"y": _quantity("low", goal.title), "y2": {"field": "high"}}
+    point = {**POINT, "opacity": 1}
+    layer = [
+        {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
+        {"mark": point, "encoding": {"y": _quantity("value", goal.title)}},
+    ]
+    return {"data": {"values": rows.to_dict("records")}, "encoding": encoding, "layer": layer}
 
 
 def _best_so_far(table: "pd.DataFrame", goal: Goal) -> Spec:
@@ -99,20 +101,13 @@ def _best_so_far(table: "pd.DataFrame", goal: Goal) -> Spec:
     values = rows[goal.column]
     best = values.cummax() if goal.sign > 0 else values.cummin()
     data = rows[["total_seconds"]].assign(value=values, best=best).to_dict("records")
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": goal.title}
-    scale = {"domainMin": 0}
-    title = "seconds of workers"
-    x = {"field": "total_seconds", "type": "quantitative", "title": title, "scale": scale}
     line = {"type": "line", "interpolate": "step-after", "color": COLOURS[1]}
-    point = {"type": "point", "filled": True, "size": 50, "color": COLOURS[1]}
-    return {
-        "data": {"values": data},
-        "encoding": {"x": x},
-        "layer": [
-            {"mark": line, "encoding": {"y": {**y, "field": "best"}}},
-            {"mark": point, "encoding": {"y": {**y, "field": "value"}}},
-        ],
-    }
+    x = _quantity("total_seconds", "seconds of workers", scale={"domainMin": 0})
+    layer = [
+        {"mark": line, "encoding": {"y": _quantity("best", goal.title)}},
+        {"mark": POINT, "encoding": {"y": _quantity("value", goal.title)}},
+    ]
+    return {"data": {"values": data}, "encoding": {"x": x}, "layer": layer}
 
 
 def _parallel_coordinates(table: "pd.DataFrame", params: list[str], goal: Goal) -> Spec:
@@ -124,47 +119,33 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], goal: Goal) 
     import numpy as np
     import pandas as pd
 
-    parts, ends = [], []
+    lines, ends = [], []
+    trials = table[["trial", "full_budget"]].assign(value=table[goal.column])
     for name in [*params, goal.column]:
+        axis = goal.title if name == goal.column else name
         numbers = _numbers(table[name])
         if numbers is None:
             codes, names = pd.factorize(table[name], sort=True)
-            position = pd.Series(codes, table.index) / max(1, len(names) - 1)
-            labels = dict(zip(names, np.arange(len(names)) / max(1, len(names) - 1), strict=True))
+            scale = max(1, len(names) - 1)
+            position = pd.Series(codes, table.index) / scale
+            labels = {text: at / scale for at, text in enumerate(names)}
         else:
             scaled = np.log(numbers) if _is_log(numbers) else numbers
-            span = scaled.max() - scaled.min()
-            position = (scaled - scaled.min()) / (span or 1)
+            position = (scaled - scaled.min()) / ((scaled.max() - scaled.min()) or 1)
             labels = {f"{numbers.min():.4g}": 0.0, f"{numbers.max():.4g}": 1.0}
-        lines = table[["trial", "full_budget"]].assign(value=table[goal.column])
-        axis = goal.title if name == goal.column else name
-        parts.append(lines.assign(axis=axis, position=position))
+        lines.append(trials.assign(axis=axis, position=position))
         ends += [{"axis": axis, "position": at, "text": text} for text, at in labels.items()]
     x = {"field": "axis", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": 0}}
-    y = {"field": "position", "type": "quantitative", "axis": None}
-    color = {
-        "field": "value",
-        "type": "quantitative",
-        "title": goal.title,
-        "scale": {"range": COLOURS[:: goal.sign]},
-    }
     opacity = {"condition": {"test": "datum.full_budget", "value": 0.9}, "value": 0.25}
-    return {
-        "width": 2 * WIDTH,
-        "encoding": {"x": x, "y": y},
-        "layer": [
-            {
-                "data": {"values": pd.concat(parts).to_dict("records")},
-                "mark": "line",
-                "encoding": {"detail": {"field": "trial"}, "color": color, "opacity": opacity},
-            },
-            {
-                "data": {"values": ends},
-                "mark": {"type": "text", "dx": 6, "align": "left"},
-                "encoding": {"text": {"field": "text"}},
-            },
-        ],
-    }
+    color = _quantity("value", goal.title, scale={"range": COLOURS[:: goal.sign]})
+    line = {"detail": {"field": "trial"}, "color": color, "opacity": opacity}
+    text = {"type": "text", "dx": 6, "align": "left"}
+    layer = [
+        {"data": {"values": pd.concat(lines).to_dict("records")}, "mark": "line", "encoding": line},
+        {"data": {"values": ends}, "mark": text, "encoding": {"text": {"field": "text"}}},
+    ]
+    encoding = {"x": x, "y": {"field": "position", "type": "quantitative", "axis": None}}
+    return {"width": 2 * WIDTH, "encoding": encoding, "layer": layer}
 
 
 def _numbers(values: "pd.Series[Any]") -> "pd.Series[float] | None":

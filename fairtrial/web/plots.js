@@ -29,7 +29,7 @@ function drawPlots() {
     view: { stroke: border },
     axis: { ...label, labelFlush: false, gridColor: border, domainColor: border, tickColor: border },
     header: { labelColor: text, labelFontSize: 12 },
-    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, layout: { top: { direction: "vertical", anchor: "start" } } },
+    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, symbolBaseFillColor: muted, layout: { top: { direction: "vertical", anchor: "start" } } },
     text: { color: text },
     rule: { color: muted },
     range: {
@@ -45,12 +45,14 @@ function drawPlots() {
   specs.forEach((spec, index) => {
     const element = document.getElementById(`plot${index}`);
     if (!element.checkVisibility()) return; // it has no width yet
-    if (spec.facet) {
+    if (spec.facet?.field) {
       // A list of panels, or, in DVC's matrices, something else.
       const panels = Array.isArray(spec.facet.sort) ? spec.facet.sort.length : 2;
       const isWide = element.parentElement.classList.contains("wide");
       spec.columns = isWide && !narrow.matches ? Math.min(2, panels) : 1;
       spec.spec.width = Math.min(panels === 1 ? 760 : 380, element.clientWidth / spec.columns - 85);
+    } else if (spec.facet) {
+      spec.spec.width = Math.min(760, element.clientWidth - 85); // rows and columns of panels
     } else {
       spec.width = "container";
     }

@@ -76,7 +76,7 @@ def dvc_plots(
             revisions.sort(key=names.index)
             kind = mimetypes.guess_type(path)[0] or "image/png"
             source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-            title = str(options.get(path, {}).get("title", Path(path).stem))
+            title = str(options.get(path, {}).get("title", Path(path).stem.capitalize()))
             same_path.append(Picture(title, revisions, source))
         if same_path:
             pictures.append(sorted(same_path, key=lambda one: names.index(one.revisions[0])))
@@ -166,29 +166,25 @@ def differences(name: str, metric: Metric, first: str, comparisons: list[Compari
         return []
     rows.insert(0, {"revision": first, "difference": 0.0, "low": 0.0, "high": 0.0})
     form = "+.2%" if metric.unit == "%" else "+.3~g"
-    axis = {"format": form.replace("2", "1")}
-    x = {"type": "quantitative", "title": f"{name} minus that of {first}", "axis": axis}
+    title, axis = f"{name} minus that of {first}", {"format": form.replace("2", "1")}
+
+    def x(field: str) -> dict[str, Any]:
+        return {"field": field, "type": "quantitative", "title": title, "axis": axis}
+
+    fields = ({"field": field, "format": form} for field in ("difference", "low", "high"))
     y = {"field": "revision", "type": "nominal", "sort": None, "title": None}
-    tooltip = [{"field": "revision"}]
-    tooltip += [{"field": field, "format": form} for field in ("difference", "low", "high")]
-    shared = {"y": y, "tooltip": tooltip}
+    rule = {"type": "rule", "strokeWidth": 2, "opacity": 0.5}
+    zero = {"type": "rule", "strokeDash": [4, 4], "color": "gray"}
+    point = {"type": "point", "filled": True, "size": 50, "opacity": 1}
     spec = {
         "data": {"values": rows},
         "width": 450,
         "height": 40 * len(rows),
+        "encoding": {"tooltip": [{"field": "revision"}, *fields]},
         "layer": [
-            {
-                "mark": {"type": "rule", "strokeDash": [4, 4], "color": "gray"},
-                "encoding": {"x": {"datum": 0}},
-            },
-            {
-                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.5},
-                "encoding": shared | {"x": x | {"field": "low"}, "x2": {"field": "high"}},
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-                "encoding": shared | {"x": x | {"field": "difference"}},
-            },
+            {"mark": zero, "encoding": {"x": {"datum": 0}}},
+            {"mark": rule, "encoding": {"y": y, "x": x("low"), "x2": {"field": "high"}}},
+            {"mark": point, "encoding": {"y": y, "x": x("difference")}},
         ],
     }
     return [Plot(f"Differences in {name}", spec, wide=True)]

@@ -1,6 +1,7 @@
 """Follow a training on a page: write it again whenever the folder or the experiments change."""
 
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -85,7 +86,7 @@ def render_progress(names: list[str], error: InputError) -> str:
     error: why they have no results. It is raised if DVC does not know one of them at all.
     """
     made_by = makers()
-    running = {made_by[path] for path in locked_outputs() if path in made_by}
+    running = {made_by.get(os.path.relpath(path), "") for path in locked_outputs()} - {""}
     with tempfile.TemporaryDirectory() as folder:
         try:
             parts = load_dvc_plots(names, Path(folder))

@@ -265,7 +265,7 @@ def test_a_training_can_be_watched(regression: Project, browser: Browser, tmp_pa
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto((regression.path / "report.html").as_uri())
         page.locator("h1").filter(has_text="squared_error on val: HEAD~1, workspace").wait_for()
-        running = start(regression, "dvc", "exp", "run", "-S", "fit.lr=0.3")
+        running = start(regression, "dvc", "exp", "run", "-S", "fit.lr=0.002")
         verdict = page.locator(".verdict")
         for epoch in (0, 2):  # the curve grows
             text = "workspace: the stage fit is running; last row of curve.csv: "
