@@ -239,8 +239,8 @@ def list_tar(path: Path) -> Iterator[Picture]:
             members = [member for member in tar if not member.isdir()]
     except (OSError, tarfile.TarError) as error:
         raise InputError(
-            f"{path}: not a tar file ({error}); name a folder of pictures, or make a tar file of it "
-            "by `tar --create --file pictures.tar --directory FOLDER .`"
+            f"{path}: not a tar file ({error}); name a folder of pictures, or pack it by "
+            "`tar --create --file pictures.tar --directory FOLDER .`"
         ) from None
     for member in members:
         parts = Path(member.name).parts
