@@ -1,72 +1,54 @@
-"""Write a page about revisions: comparison, curves, mistakes, and a canvas to draw on.
+"""Write a page about revisions: verdicts, tables, and the plots and pictures of `dvc.yaml`.
 
 The page is `report.html`, which needs no network and no other file. Without a revision it
-compares the workspace with HEAD, or shows HEAD alone if the two are equal. The page classifies
-what is drawn with the model of the last revision.
+compares the workspace with HEAD, or shows HEAD alone if the two are equal.
 
-    python -m fairtrial.report
-    python -m fairtrial.report HEAD~1 HEAD --output report.html --figures figures
-    python -m fairtrial.report HEAD sweep-1d9ad936 --sweep
-    python -m fairtrial.report --watch  # until Ctrl-C: an open page shows a training while it runs
+    python -m fairtrial report
+    python -m fairtrial report HEAD~1 HEAD --output report.html --figures figures
+    python -m fairtrial report HEAD sweep-1d9ad936 --sweep
+    python -m fairtrial report --watch  # until Ctrl-C: an open page follows a running training
 """
 
 import argparse
 from pathlib import Path
 
-from fairtrial.project.errors import InputError, printable, run, shorten
-from fairtrial.project.files import write_bytes
-from fairtrial.project.results import default_revisions
-from fairtrial.web.page import render_report
-from fairtrial.web.paper import write_figures
-from fairtrial.web.sweep import load_sweep_plots
-from fairtrial.web.watch import watch
+from fairtrial.project.errors import InputError, printable, shorten
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m fairtrial.report", description="Write a page about revisions."
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    revisions = (
+        "a commit, branch, tag, experiment or `workspace`; the first is compared with others"
     )
-    parser.add_argument(
-        "revisions",
-        metavar="REV",
-        nargs="*",
-        help="a commit, branch, tag, experiment or `workspace`; the others are compared with the "
-        "first",
-    )
-    parser.add_argument("--output", type=Path, default=Path("report.html"))
-    parser.add_argument(
-        "--figures",
-        metavar="FOLDER",
-        type=Path,
-        help="write the plots there too, as SVG and PDF for a paper",
-    )
-    parser.add_argument(
-        "--sweep",
-        metavar="NAME",
-        nargs="?",
-        const="",
-        help="show the plots of a sweep, too: of the one called NAME, or the last without a name",
-    )
-    parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="write the page anew whenever something changes, until Ctrl-C; an open page follows",
-    )
-    args = parser.parse_args()
+    add("revisions", metavar="REV", nargs="*", help=revisions)
+    add("--output", type=Path, default=Path("report.html"))
+    figures = "write the plots there too, as SVG and PDF for a paper"
+    add("--figures", metavar="FOLDER", type=Path, help=figures)
+    sweep = "show the plots of a sweep, too: the one called NAME, or the last without a name"
+    add("--sweep", metavar="NAME", nargs="?", const="", help=sweep)
+    watching = "write the page again whenever something changes, until Ctrl-C; an open page follows"
+    add("--watch", action="store_true", help=watching)
+
+
+def main(args: argparse.Namespace) -> None:
+    from fairtrial.project.files import write_bytes
+    from fairtrial.project.scores import default_revisions
+    from fairtrial.web.page import render_report
+    from fairtrial.web.paper import write_figures
+    from fairtrial.web.sweep import load_sweep_plots
+    from fairtrial.web.watch import watch
+
+    names = list(dict.fromkeys(args.revisions))
     if args.watch:
         if args.figures:
             raise InputError("--watch: writes no figures; leave out --figures")
         if args.sweep is not None:
             raise InputError("--watch: shows trainings; leave out --sweep")
-        watch(list(dict.fromkeys(args.revisions)), args.output)
-    names = list(dict.fromkeys(args.revisions)) or default_revisions()
+        watch(names, args.output)
+    names = names or default_revisions()
     more_plots = [] if args.sweep is None else load_sweep_plots(args.sweep)
     page, figures = render_report(names, more_plots)
     if args.figures:
         write_figures(figures, args.figures)
     write_bytes(args.output, page.encode())
     print(shorten(printable(f"{args.output}: {', '.join(names)}")))
-
-
-if __name__ == "__main__":
-    run(main)

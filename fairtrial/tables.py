@@ -1,34 +1,31 @@
-"""Tables of results, and how they are printed: aligned on a terminal, as Markdown or as LaTeX.
+"""Tables of scores, and how they are printed: aligned on a terminal, as Markdown or as LaTeX.
 
-Names and values in them are shown as they are, whatever somebody wrote into a branch: what a
-terminal would not print is escaped, and so is what Markdown or LaTeX would take for its own.
+Names and values are shown as they are, whatever somebody wrote into a branch: characters that a
+terminal would not print, or that Markdown or LaTeX would interpret, are escaped.
 """
 
-import contextlib
-import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-from scipy import stats
 
+from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError, printable
+from fairtrial.project.lock import LOCK
+from fairtrial.project.revisions import describe_commit, read_files
+from fairtrial.project.scores import Revision
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
-from fairtrial.project.results import Revision
-from fairtrial.project.revisions import describe_commit, read_files
-from fairtrial.cluster.worker import pinned_versions
+from fairtrial.statistics.significance import mean_interval
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-PACKAGES = ("torch", "torchvision", "numpy", "dvc")  # whose versions a report names
+PACKAGES = "torch", "torchvision", "tensorflow", "jax", "scikit-learn", "numpy", "dvc"
 
 
 def params_table(revisions: list[Revision]) -> pd.DataFrame:
-    """Return all parameters, a row a parameter and a column a revision."""
+    """Return all parameters, a row for each and a column for each revision."""
     keys = dict.fromkeys(key for revision in revisions for key in revision.params)
     rows = [[str(revision.params.get(key, "(none)")) for revision in revisions] for key in keys]
     names = [revision.name for revision in revisions]
@@ -47,135 +44,95 @@ def changed_params_table(revisions: list[Revision]) -> pd.DataFrame:
 
 
 def _comparable(value: Any) -> tuple[str, str]:
-    """Return what is equal for equal values: 0 and 0.0 are the same number, but not false."""
+    """Return the same for equal values: 0 and 0.0 are the same number, but not false."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return "number", repr(float(value)) if abs(value) < 2**53 else repr(value)
     return type(value).__name__, repr(value)
 
 
-def accuracy_table(revisions: list[Revision]) -> pd.DataFrame:
-    """Return the accuracies of the revisions on their split, a row each."""
+def scores_table(revisions: list[Revision], name: str, metric: Metric) -> pd.DataFrame:
+    """Return the scores of revisions on their split, a row for each.
+
+    The second and third columns are about the first replica and its examples, the last two about
+    all replicas.
+    """
+    unit = f" {metric.unit}".rstrip()
     rows = []
     for revision in revisions:
-        n = revision.correct.shape[1]
-        correct = int(revision.correct[0].sum())
-        interval = stats.binomtest(correct, n).proportion_ci(0.95, "wilson")
-        accuracies = revision.correct.mean(1)
-        sd = accuracies.std(ddof=1) if len(accuracies) > 1 else None
-        accuracy = {"value": correct / n, "low": interval.low, "high": interval.high}
-        replicas = {"n": len(accuracies), "mean": accuracies.mean(), "sd": sd}
-        rows.append({"revision": revision.name, **_accuracy_cells(n, accuracy, replicas)})
+        scores = revision.scores[name]
+        low, high = map(metric.text, mean_interval(scores[0]))
+        means = scores.mean(1)
+        sd = means.std(ddof=1) if len(means) > 1 else None
+        rows.append(
+            {
+                "revision": revision.name,
+                "examples": f"{len(revision.examples):,}",
+                f"{name}{unit}": metric.text(scores[0].mean()),
+                "95 % CI": f"{low} to {high}",
+                "seeds": str(len(means)),
+                f"mean ± sd{unit}": mean_text(means.mean(), sd, metric),
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def difference_table(first: Revision, comparisons: list[Comparison]) -> pd.DataFrame:
-    """Return the differences from the first revision, one row per comparison."""
-    return pd.DataFrame([_difference_cells(first.name, one) for one in comparisons])
+def mean_text(mean: float, sd: float | None, metric: Metric) -> str:
+    """Return a mean over replicas with their standard deviation, which one replica lacks."""
+    return metric.text(mean) if sd is None else f"{metric.text(mean)} ± {metric.text(sd)}"
 
 
-def _difference_cells(first: str, comparison: Comparison) -> dict[str, str]:
+def difference_table(
+    first: Revision, comparisons: list[Comparison], metric: Metric
+) -> pd.DataFrame:
+    """Return the differences from the first revision, a row for each comparison."""
+    rows = [_difference_cells(first.name, one, metric) for one in comparisons]
+    if all(one.mcnemar_p is None for one in comparisons):
+        rows = [{key: row[key] for key in list(row)[:5]} for row in rows]
+    return pd.DataFrame(rows)
+
+
+def _difference_cells(first: str, comparison: Comparison, metric: Metric) -> dict[str, str]:
     name, value, low, high, p = comparison[:5]
-    is_paired = comparison.mcnemar_p is not None
+    mcnemar_p = comparison.mcnemar_p
+    unit = metric.points.strip() if metric.unit == "%" else f"difference{metric.points}"
+
+    def signed(number: float) -> str:
+        return metric.text(number, "+.2f", "+.4g")
+
     return {
         f"against {first}": name,
-        "points": f"{100 * value:+.2f}",
-        "95 % CI": "" if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}",
+        unit: signed(value),
+        "95 % CI": "" if low is None or high is None else f"{signed(low)} to {signed(high)}",
         "p": "" if p is None else f"{p:.2g}",
         "seeds won": f"{comparison.won:g} of {comparison.pairs}" if comparison.pairs else "",
-        "only B, only A": f"{comparison.only_b}, {comparison.only_a}" if is_paired else "",
-        "McNemar": f"{comparison.mcnemar_p:.2g}" if is_paired else "",
-    }
-
-
-def metrics_table(names: list[str]) -> pd.DataFrame:
-    """Return `metrics/evaluate.json` of revisions, a row a revision and split, val before test."""
-    rows = []
-    for name in names:
-        [content] = read_files(name, "metrics/evaluate.json")
-        with refuse_other_versions(name):
-            for split, metrics in sorted(json.loads(content).items(), reverse=True):
-                rows.append({"revision": name, "split": split, **metrics_cells(metrics)})
-    return pd.DataFrame(rows)
-
-
-def metrics_cells(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return the metrics of a split, as `metrics/evaluate.json` has them, as cells of a table."""
-    return {
-        **_accuracy_cells(metrics["n"], metrics["accuracy"], metrics["replicas"]),
-        "ensemble %": f"{100 * metrics['ensemble']:.2f}",
-        "cross-entropy": f"{metrics['cross_entropy']:.4f}",
-        "calibration error": f"{metrics['calibration_error']:.4f}",
-    }
-
-
-def _accuracy_cells(n: int, accuracy: dict[str, float], replicas: dict[str, Any]) -> dict[str, str]:
-    """Return the cells of an accuracy on n images: value, low and high; n, mean and sd of seeds."""
-    sd = "" if replicas["sd"] is None else f" ± {100 * replicas['sd']:.2f}"
-    return {
-        "images": f"{n:,}",
-        "accuracy %": f"{100 * accuracy['value']:.2f}",
-        "95 % CI": f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
-        "seeds": str(replicas["n"]),
-        "mean ± sd %": f"{100 * replicas['mean']:.2f}{sd}",
+        "only B, only A": "" if mcnemar_p is None else f"{comparison.only_b}, {comparison.only_a}",
+        "McNemar": "" if mcnemar_p is None else f"{mcnemar_p:.2g}",
     }
 
 
 def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
     """Return the commit, data and packages of revisions, a row an entry and a column a revision."""
+    from fairtrial.project.packages import pinned_versions
+
     columns = {}
     for revision in revisions:
-        name = revision.name
-        paths = "metrics/prepare.json", "dvc.lock", "requirements.txt"
-        prepared, lock, requirements = read_files(name, *paths)
-        with refuse_other_versions(name):
-            versions = pinned_versions(requirements.decode())
-            outs = parse_yaml(lock.decode(), f"{name}: dvc.lock")["stages"]["prepare"]["outs"]
-            columns[name] = {
-                "commit": describe_commit(name),
-                "data set": dataset_title(revision),
-                "images": ", ".join(
-                    f"{summary['n']:,} {split}" for split, summary in json.loads(prepared).items()
-                ),
-                **{f"MD5 of {out['path']}": out["md5"] for out in outs if "data/" in out["path"]},
-                "packages": ", ".join(
-                    f"{package} {versions[package]}" for package in PACKAGES if package in versions
-                ),
-            }
+        [lock] = read_files(revision.name, LOCK)
+        stages = parse_yaml(lock, f"{revision.name}: {LOCK}")["stages"]
+        outs = stages.get(revision.contract.data, {}).get("outs", [])
+        try:
+            [requirements] = read_files(revision.name, "requirements.txt")
+        except InputError:
+            requirements = b""  # not every project pins its packages
+        versions = pinned_versions(requirements.decode(errors="replace"))
+        columns[revision.name] = {
+            "commit": describe_commit(revision.name),
+            "examples": f"{len(revision.examples):,} of {revision.split}",
+            **{f"MD5 of {out['path']}": str(out.get("md5")) for out in outs},
+            "packages": ", ".join(
+                f"{package} {versions[package]}" for package in PACKAGES if package in versions
+            ),
+        }
     return pd.DataFrame(columns).fillna("").reset_index(names="")
-
-
-def dataset_title(revision: Revision) -> str:
-    """Return the title of the data set that a revision is about, or the name of its pictures.
-
-    Raises `InputError` if its data card has none.
-    """
-    source = revision.params.get("fetch.source")
-    if source is None:  # before data sets had cards
-        return str(revision.params.get("fetch.dataset", "unknown data"))
-    if not str(source).endswith(".yaml"):
-        return Path(str(source)).name
-    [card] = read_files(revision.name, str(source))
-    with refuse_other_versions(revision.name):
-        return str(parse_yaml(card.decode(), f"{revision.name}: {source}")["title"])
-
-
-@contextlib.contextmanager
-def refuse_other_versions(name: str) -> Iterator[None]:
-    """Raise `InputError` where a file of a revision lacks what this version of the tools reads."""
-    try:
-        yield
-    except (
-        AttributeError,
-        KeyError,
-        OverflowError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise InputError(
-            f"{name}: its results have another form than this version reads ({error!r}); "
-            "`dvc repro` there makes them again, or compare with `python -m fairtrial.compare`"
-        ) from None
 
 
 def print_tables(tables: list[pd.DataFrame], lines: list[str]) -> None:

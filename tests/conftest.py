@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers.browser import browser, show_page  # noqa: F401
 from tests.helpers.project import ROOT, SMALL, STAGES, Project
 
 # As in a stage: with small tensors several threads only wait for one another.

@@ -19,12 +19,14 @@ from typing import Any
 import jinja2
 import pandas as pd
 import yaml
-from fairtrial.project.scores import load_scores
+from jinja2 import UndefinedError
 from markupsafe import Markup
 from pydantic import ValidationError
 
 from fairtrial.project.revisions import commit_of_results, read_files
-from fairtrial.tables import escape_markdown, refuse_other_versions
+from fairtrial.project.scores import load_scores
+from fairtrial.statistics.significance import wilson_interval
+from fairtrial.tables import escape_markdown
 from stages.datasets.cards import Card
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
@@ -67,58 +69,57 @@ def load_context(revision: str) -> dict[str, Any]:
         paths.append(CHECKPOINT)
     contents = dict(zip(paths, read_files(revision, *paths), strict=True))
     lock, requirements = read_files(revision, "dvc.lock", "requirements.txt")
-    with refuse_other_versions(revision):
-        hashes = {
-            entry["path"]: str(entry.get("md5"))
-            for stage in parse_yaml(lock.decode(), f"{revision}: dvc.lock")["stages"].values()
-            for entry in [*stage.get("deps", []), *stage.get("outs", [])]
-        }
-        for path, content in contents.items():
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != hashes.get(path):
-                raise InputError(
-                    f"{revision}: {path} is not the file whose hash dvc.lock has; "
-                    "`dvc repro` there makes its results again"
-                )
-        counts = json.loads(contents[COUNTS])["prepare"]
-        metrics = json.loads(contents[METRICS])["evaluate"]
-        card, info = None, info_of_pictures(params, counts)
-        if has_card:
-            card = parse_card(contents[source].decode(), f"{revision}: {source}")
-            info = card.info
-        if any({*info.classes} != {*counts[split]["classes"]} for split in SPLITS):
-            raise ValueError(f"{COUNTS} has other classes than the data")
-        of_class = read_table(contents[CLASSES]).set_index("class")
-        bins = read_table(contents[CALIBRATION])
-        return {
-            "metadata": hub_metadata(params, card, info.title, metrics["test"]["accuracy"]),
-            "info": info,
-            "form": f"{'grey' if info.shape[0] == 1 else 'colour'}, "
-            f"{info.shape[1]} x {info.shape[2]} pixels",
-            "source": card.source.strip() if card else "",
-            "licence": card.licence.strip() if card else "",
-            "splits": SPLITS,
-            "counts": counts,
-            "params": params,
-            "model_description": MODELS.get(str(params["train.model"]), "").format(
-                params["train.width"]
-            ),
-            "val": metrics["val"],
-            "test": metrics["test"],
-            "classes": [
-                {
-                    "name": name,
-                    **{split: counts[split]["classes"][name] for split in SPLITS},
-                    **of_class.loc[name, ["recall", "precision"]],
-                }
-                for name in info.classes
-            ],
-            "confidence": (bins["n"] * bins["confidence"]).sum() / bins["n"].sum(),
-            "calibration": bins.to_dict("records"),
-            "commit": commit_of_results(revision),
-            "checkpoint_md5": hashes[CHECKPOINT],
-            "pull": "" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
-            "packages": pinned_packages(requirements.decode()),
-        }
+    hashes = {
+        entry["path"]: str(entry.get("md5"))
+        for stage in parse_yaml(lock.decode(), f"{revision}: dvc.lock")["stages"].values()
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+    }
+    for path, content in contents.items():
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != hashes.get(path):
+            raise InputError(
+                f"{revision}: {path} is not the file whose hash dvc.lock has; "
+                "`dvc repro` there makes its results again"
+            )
+    counts = json.loads(contents[COUNTS])["prepare"]
+    metrics = json.loads(contents[METRICS])["evaluate"]
+    card, info = None, info_of_pictures(params, counts)
+    if has_card:
+        card = parse_card(contents[source].decode(), f"{revision}: {source}")
+        info = card.info
+    if any({*info.classes} != {*counts[split]["classes"]} for split in SPLITS):
+        raise ValueError(f"{COUNTS} has other classes than the data")
+    of_class = read_table(contents[CLASSES]).set_index("class")
+    bins = read_table(contents[CALIBRATION])
+    return {
+        "metadata": hub_metadata(params, card, info.title, metrics["test"]["accuracy"]),
+        "info": info,
+        "form": f"{'grey' if info.shape[0] == 1 else 'colour'}, "
+        f"{info.shape[1]} x {info.shape[2]} pixels",
+        "source": card.source.strip() if card else "",
+        "licence": card.licence.strip() if card else "",
+        "splits": SPLITS,
+        "counts": counts,
+        "params": params,
+        "model_description": MODELS.get(str(params["train.model"]), "").format(
+            params["train.width"]
+        ),
+        "val": metrics["val"],
+        "test": metrics["test"],
+        "classes": [
+            {
+                "name": name,
+                **{split: counts[split]["classes"][name] for split in SPLITS},
+                **of_class.loc[name, ["recall", "precision"]],
+            }
+            for name in info.classes
+        ],
+        "confidence": (bins["n"] * bins["confidence"]).sum() / bins["n"].sum(),
+        "calibration": bins.to_dict("records"),
+        "commit": commit_of_results(revision),
+        "checkpoint_md5": hashes[CHECKPOINT],
+        "pull": "" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
+        "packages": pinned_packages(requirements.decode()),
+    }
 
 
 def parse_card(text: str, name: str) -> Card:
@@ -166,9 +167,7 @@ def render_card(context: dict[str, Any]) -> str:
         "count": "{:,}".format,
         "json": lambda value: json.dumps(value, default=str),
         "percent": percent,
-        "interval": lambda one: (
-            f"{percent(one['value'])} ({percent(one['low'])} to {percent(one['high'])})"
-        ),
+        "wilson": with_interval,
         "mean_sd": lambda one: f"{percent(one['mean'])} ± {percent(one['sd'])}",
     }
     return environment.get_template("card.md.jinja").render(context)
@@ -221,6 +220,14 @@ def percent(fraction: float | None) -> str:
     return "none" if fraction is None or fraction != fraction else f"{100 * fraction:.2f}"
 
 
+def with_interval(fraction: float | None, n: int) -> str:
+    """Return a fraction of n images in percent, with its 95 % Wilson interval."""
+    if not n or fraction is None:
+        return "no images"
+    low, high = map(percent, wilson_interval(round(fraction * n), n))
+    return f"{percent(fraction)} ({low} to {high})"
+
+
 def code(text: str) -> str:
     """Return a text as code, between more backticks than it has in a row."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
@@ -240,7 +247,21 @@ def main() -> None:
         "--output", type=Path, default=Path("metrics/model-card.md"), help="(%(default)s)"
     )
     args = parser.parse_args()
-    context = load_context(args.revision)
-    write_bytes(args.output, render_card(context).encode())
+    try:
+        context = load_context(args.revision)
+        card = render_card(context)
+    except (
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        UndefinedError,
+    ) as e:
+        raise InputError(
+            f"{args.revision}: its results have another form than this version reads ({e!r}); "
+            "`dvc repro` there makes them again"
+        ) from None
+    write_bytes(args.output, card.encode())
     commit = f"commit {context['commit']}" if context["commit"] else "results not committed yet"
     print(shorten(printable(f"{args.output}: the model of {commit}")))

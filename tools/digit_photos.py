@@ -14,10 +14,10 @@ from PIL import Image
 from scipy import ndimage
 
 from stages.datasets.pictures import OVERSAMPLING
+from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
-from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fairtrial.project.scores import load_scores
 
 from fairtrial.project.revisions import commit_of_results
+from fairtrial.project.scores import load_scores
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes

@@ -5,12 +5,11 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fairtrial.cluster import worker
 from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import run_git
-from fairtrial.cluster import worker
 from fairtrial.project.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ class CodeLocation(NamedTuple):
 
     url: str  # of the git repository
     commit: str
+    subfolder: str  # of the project in the repository
     cache: str | None  # the folder of DVC's cache, for workers on this machine
     states: str | None = None  # a folder that keeps the states of trainings, for longer ones
 
@@ -42,11 +42,13 @@ def code_location(scheduler: str | None) -> CodeLocation:
     Raises `InputError` if remote workers cannot get the commit.
     """
     commit = run_git("rev-parse", "HEAD")
+    subfolder = run_git("rev-parse", "--show-prefix")
     if scheduler is None:
         from dvc.repo import Repo
 
         with Repo() as repo:
-            return CodeLocation(str(Path.cwd()), commit, repo.cache.local_cache_dir)
+            cache = repo.cache.local_cache_dir
+        return CodeLocation(run_git("rev-parse", "--show-toplevel"), commit, subfolder, cache)
     branches = run_git(
         "branch", "--remotes", "--contains", commit, "--format=%(refname:lstrip=2)"
     ).splitlines()
@@ -60,15 +62,15 @@ def code_location(scheduler: str | None) -> CodeLocation:
             f"no git remote has {commit[:9]}, so the workers cannot clone it; `git push` first"
         )
     remote = "origin" if "origin" in remotes else remotes[0]
-    return CodeLocation(run_git("remote", "get-url", remote), commit, None)
+    return CodeLocation(run_git("remote", "get-url", remote), commit, subfolder, None)
 
 
 @contextlib.contextmanager
 def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
-    """Yield a client of the cluster at an address, or of a local one with so many workers.
+    """Yield a client of the cluster at an address, or of a local one with this many workers.
 
     A local cluster listens on this machine only, and only to those who have the certificate that
-    is made for it in memory: whoever speaks to a scheduler or a worker runs code there.
+    is made for it in memory: whoever can talk to a scheduler or a worker can run code there.
     """
     try:
         import cloudpickle
@@ -76,7 +78,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         from distributed import Client, LocalCluster
     except ModuleNotFoundError:
         raise InputError(
-            "Dask is not installed; install it by `make repro` or `uv pip install --group sweep`"
+            "Dask is not installed; `pip install distributed cryptography` installs it"
         ) from None
     cloudpickle.register_pickle_by_value(worker)  # so that no worker needs to have it
     if scheduler:
@@ -84,7 +86,12 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             client = Client(scheduler, timeout=10)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:  # two are of missing keys
+        except (
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # or no key
             raise InputError(
                 f"--scheduler {scheduler}: cannot be reached ({error}); give the address of a "
                 "running one, as tcp://HOST:PORT, or as tls://HOST:PORT with its certificates as "
@@ -118,17 +125,17 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
 
 
 def prepare_workers(client: "Client", location: CodeLocation, params: str) -> None:
-    """Let the workers get the code and the data, as far as they are there yet.
+    """Let the workers that are there already get the code and the data.
 
     params: the content of params.yaml of the first point. Raises `InputError` with the workers
     that cannot get them, and why; `SchedulerLostError` as `iter_results`.
     """
     # Dask sends a nested function by value, since a remote worker cannot import our modules.
     prepare = worker.prepare
-    url, commit, cache, _ = location
+    url, commit, subfolder, cache, _ = location
 
     def task(_: str) -> str:
-        return prepare(url, commit, cache, params)
+        return prepare(url, commit, subfolder, cache, params)
 
     with _name_lost_scheduler():
         submitted = [
@@ -145,11 +152,11 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
 def iter_results(
     client: "Client", location: CodeLocation, params: dict[str, str]
 ) -> Iterator[tuple[int, dict[str, dict[str, Any] | str | FailedPointError]]]:
-    """Yield the number of workers and what has come since, at least once a second.
+    """Yield the number of workers and the new results, at least once a second.
 
     params: the content of params.yaml for each key.
 
-    What comes is, by the key of its point, what `fairtrial.cluster.worker.compute` returns, or a
+    A result, by the key of its point, is what `fairtrial.cluster.worker.compute` returns, or a
     `FailedPointError`. Raises `SchedulerLostError` if the scheduler is lost.
     """
     from distributed import as_completed
@@ -157,13 +164,13 @@ def iter_results(
     # Dask sends a nested function by value, with the variables that it refers to. They are plain
     # strings instead of a CodeLocation, because a remote worker cannot import our classes.
     compute = worker.compute
-    url, commit, cache, states = location
+    url, commit, subfolder, cache, states = location
 
     def task(params: str) -> dict[str, Any] | str:
-        return compute(url, commit, cache, params, states)
+        return compute(url, commit, subfolder, cache, params, states)
 
-    # Nothing else refers to the futures: what has come here is forgotten by the worker, and is not
-    # computed again if that worker ends.
+    # Nothing else refers to the futures: a worker forgets a result that has arrived here, and the
+    # result is not computed again if that worker ends.
     waiting = as_completed(
         client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
     )
@@ -192,7 +199,7 @@ def _name_lost_scheduler() -> Iterator[None]:
 
 
 def _result(future: "Future[Any]") -> dict[str, Any] | str | FailedPointError:
-    """Return the result of a point, or why it has failed."""
+    """Return the result of a point, or why it failed."""
     from distributed import KilledWorker
 
     try:

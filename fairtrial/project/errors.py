@@ -1,7 +1,4 @@
-"""How a stage or a tool refuses bad input: in a sentence, with exit status 2.
-
-And how it prints what others named, such as files, branches and values: `printable`.
-"""
+"""Refuse bad input in a sentence, with exit status 2, and print what others have named."""
 
 import gc
 import select
@@ -20,17 +17,16 @@ class InputError(Exception):
     """
 
     def __str__(self) -> str:
-        return "\n".join(self.args)
+        return "\n".join(map(str, self.args))
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run the `main` of a stage or a tool.
+    """Run a command.
 
     An `InputError` becomes its problems on stderr, a line each, and exit status 2. A reader of
-    stdout that has seen enough, such as `head`, ends the process as it ends others: by SIGPIPE.
+    stdout that has seen enough, such as `head`, ends the process by SIGPIPE, as it ends others.
     """
-    # Whatever has been imported stays: exempt it from garbage collection, at the exit too.
-    gc.freeze()
+    gc.freeze()  # whatever has been imported stays
     gc.enable()
     try:
         try:
@@ -38,29 +34,25 @@ def run(main: Callable[[], None]) -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if _stdout_has_a_reader():
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
+        if not poll.poll(0):  # the broken pipe is another one
             raise
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.raise_signal(signal.SIGPIPE)
     except InputError as error:
         for problem in error.args[:MAX_PROBLEMS]:
-            print(shorten(printable(problem)), file=sys.stderr)
+            print(shorten(printable(str(problem))), file=sys.stderr)
         if len(error.args) > MAX_PROBLEMS:
             print(f"and {len(error.args) - MAX_PROBLEMS:,} more", file=sys.stderr)
         sys.exit(2)
 
 
-def _stdout_has_a_reader() -> bool:
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
-    return not poll.poll(0)
-
-
 def printable(text: str) -> str:
-    """Return a text as a terminal may show it: on one line, with escapes for the rest.
+    """Return a text on one line, with what a terminal must not get as Python's escapes.
 
-    An escape sequence of a terminal, a line break, a mark that reverses the direction of writing
-    and a byte of a file name that is no text are written as Python writes them, such as `\\x1b`.
+    These are escape sequences, line breaks, marks that reverse the direction of writing, and bytes
+    of a file name that are not text.
     """
     if text.isprintable():
         return text

@@ -1,24 +1,13 @@
-"""Files that are written whole or not at all, and the refusal of what is no file."""
+"""Write files whole or not at all, and refuse what is not a file."""
 
-import contextlib
-import csv
-import fcntl
-import io
 import json
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fairtrial.project.errors import InputError
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file; raises `InputError`, and leaves the old one, if it cannot be written."""
-    with atomic_replace(path) as draft:
-        draft.write(content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -27,45 +16,26 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def write_csv(
-    path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], fsync: bool = True
-) -> None:
-    """Write a table, as `atomic_replace` does: a line for the header and one for each row."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([header, *rows])
-    with atomic_replace(path, fsync) as draft:
-        draft.write(table.getvalue().encode())
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; raises `InputError`, and leaves the old one, if it cannot be written.
 
-
-@contextlib.contextmanager
-def atomic_replace(path: Path, fsync: bool = True) -> Iterator[BinaryIO]:
-    """Yield a draft beside `path`, open to write, which replaces it if the block succeeds.
-
-    If the block raises, the draft is removed and `path` stays as it was. With `fsync`, the new
-    file has reached the disk in the end. Raises `InputError` if the file cannot be written, or
-    if `path` is a link, a device, a pipe or a folder.
-
-    A writer locks its draft, whose name is random. A draft that nobody has locked was left behind
-    by a killed process, and the next writer of the same file removes it.
+    A link, a device, a pipe or a folder at `path` is refused and never replaced.
     """
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.draft")
     try:
-        _refuse_target(path)
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise InputError(
+                f"{path}: is a link, a device, a pipe or a folder; remove it, or name another file"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_drafts(path)
-        draft, file = _open_draft(path)
         try:
-            with file:
-                yield file
+            with draft.open("xb") as file:
+                file.write(content)
                 file.flush()
-                if fsync:
-                    os.fsync(file.fileno())
-                draft.replace(path)  # while it is locked
-        except BaseException:
-            with contextlib.suppress(OSError):  # the folder may not be accessible any more
-                draft.unlink()
-            raise
-        if fsync:
-            _fsync_folder(path.parent)
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error}); make room or give permission, then run again"
@@ -83,48 +53,3 @@ def refuse_irregular(path: Path, remedy: str) -> None:
         return  # whoever opens it says what is wrong
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file; {remedy}")
-
-
-def _refuse_target(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise InputError(
-                f"{path}: is a link, a device, a pipe or a folder, and not a file to replace; "
-                "remove it, or name another file"
-            )
-
-
-def _open_draft(path: Path) -> tuple[Path, BinaryIO]:
-    """Return the path of a new draft, and its file, which is locked until it is closed."""
-    while True:
-        draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.draft")
-        file = draft.open("xb")  # a new file: never one that exists, nor through a link
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if draft.exists():
-                return draft, file
-        # Another writer has found the draft before it was locked, and removes it.
-        file.close()
-        draft.unlink(missing_ok=True)
-
-
-def _remove_drafts(path: Path) -> None:
-    """Remove the drafts of `path` that killed processes left behind."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.draft")
-    for draft in path.parent.iterdir():
-        if pattern.fullmatch(draft.name):
-            with contextlib.suppress(OSError):  # it may be locked, gone by now, or somebody else's
-                descriptor = os.open(draft, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-                with os.fdopen(descriptor) as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    draft.unlink()
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Let the new name of a file reach the disk, where the file system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

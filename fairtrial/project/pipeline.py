@@ -4,16 +4,17 @@ A worker of a sweep imports this module from its own clone.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairtrial.project.contract import DVC_YAML, Contract, path_from_root, stage_definitions
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import PARAMS
+from fairtrial.project.revisions import flatten
 from fairtrial.project.yaml_reader import read_yaml
-
-FETCH = "fetch"  # the stage that gets the data: DVC runs it, with the stages that it depends on
-TRAIN = "train"  # the stage whose outputs, and the metrics after it, are the result of a point
-PARAMS = "params.yaml"
 
 
 class Stage(NamedTuple):
@@ -22,25 +23,51 @@ class Stage(NamedTuple):
     name: str
     commands: list[str]
     folder: Path  # in which the commands run
+    outs: list[str]  # paths of what it makes; without those that it continues
+    cached: list[str]  # paths of what it makes for DVC's cache
     inputs: dict[str, Any]  # commands and parameters of the stage and of all upstream of it
 
 
 class Pipeline(NamedTuple):
-    """The stages of a point of a sweep, and the files that are its result."""
+    """The stages of a point of a sweep, and the files that they begin with."""
 
-    stages: list[Stage]  # each after those it depends on
-    metrics: dict[str, str]  # paths of the metrics of `train` and of the stages downstream of it
-    checkpoints: dict[str, str]  # paths of the outputs of `train` in DVC's cache, by their stems
-    sources: list[str]  # paths of the code and other files in git that the stages depend on
+    stages: list[Stage]  # each after those it depends on; first perhaps the contract's `data`
+    sources: list[str]  # paths of the code and other files in git that all points depend on
+    templates: list[str]  # such paths with parameters in them, such as ${fetch.source}
+    made_by_template: list[str]  # the paths with parameters in them that stages make
     tracked: list[str]  # paths of the .dvc files with data that no stage makes
 
+    def sources_of(self, values: dict[str, Any]) -> list[str]:
+        """Return the paths that only points with these parameters depend on.
 
-def read_pipeline() -> Pipeline:
+        values: the parameters by dotted name.
+        """
+        made = {fill(out, values) for out in self.made_by_template}
+        paths = {fill(template, values) for template in self.templates}
+        # What is not filled is an item of a loop, which DVC itself has resolved for `sources`.
+        return sorted(path for path in paths if "${" not in path and not is_within(path, made))
+
+
+def fill(template: str, values: dict[str, Any]) -> str:
+    """Return a path of `dvc.yaml` with the values of its parameters."""
+
+    def value(match: re.Match[str]) -> str:
+        return str(values.get(match[1].strip(), match[0]))
+
+    return os.path.normpath(re.sub(r"\$\{([^{}]*)\}", value, template))
+
+
+def is_within(path: str, paths: set[str]) -> bool:
+    """Return whether a path is one of `paths`, or lies in one of them."""
+    return not paths.isdisjoint([path, *map(str, Path(path).parents)])
+
+
+def read_pipeline(contract: Contract) -> Pipeline:
     """Return the pipeline of this folder with the parameters of its `params.yaml`.
 
-    Its stages are `fetch`, `train`, all stages downstream of `train`, and all upstream of these,
-    except those upstream of `fetch`. Raises `InputError` if `dvc.yaml` cannot be read, or has
-    no such stage, or metrics that are not JSON.
+    Its stages are those that make the scores and all upstream of these, except those upstream of
+    the contract's `data`. Raises `InputError` if `dvc.yaml` cannot be read, or if a stage is
+    missing.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -51,42 +78,47 @@ def read_pipeline() -> Pipeline:
             depends_on = {stage: list(graph.successors(stage)) for stage in graph}
             order = list(TopologicalSorter(depends_on).static_order())
     except DvcException as error:
-        raise InputError(f"dvc.yaml: {' '.join(str(error).split())}") from None
-    by_name = {stage.addressing: stage for stage in order}
-    for name in (FETCH, TRAIN):
-        if name not in by_name:
-            raise InputError(f"dvc.yaml: there is no stage {name}, which a sweep needs; add one")
+        raise InputError(f"{DVC_YAML}: {' '.join(str(error).split())}") from None
     upstream: dict[Any, set[Any]] = {}  # of each stage, with itself
     for stage in order:
         upstream[stage] = {stage}.union(*(upstream[other] for other in depends_on[stage]))
-    measured = [stage for stage in order if by_name[TRAIN] in upstream[stage]]
-    required = set[Any]().union(*(upstream[stage] for stage in measured))
-    run_by_dvc = upstream[by_name[FETCH]] - {by_name[FETCH]}
+    scores = set(contract.scores)
+    required = set[Any]()
+    for stage in order:
+        if made := scores.intersection(map(_relative, stage.outs)):
+            required |= upstream[stage]
+            scores -= made
+    if scores:
+        raise InputError(f"{DVC_YAML}: no stage makes {', '.join(sorted(scores))}; add it to outs")
+    by_name = {stage.addressing: stage for stage in order}
+    if contract.data and contract.data not in by_name:
+        raise InputError(f"{DVC_YAML}: there is no stage {contract.data}, the contract's data")
+    data = by_name[contract.data] if contract.data else None
+    run_here = required - (upstream[data] - {data} if data else set())
     values = read_yaml(Path(PARAMS))
-    params = {stage: _params_of(stage, values) for stage in required - run_by_dvc}
-    stages = [
-        Stage(
-            stage.addressing,
-            [stage.cmd] if isinstance(stage.cmd, str) else list(stage.cmd or []),
-            Path(stage.wdir),
-            {
-                other.addressing: [other.cmd, params[other]]
-                for other in order
-                if other in upstream[stage] and other in params
-            },
-        )
-        for stage in order
-        if stage in params
-    ]
+    params = {stage: _params_of(stage, values) for stage in run_here}
+    raw = _raw_paths()
+    made_anywhere = {_relative(out) for stage in required for out in stage.outs}
     return Pipeline(
-        stages,
-        _metrics_of(measured),
-        {
-            Path(out.fs_path).stem: _relative(out)
-            for out in by_name[TRAIN].outs
-            if out.use_cache and not out.metric and not out.plot
-        },
-        _sources_of(required),
+        [
+            Stage(
+                stage.addressing,
+                [stage.cmd] if isinstance(stage.cmd, str) else list(stage.cmd),
+                Path(stage.wdir),
+                [_relative(out) for out in stage.outs if not out.persist],
+                [_relative(out) for out in stage.outs if out.use_cache],
+                {
+                    other.addressing: [other.cmd, params[other]]
+                    for other in order
+                    if other in upstream[stage] and other in params
+                },
+            )
+            for stage in order
+            if stage in run_here and stage.cmd
+        ],
+        _sources_of(required, made_anywhere, raw["deps"], values),
+        raw["deps"],
+        raw["outs"],
         sorted(_dvc_file(stage) for stage in required if stage.is_data_source),
     )
 
@@ -94,6 +126,11 @@ def read_pipeline() -> Pipeline:
 def _relative(out: Any) -> str:
     """Return the path of an output or dependency, from here."""
     return os.path.relpath(str(out.fs_path))
+
+
+def _dvc_file(stage: Any) -> str:
+    """Return the path of the file that defines a stage, from here."""
+    return os.path.relpath(str(stage.path))
 
 
 def _params_of(stage: Any, values: Any) -> dict[str, Any]:
@@ -111,32 +148,33 @@ def _params_of(stage: Any, values: Any) -> dict[str, Any]:
     return params
 
 
-def _metrics_of(stages: list[Any]) -> dict[str, str]:
-    metrics: dict[str, str] = {}
-    for path in [_relative(out) for stage in stages for out in stage.outs if out.metric]:
-        name = Path(path).stem
-        if Path(path).suffix != ".json":
-            raise InputError(f"dvc.yaml: the metrics {path} are not JSON; a sweep reads no others")
-        if name in metrics:
-            raise InputError(
-                f"dvc.yaml: {metrics[name]} and {path} have the same name; rename one of them"
-            )
-        metrics[name] = path
-    return metrics
+def _raw_paths() -> dict[str, list[str]]:
+    """Return the paths with parameters in them that stages of `dvc.yaml` depend on and make."""
+    found: dict[str, set[str]] = {"deps": set(), "outs": set()}
+    for _, key, path in listed_paths(Path(DVC_YAML).read_bytes()):
+        if "${" in path and "://" not in path:
+            found["deps" if key == "deps" else "outs"].add(path)
+    return {key: sorted(paths) for key, paths in found.items()}
 
 
-def _dvc_file(stage: Any) -> str:
-    """Return the path of the file that defines a stage, from here."""
-    return os.path.relpath(str(stage.path))
+def listed_paths(content: bytes) -> Iterator[tuple[str, str, str]]:
+    """Yield the stage, the key and the path of everything that stages of a `dvc.yaml` list."""
+    for name, stage in stage_definitions(content, DVC_YAML).items():
+        body = stage.get("do", stage)  # of a loop
+        for key in ("deps", "outs", "metrics", "plots"):
+            for entry in body.get(key) or []:
+                path = entry if isinstance(entry, str) else next(iter(entry))
+                yield name, key, path_from_root(body, path)
 
 
-def _sources_of(stages: set[Any]) -> list[str]:
-    """Return the files in the project that no stage makes, except the parameters.
+def _sources_of(stages: set[Any], made: set[str], templates: list[str], values: Any) -> list[str]:
+    """Return the files in the project that no stage makes, except parameters and templates.
 
     In the place of data that DVC tracks, such as by `dvc add`, it is the .dvc file with their hash.
     """
-    made = {Path(_relative(out)) for stage in stages for out in stage.outs}
     needed = {_relative(dep) for stage in stages for dep in stage.deps if dep.is_in_repo}
-    needed = {path for path in needed if made.isdisjoint([Path(path), *Path(path).parents])}
+    flat = dict(flatten(values))
+    needed -= {fill(template, flat) for template in templates}
+    needed = {path for path in needed if not is_within(path, made)}
     needed |= {_dvc_file(stage) for stage in stages if stage.is_data_source}
     return sorted(needed - {PARAMS})

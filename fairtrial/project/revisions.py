@@ -1,8 +1,6 @@
-"""Read the files of a revision.
+"""Read the files of a revision: a commit, a branch, a tag, an experiment or `workspace`."""
 
-A revision is what git or DVC calls one: a commit, branch or tag, `workspace`, an experiment.
-"""
-
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,49 +9,59 @@ from typing import Any
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import refuse_irregular
 
-RESULTS = "dvc.lock", "params.yaml", "stages"  # what a commit with other results changes
+MAX_BYTES = 2**28  # of a file; a table of a million examples with five replicas has 100 MB
+RESULTS = "dvc.lock", "params.yaml"  # what a commit with other results changes
 NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
 
 
 def read_files(revision: str, *paths: str) -> list[bytes]:
-    """Return the contents of files that git or DVC keeps; raises `InputError` if one is missing."""
+    """Return the contents of files that git or DVC keeps.
+
+    Raises `InputError` if one is missing, cannot be read, or has more than `MAX_BYTES`.
+    """
     from dvc.api import DVCFileSystem  # here, because the import takes half a second
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import RevError, SCMError
 
-    remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
-    if revision.startswith("sweep-"):
-        remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
-    unknown = InputError(
-        f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
-    )
     path = ""
+    contents = []
     try:
-        Repo.find_root()
+        root = Path(Repo.find_root())
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
-            raise unknown
-        if revision == "workspace":
-            for path in paths:
-                refuse_irregular(
-                    Path(path), "remove it; `git checkout` or `dvc repro` brings it back"
-                )
-        files = DVCFileSystem(".", rev=None if revision == "workspace" else revision)
-        contents = []
+            raise RevError("not a revision")
+        rev = None if revision == "workspace" else revision
+        # A commit begins at the top of git's repository, in which the project may be a folder.
+        above = [folder for folder in (root, *root.parents) if (folder / ".git").exists()]
+        is_folder = bool(rev and above and above[0] != root)
+        prefix = run_git("rev-parse", "--show-prefix") if is_folder else ""
+        files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
         for path in paths:
-            contents.append(files.read_bytes(path))
+            if rev is None:
+                refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
+            with files.open(prefix + path, "rb") as file:
+                contents.append(file.read(MAX_BYTES + 1))
+            if len(contents[-1]) > MAX_BYTES:
+                raise InputError(
+                    f"{revision}: {path} has more than {MAX_BYTES >> 20} MiB; divide it"
+                )
         return contents
     except NotDvcRepoError:
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
-        raise unknown from None
+        remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
+        if revision.startswith("sweep-"):
+            remedy = "the sweep's command with `--promote N` makes experiments of its N best points"
+        raise InputError(
+            f"{revision}: no commit, branch, tag or experiment has this name; {remedy}"
+        ) from None
     except SCMError:
         raise InputError(NO_GIT) from None
     except FileNotFoundError:
-        raise InputError(
-            f"{revision}: {path} is not there; "
-            "`dvc pull` gets what was shared, and `dvc repro` makes it"
-        ) from None
+        remedy = "`dvc pull` gets what was shared, and `dvc repro` makes it"
+        if path == "dvc.yaml":
+            remedy = "fairtrial works on pipelines of DVC, which have it at their top"
+        raise InputError(f"{revision}: {path} is not there; {remedy}") from None
     except (DvcException, OSError, ValueError) as error:
         raise InputError(
             f"{revision}: {path} cannot be read ({' '.join(str(error).split())}); "
@@ -62,30 +70,26 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
 
 def describe_commit(revision: str) -> str:
-    """Return the short hash and the subject of a revision's commit.
-
-    Raises `InputError` if the project is not in git.
-    """
+    """Return the short hash and the subject of a revision's commit."""
     sha = _resolve("HEAD" if revision == "workspace" else revision)
     commit = run_git("log", "-1", "--format=%h %s", sha)
     return f"not committed; after {commit}" if revision == "workspace" else commit
 
 
-def commit_of_results(revision: str) -> str | None:
-    """Return the hash of the commit that brought the results of a revision, or None if none has.
+def commit_of_results(revision: str, paths: tuple[str, ...] = RESULTS) -> str | None:
+    """Return the hash of the last commit that changed one of the paths, which results depend on.
 
-    It stays the same while later commits change other files, such as a README. Raises
-    `InputError` if the project is not in git.
+    None stands for changes that are not committed.
     """
     is_workspace = revision == "workspace"
     sha = _resolve("HEAD" if is_workspace else revision)
-    if is_workspace and run_git("status", "--porcelain", "--", *RESULTS):
+    if is_workspace and run_git("status", "--porcelain", "--", *paths):
         return None
-    return run_git("rev-list", "-1", sha, "--", *RESULTS)
+    return run_git("rev-list", "-1", sha, "--", *paths)
 
 
 def _resolve(revision: str) -> str:
-    """Return the hash of a commit, branch, tag or experiment."""
+    """Return the hash of a revision; raises `InputError` if the project is not in git."""
     from dvc.repo import Repo
     from dvc.scm import SCMError, resolve_rev
 
@@ -111,6 +115,19 @@ def git_output(*arguments: str) -> bytes:
         message = " ".join(result.stderr.decode(errors="replace").split())
         raise InputError(f"git {arguments[0]}: {message}")
     return result.stdout
+
+
+def locked_outputs() -> dict[str, int]:
+    """Return the outputs of the stage that DVC runs in this folder, each with DVC's process.
+
+    The keys are paths from the root. Without a running stage the result is empty.
+    """
+    try:
+        locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))["write"]
+        pids = {path: int(lock["pid"]) for path, lock in locks.items()}
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        return {}  # DVC has not locked anything
+    return {path: pid for path, pid in pids.items() if Path(f"/proc/{pid}").exists()}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fairtrial.search.goal import Goal
+
 if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT = 300, 250  # of a panel, in pixels
 COLUMNS = 3
-COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # to be seen on white and black, the best at the end
+COLOURS = ["#9aa9bd", "#4f86c6", "#d0701c"]  # visible on white and on black; the last is the best
+POINT = {"type": "point", "filled": True, "size": 50, "color": COLOURS[1]}
 Spec = dict[str, Any]  # Vega-Lite, of a plot without a width
 
 
@@ -32,89 +35,82 @@ def draw_chart(plots: list[tuple[str, Spec]]) -> dict[str, bytes]:
     }
 
 
-def sweep_plots(table: "pd.DataFrame", params: list[str], metric: str) -> list[tuple[str, Spec]]:
+def sweep_plots(table: "pd.DataFrame", params: list[str], goal: Goal) -> list[tuple[str, Spec]]:
     """Return a plot of the metric against each parameter; of a search, two more of its course.
 
     Each has a title. Bars are one standard deviation over the seeds. Parameters with the same
     value in all points are left out.
 
-    table: as `fairtrial.search.rows.full_table` returns it; of a search, with the columns of
-        `fairtrial.search.rows.trial_columns`.
+    table: as `fairtrial.search.rows.full_table` or `fairtrial.search.trials.trials_table` returns
+        it.
     """
     params = [name for name in params if table[name].nunique() > 1] or params[:1]
-    plots = [(f"Sweep over {name}", _panel(table, name, params, metric)) for name in params]
+    plots = [(f"Sweep over {name}", _panel(table, name, params, goal)) for name in params]
     if "trial" in table:
-        plots.append(("Best of the search so far", _best_so_far(table, metric)))
+        if table["full_budget"].sum() > 1:
+            plots.append(("Best of the search so far", _best_so_far(table, goal)))
         if len(params) > 1:
-            plots.append(("Parallel coordinates", _parallel_coordinates(table, params, metric)))
+            plots.append(("Parallel coordinates", _parallel_coordinates(table, params, goal)))
     return plots
 
 
-def _panel(table: "pd.DataFrame", name: str, params: list[str], metric: str) -> Spec:
-    """Return a plot of the metric against a parameter."""
-    rows = table[[]].assign(x=table[name], value=table[metric])
-    x: Spec = {"field": "x", "title": name, "type": "nominal", "axis": {"labelAngle": 0}}
-    if (numbers := _numbers(table[name])) is not None:
-        scale = {"type": "log"} if _is_log(numbers) else {"type": "linear", "zero": False}
-        x |= {"type": "quantitative", "scale": {**scale, "nice": False, "padding": 15}}
-        if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
-            x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
-        rows["x"] = numbers
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
-    point = {"type": "point", "filled": True, "size": 50, "opacity": 1, "color": COLOURS[1]}
-    layers: list[Spec] = [{"mark": point, "encoding": {"y": {**y, "field": "value"}}}]
-    if metric.endswith(".replicas.mean"):
-        sd = table[metric.removesuffix("mean") + "sd"].astype(float).fillna(0)
-        rows["low"], rows["high"] = rows["value"] - sd, rows["value"] + sd
-        interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
-        layers.insert(0, {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval})
-    encoding = {"x": x}
-    if "epochs" in table and table["epochs"].nunique() > 1:  # of a search by halving
-        rows["epochs"] = table["epochs"]
-        encoding["color"] = {
-            "field": "epochs",
-            "title": "epochs",
-            "type": "ordinal",
-            "scale": {"range": COLOURS[-table["epochs"].nunique() :]},
-            "legend": {"symbolOpacity": 1},
-        }
-    elif len(params) == 2:
-        [other] = (other for other in params if other != name)
-        rows["other"] = table[other]
-        encoding["color"] = {
-            "field": "other",
-            "title": other,
-            "type": "nominal",
-            "legend": {"symbolOpacity": 1},
-        }
-    return {"data": {"values": rows.to_dict("records")}, "encoding": encoding, "layer": layers}
-
-
-def _best_so_far(table: "pd.DataFrame", metric: str) -> Spec:
-    """Return a plot of the trials that reached the last rung, and of the best so far."""
-    from fairtrial.search.rows import lower_is_better
-
-    rows = table[table["whole"]].sort_values("total_seconds")
-    values = rows[metric]
-    best = values.cummin() if lower_is_better(metric) else values.cummax()
-    data = rows[["total_seconds"]].assign(value=values, best=best).to_dict("records")
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": metric}
-    scale = {"domainMin": 0}
-    title = "seconds of workers"
-    x = {"field": "total_seconds", "type": "quantitative", "title": title, "scale": scale}
-    line = {"type": "line", "interpolate": "step-after", "color": COLOURS[1]}
-    point = {"type": "point", "filled": True, "size": 50, "color": COLOURS[1]}
+def _quantity(field: str, title: str, **more: Any) -> Spec:
+    """Return the encoding of a number."""
     return {
-        "data": {"values": data},
-        "encoding": {"x": x},
-        "layer": [
-            {"mark": line, "encoding": {"y": {**y, "field": "best"}}},
-            {"mark": point, "encoding": {"y": {**y, "field": "value"}}},
-        ],
+        "field": field,
+        "type": "quantitative",
+        "title": title,
+        "scale": {"zero": False},
+        **more,
     }
 
 
-def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str) -> Spec:
+def _panel(table: "pd.DataFrame", name: str, params: list[str], goal: Goal) -> Spec:
+    """Return a plot of the metric against a parameter."""
+    value, sd = table[goal.column], table[goal.sd_column].astype(float).fillna(0)
+    rows = table[[]].assign(x=table[name], value=value, low=value - sd, high=value + sd)
+    x: Spec = {"field": "x", "title": name, "type": "nominal", "axis": {"labelAngle": 0}}
+    if (numbers := _numbers(table[name])) is not None:
+        scale = {"type": "log"} if _is_log(numbers) else {"type": "linear", "zero": False}
+        x = _quantity("x", name, scale={**scale, "nice": False, "padding": 15})
+        if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
+            x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
+        rows["x"] = numbers
+    encoding = {"x": x}
+    color: Spec = {"field": "group", "legend": {"symbolOpacity": 1}}
+    if "rung" in table and table["rung"].nunique() > 1:  # of a search by halving
+        rows["group"] = table["rung"]
+        colours = {"range": COLOURS[-table["rung"].nunique() :]}
+        encoding["color"] = {**color, "title": "rung", "type": "ordinal", "scale": colours}
+    elif len(params) == 2:
+        [other] = (other for other in params if other != name)
+        rows["group"] = table[other]
+        encoding["color"] = {**color, "title": other, "type": "nominal"}
+    interval = {"y": _quantity("low", goal.title), "y2": {"field": "high"}}
+    point = {**POINT, "opacity": 1}
+    layer = [
+        {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
+        {"mark": point, "encoding": {"y": _quantity("value", goal.title)}},
+    ]
+    return {"data": {"values": rows.to_dict("records")}, "encoding": encoding, "layer": layer}
+
+
+def _best_so_far(table: "pd.DataFrame", goal: Goal) -> Spec:
+    """Return a plot of the trials that reached the last rung, and of the best so far."""
+    rows = table[table["full_budget"]].sort_values("total_seconds")
+    values = rows[goal.column]
+    best = values.cummax() if goal.sign > 0 else values.cummin()
+    data = rows[["total_seconds"]].assign(value=values, best=best).to_dict("records")
+    line = {"type": "line", "interpolate": "step-after", "color": COLOURS[1]}
+    x = _quantity("total_seconds", "seconds of workers", scale={"domainMin": 0})
+    layer = [
+        {"mark": line, "encoding": {"y": _quantity("best", goal.title)}},
+        {"mark": POINT, "encoding": {"y": _quantity("value", goal.title)}},
+    ]
+    return {"data": {"values": data}, "encoding": {"x": x}, "layer": layer}
+
+
+def _parallel_coordinates(table: "pd.DataFrame", params: list[str], goal: Goal) -> Spec:
     """Return a plot with an axis for each parameter and the metric, and a line for each trial.
 
     An axis goes from the lowest to the highest value, or through the choices in their order. Trials
@@ -123,52 +119,37 @@ def _parallel_coordinates(table: "pd.DataFrame", params: list[str], metric: str)
     import numpy as np
     import pandas as pd
 
-    from fairtrial.search.rows import lower_is_better
-
-    parts, ends = [], []
-    for name in [*params, metric]:
+    lines, ends = [], []
+    trials = table[["trial", "full_budget"]].assign(value=table[goal.column])
+    for name in [*params, goal.column]:
+        axis = goal.title if name == goal.column else name
         numbers = _numbers(table[name])
         if numbers is None:
             codes, names = pd.factorize(table[name], sort=True)
-            position = pd.Series(codes, table.index) / max(1, len(names) - 1)
-            labels = dict(zip(names, np.arange(len(names)) / max(1, len(names) - 1), strict=True))
+            scale = max(1, len(names) - 1)
+            position = pd.Series(codes, table.index) / scale
+            labels = {text: at / scale for at, text in enumerate(names)}
         else:
             scaled = np.log(numbers) if _is_log(numbers) else numbers
-            span = scaled.max() - scaled.min()
-            position = (scaled - scaled.min()) / (span or 1)
+            position = (scaled - scaled.min()) / ((scaled.max() - scaled.min()) or 1)
             labels = {f"{numbers.min():.4g}": 0.0, f"{numbers.max():.4g}": 1.0}
-        lines = table[["trial", "whole"]].assign(value=table[metric])
-        parts.append(lines.assign(axis=name, position=position))
-        ends += [{"axis": name, "position": at, "text": text} for text, at in labels.items()]
+        lines.append(trials.assign(axis=axis, position=position))
+        ends += [{"axis": axis, "position": at, "text": text} for text, at in labels.items()]
     x = {"field": "axis", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": 0}}
-    y = {"field": "position", "type": "quantitative", "axis": None}
-    color = {
-        "field": "value",
-        "type": "quantitative",
-        "title": metric,
-        "scale": {"range": COLOURS[:: -1 if lower_is_better(metric) else 1]},
-    }
-    opacity = {"condition": {"test": "datum.whole", "value": 0.9}, "value": 0.25}
-    return {
-        "width": 2 * WIDTH,
-        "encoding": {"x": x, "y": y},
-        "layer": [
-            {
-                "data": {"values": pd.concat(parts).to_dict("records")},
-                "mark": "line",
-                "encoding": {"detail": {"field": "trial"}, "color": color, "opacity": opacity},
-            },
-            {
-                "data": {"values": ends},
-                "mark": {"type": "text", "dx": 6, "align": "left"},
-                "encoding": {"text": {"field": "text"}},
-            },
-        ],
-    }
+    opacity = {"condition": {"test": "datum.full_budget", "value": 0.9}, "value": 0.25}
+    color = _quantity("value", goal.title, scale={"range": COLOURS[:: goal.sign]})
+    line = {"detail": {"field": "trial"}, "color": color, "opacity": opacity}
+    text = {"type": "text", "dx": 6, "align": "left"}
+    layer = [
+        {"data": {"values": pd.concat(lines).to_dict("records")}, "mark": "line", "encoding": line},
+        {"data": {"values": ends}, "mark": text, "encoding": {"text": {"field": "text"}}},
+    ]
+    encoding = {"x": x, "y": {"field": "position", "type": "quantitative", "axis": None}}
+    return {"width": 2 * WIDTH, "encoding": encoding, "layer": layer}
 
 
 def _numbers(values: "pd.Series[Any]") -> "pd.Series[float] | None":
-    """Return values as numbers, or None if one of them is none."""
+    """Return values as numbers, or None if one of them is not a number."""
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce")

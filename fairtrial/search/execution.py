@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
-from fairtrial.project.errors import InputError
 from fairtrial.cluster.client import (
     CodeLocation,
     FailedPointError,
@@ -17,34 +16,36 @@ from fairtrial.cluster.client import (
     iter_results,
     prepare_workers,
 )
+from fairtrial.project.errors import InputError
+from fairtrial.search.goal import Goal, Row
 from fairtrial.search.grid import Point
-from fairtrial.search.rows import Row, Rows, append_row, sort_key
+from fairtrial.search.rows import Rows, append_row, check_row
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
 @dataclass
-class Computation:
+class PointRunner:
     """Computes the points that have no row yet, on a cluster that the first of them connects."""
 
     rows: Rows  # of all points that were ever computed
-    file: BinaryIO  # which has them, too
+    file: BinaryIO  # which has the rows, too
     location: CodeLocation
     scheduler: str | None
     workers: int  # of a local cluster
-    metric: str
+    goal: Goal
     stack: contextlib.ExitStack  # which disconnects the cluster
     client: "Client | None" = None
     refused: set[str] = field(default_factory=set)  # keys of points that a stage refused
-    failed: int = 0  # points that have failed for another reason
+    failed: int = 0  # points that failed for another reason
 
     def compute(self, points: list[Point], label: str | None = None) -> None:
         """Compute points, and add their rows to `rows` and `file`.
 
-        On a terminal a progress bar shows how many are done, running and failed, the best value of
-        the metric, and how many workers there are or since when none; in a log, a line says when
-        there are no workers, and when there are some again.
+        On a terminal a progress bar shows how many points are done, running and failed, the best
+        value, and how many workers there are or since when there are none. In a log, a line says
+        when there are no workers, and when there are some again.
 
         label: what the points are, for the bar.
         """
@@ -69,7 +70,7 @@ class Computation:
                     elif isinstance(result, FailedPointError):
                         self.failed += 1
                     else:
-                        best = min(best, sort_key(result["metrics"], self.metric))
+                        best = min(best, self.goal.rank(result))
                         continue
                     tqdm.write(f"{' '.join(todo[key].overrides)}: {result}", sys.stderr)
                 bar.update(len(results))
@@ -84,15 +85,13 @@ class Computation:
                 bar.set_postfix_str(f"{where}, {lost} failed, best {best_text}")
 
     def _add_row(self, point: Point, result: Row) -> Row | FailedPointError:
-        """Add what a worker returned to `rows` and `file`, and return it, or what is wrong."""
-        from fairtrial.search.schema import check_row
-
+        """Add the result of a worker to `rows` and `file`; return the row, or what is wrong."""
         row = {"key": point.key, "overrides": point.overrides, **result}
         try:
             check_row(row)
-            sort_key(row["metrics"], self.metric)
+            self.goal.value(row)
         except (InputError, ValueError) as error:
-            return FailedPointError(f"a worker returned what is no result ({error})")
+            return FailedPointError(f"a worker returned an invalid result ({error})")
         self.rows[point.key] = row
         append_row(self.file, row)
         return row

@@ -2,38 +2,41 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.project.lock import LOCK
 from fairtrial.project.revisions import read_files
-from fairtrial.project.pipeline import TRAIN
+from fairtrial.project.scores import load_scores
+from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.search.goal import Goal, Row
 from fairtrial.search.grid import Point
-from fairtrial.search.rows import Row
 
 
-def promote(point: Point, row: Row) -> None:
-    """Make a DVC experiment of a point, unless there is one already.
+def promote(point: Point, row: Row, goal: Goal) -> str:
+    """Make a DVC experiment of a point, unless there is one already; say whether it is the same.
 
-    Raises `InputError` if its checkpoints do not have the MD5s of the row.
+    Raises `InputError` if DVC cannot make it.
     """
     dvc = [sys.executable, "-m", "dvc", "exp"]
     listing = [*dvc, "list", "--name-only"]
     names = subprocess.run(listing, capture_output=True, encoding="utf-8", errors="replace").stdout
     if point.name not in names.split():
-        # With the equals sign, so that none is taken for an option, whatever it begins with.
+        # With the equals sign, so that no override is taken for an option.
         options = [f"--set-param={override}" for override in point.overrides]
         command = [*dvc, "run", "--temp", "--name", point.name, *options]
         result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if result.returncode != 0:
             raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
-    [lock] = read_files(point.name, "dvc.lock")
-    outs = parse_yaml(lock.decode(), f"{point.name}: dvc.lock")["stages"][TRAIN]["outs"]
-    # Pairs, because metrics may have the stem of a checkpoint.
-    produced = {(Path(out["path"]).stem, out["md5"]) for out in outs}
-    if not row["md5"].items() <= produced:
-        raise InputError(
-            f"{point.name}: its checkpoints are not those of the table; if your pictures are not "
-            "those of the last commit, `dvc add` and commit them; with train.precision=float32 "
-            "another kind of CPU gives other bits; otherwise this is an error of ours"
-        )
+    [lock] = read_files(point.name, LOCK)
+    stages = parse_yaml(lock, f"{point.name}: {LOCK}")["stages"].values()
+    made = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
+    others = [path for path, md5 in row["md5"].items() if made.get(path) != md5]
+    if not others:
+        return f"reproduced bit for bit as experiment {point.name}: dvc exp apply {point.name}"
+    revision = load_scores(point.name, goal.contract.split)
+    again = float(revision.scores[goal.metric].mean())
+    return (
+        f"{point.name} is an experiment, but not of the same bits: {goal.column} was "
+        f"{goal.value(row)!r} in the sweep and is {again!r} in the experiment; {', '.join(others)} "
+        "differ"
+    )

@@ -2,65 +2,95 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.files import write_json
+from fairtrial.project.files import write_bytes
 from fairtrial.project.revisions import flatten
+from fairtrial.project.sweeps import SWEEPS
+from fairtrial.search.goal import Goal, Row, summary_text
 from fairtrial.search.grid import Point
 
 if TYPE_CHECKING:
     import pandas as pd
 
-POINTS = Path("sweeps/points.jsonl")
-CHOSEN = Path("sweeps/chosen.json")  # of how many points each promoted one was the best
-METRIC = "evaluate.val.replicas.mean"  # what the best point is chosen by, unless told otherwise
-LOWER_IS_BETTER = ("loss", "cross_entropy", "calibration_error")  # the ends of metrics' names
+POINTS = SWEEPS / "points.jsonl"
 TOP = 20  # points in the table on the terminal
 
-Row = dict[str, Any]  # key and overrides of a point, and what `fairtrial.cluster.worker` returns of it
 Rows = dict[str, Row]  # by their keys
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Summary(_Strict):
+    mean: float
+    sd: float | None  # over the replicas; null if there is one
+    replicas: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Field(ge=1)]
+
+
+class _Row(_Strict):
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    overrides: list[str]
+    metrics: dict[str, dict[str, _Summary]]  # by split and name
+    md5: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]]  # by path
+    seconds: Annotated[float, Field(ge=0)]
+
+
+def check_row(row: Any) -> None:
+    """Raise `ValueError` with the first problem if this is not the row of a point."""
+    try:
+        _Row.model_validate(row)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(repr, problem["loc"])) or "the row"
+        is_object = problem["type"] == "model_type"  # pydantic names a class of ours
+        message = "should be an object" if is_object else problem["msg"].lower()
+        raise ValueError(f"{place}: {message}") from None
 
 
 @contextlib.contextmanager
 def exclusive_lock() -> Iterator[BinaryIO]:
     """Yield the file of rows, open to read and append.
 
-    Raises `InputError` if another sweep has it, or if it cannot be opened or is a link.
+    Raises `InputError` if another sweep has it, or if it is not a regular file or cannot be opened.
     """
-    # A link is not followed, and at a pipe nothing waits.
+    # A link is not followed, and a pipe does not block.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        POINTS.parent.mkdir(exist_ok=True)
-        descriptor = os.open(POINTS, flags, 0o666)
-    except OSError as error:
-        raise InputError(
-            f"{POINTS}: cannot be opened ({error}); make it a file that you may write, or remove it"
-        ) from None
-    with open(descriptor, "ab+", buffering=0) as file:  # noqa: PTH123  (it is open already)
+    with contextlib.ExitStack() as stack:
+        try:
+            if not SWEEPS.exists():
+                write_bytes(SWEEPS / ".gitignore", b"*\n")  # results of a sweep stay out of git
+            stack.enter_context(FileLock(SWEEPS / "points.lock", timeout=0))
+            descriptor = os.open(POINTS, flags, 0o666)
+        except Timeout:
+            raise InputError(f"{POINTS}: another sweep runs here; wait for its end") from None
+        except OSError as error:
+            raise InputError(
+                f"{POINTS}: cannot be opened ({error}); make it a file that you may write, or "
+                "remove it"
+            ) from None
+        file = stack.enter_context(open(descriptor, "ab+", buffering=0))  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InputError(f"{POINTS}: is not a regular file; remove it")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{POINTS}: another sweep runs here; wait for its end") from None
         yield file
 
 
-def load_rows(file: BinaryIO, keys: Iterable[str], metric: str) -> Rows:
+def load_rows(file: BinaryIO, keys: Iterable[str], goal: Goal) -> Rows:
     """Return the rows of all points that were ever computed.
 
     A last line that was cut off while it was written is removed from the file. Raises `InputError`
-    with the line if a row is none, or if one of `keys` lacks the metric.
+    with the line if it is not a row, or if a row of `keys` lacks the metric.
     """
-    from fairtrial.search.schema import check_row
-
     wanted = set(keys)
     file.seek(0)
     *lines, last = file.read().split(b"\n")
@@ -72,36 +102,14 @@ def load_rows(file: BinaryIO, keys: Iterable[str], metric: str) -> Rows:
             row = json.loads(line)
             check_row(row)
             if row["key"] in wanted:
-                metric_value(row["metrics"], metric)
+                goal.value(row)
         except (InputError, RecursionError, ValueError) as error:
             raise InputError(
-                f"{POINTS}: not as a sweep writes it, in line {number} ({error}); remove this "
-                "line, and the sweep computes its point again"
+                f"{POINTS}: line {number}: invalid sweep result ({error}); remove this line, and "
+                "the sweep computes its point again"
             ) from None
         rows[row["key"]] = row
     return rows
-
-
-def record_chosen(names: list[str], points: int) -> None:
-    """Note that the points of these names were chosen as the best of so many."""
-    write_json(CHOSEN, {**load_chosen(), **dict.fromkeys(names, points)})
-
-
-def load_chosen() -> dict[str, int]:
-    """Return of how many points each experiment of a sweep was chosen as the best, by its name."""
-    try:
-        chosen = json.loads(CHOSEN.read_text(encoding="utf-8"))
-        if not all(type(points) is int and points > 0 for points in chosen.values()):
-            raise ValueError("a number of points is not a whole number above 0")
-    except FileNotFoundError:
-        return {}
-    except (AttributeError, OSError, RecursionError, ValueError) as error:
-        raise InputError(
-            f"{CHOSEN}: not as a sweep writes it ({error}); remove it, and name the number of "
-            "points by --best-of"
-        ) from None
-    result: dict[str, int] = chosen
-    return result
 
 
 def append_row(file: BinaryIO, row: Row) -> None:
@@ -116,31 +124,7 @@ def append_row(file: BinaryIO, row: Row) -> None:
         ) from None
 
 
-def metric_value(metrics: dict[str, Any], metric: str) -> float:
-    """Return a metric by its dotted name; raises `InputError` if there is none, or it is of test.
-
-    metrics: the values of metrics files, by the stem of the file.
-    """
-    value: Any = metrics
-    for part in metric.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    if not isinstance(value, int | float) or metric.startswith("evaluate.test"):
-        numbers = (name for name, number in flatten(metrics) if isinstance(number, int | float))
-        known = [name for name in numbers if not name.startswith("evaluate.test")]
-        raise InputError(f"--metric {metric}: not a metric of val; there are {', '.join(known)}")
-    return value
-
-
-def sort_key(metrics: dict[str, Any], metric: str) -> float:
-    """Return a number that is the lower, the better the metric is."""
-    return metric_value(metrics, metric) * (1 if lower_is_better(metric) else -1)
-
-
-def lower_is_better(metric: str) -> bool:
-    return metric.endswith(LOWER_IS_BETTER)
-
-
-def full_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
+def full_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
     """Return the settings and all results of points, a row a point in their order."""
     import pandas as pd
 
@@ -148,31 +132,24 @@ def full_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
     for point in points:
         row = rows[point.key]
         results = dict(flatten({**row["metrics"], "md5": row["md5"]}))
-        lines.append(
-            {
-                "experiment": point.name,
-                **point.settings,
-                metric: results.pop(metric),
-                **{name: value for name, value in results.items() if not isinstance(value, list)},
-                "seconds": row["seconds"],
-            }
-        )
+        first = {"experiment": point.name, **point.settings, goal.column: results[goal.column]}
+        lines.append({**first, **results, "seconds": row["seconds"]})
     return pd.DataFrame(lines)
 
 
-def top_table(points: list[Point], rows: Rows, metric: str) -> "pd.DataFrame":
-    """Return the settings and the accuracy on val of the first points, as text."""
+def top_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
+    """Return the settings and all metrics of the first points, as text, the ranked one first."""
     import pandas as pd
 
-    from fairtrial.tables import metrics_cells
-
+    metrics = sorted(goal.contract.metrics.items(), key=lambda item: item[0] != goal.metric)
     lines = []
     for point in points[:TOP]:
-        metrics = rows[point.key]["metrics"]
-        cells = metrics_cells(metrics["evaluate"]["val"])
-        line = {"experiment": point.name, **point.settings}
-        if metric != METRIC:
-            line[metric] = f"{metric_value(metrics, metric):.4f}"
-        line |= {name: cells[name] for name in ("accuracy %", "95 % CI", "seeds", "mean ± sd %")}
-        lines.append(line)
+        summaries = rows[point.key]["metrics"][goal.contract.split]
+        cells = {
+            f"{name} {metric.unit}".rstrip(): summary_text(summaries[name], metric)
+            for name, metric in metrics
+            if name in summaries
+        }
+        seeds = summaries[goal.metric]["replicas"]
+        lines.append({"experiment": point.name, **point.settings, **cells, "seeds": seeds})
     return pd.DataFrame(lines)

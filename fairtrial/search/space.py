@@ -1,4 +1,4 @@
-"""What a search may try: ranges and choices in Hydra's words, as distributions of Optuna."""
+"""What a search may try: ranges and choices in Hydra's syntax, as distributions of Optuna."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import IntervalSweep, Override
     from optuna.distributions import BaseDistribution
 
-DECADES = 10  # times its start, from which end on an interval has a logarithmic scale
+LOG_RATIO = 10  # an interval from x to this times x or more gets a logarithmic scale
 
 
 class Dimension(NamedTuple):
@@ -18,7 +18,7 @@ class Dimension(NamedTuple):
 
     distribution: "BaseDistribution"
     text: Callable[[Any], str]  # of a value of the distribution, as -S takes it
-    ends: list[str]  # the ends of an interval or range, or all choices
+    ends: list[str]  # both ends of an interval or range, or all choices
 
 
 class Space(NamedTuple):
@@ -27,12 +27,19 @@ class Space(NamedTuple):
 
     @property
     def default(self) -> list[str]:
-        """Return the overrides of the default: the training of params.yaml, on the same data."""
-        return [override for override in self.fixed if not override.startswith("train.")]
+        """Return the overrides of what the best is compared with: params.yaml, on the same data.
+
+        A fixed value in a section that the search varies belongs to the search: it may contradict
+        the rest of that section in params.yaml.
+        """
+        sections = {name.rpartition(".")[0] for name in self.dimensions}
+        return [
+            one for one in self.fixed if one.partition("=")[0].rpartition(".")[0] not in sections
+        ]
 
     @property
     def corners(self) -> list[str]:
-        """Return the settings of a grid of all ends: what is wrong at none of them can be tried."""
+        """Return the settings of a grid of all ends, which is validated before a search."""
         ends = [f"{name}={','.join(one.ends)}" for name, one in self.dimensions.items()]
         return [*self.fixed, *ends]
 
@@ -78,9 +85,9 @@ def parse_space(settings: list[str], params: dict[str, Any]) -> Space:
 
 
 def _dimension(override: "Override", value: object) -> Dimension | None:
-    """Return what a setting varies, or None if it has one value.
+    """Return the range or choices of a setting, or None if it has one value.
 
-    value: the parameter's in params.yaml. Raises `ValueError` with what is wrong.
+    value: of the parameter in params.yaml. Raises `ValueError` if the setting is wrong.
     """
     from hydra.core.override_parser.types import IntervalSweep
     from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -100,7 +107,7 @@ def _dimension(override: "Override", value: object) -> Dimension | None:
 
 
 def _interval(sweep: "IntervalSweep", value: object) -> Dimension:
-    """Return the dimension of an interval; raises `ValueError` with what is wrong."""
+    """Return the dimension of an interval; raises `ValueError` if it is not one."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     low, high = float(sweep.start or 0), float(sweep.end or 0)
@@ -110,7 +117,7 @@ def _interval(sweep: "IntervalSweep", value: object) -> Dimension:
         raise ValueError(f"unknown tag {', '.join(sorted(unknown))}; there are log and linear")
     if "log" in sweep.tags and low <= 0:
         raise ValueError(f"a logarithmic interval starts above 0, not at {low:g}")
-    is_log = "log" in sweep.tags or ("linear" not in sweep.tags and high >= DECADES * low > 0)
+    is_log = "log" in sweep.tags or ("linear" not in sweep.tags and high >= LOG_RATIO * low > 0)
     if type(value) is int:
         whole = math.ceil(low), math.floor(high)
         if whole[0] >= whole[1]:

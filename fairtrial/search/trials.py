@@ -1,8 +1,8 @@
-"""Search a space in rounds of trials, of which each depends on the results of those before.
+"""Search a space in rounds of trials; each round depends on the results of those before it.
 
-What a round tries depends on the seed and on results alone, not on the order in which they arrive:
-any number of workers gives the same trials. A search that was stopped repeats its rounds with the
-results that are there.
+The trials of a round depend on the seed and on results alone, not on the order in which results
+arrive: any number of workers gives the same trials. A search that was stopped repeats its rounds
+with the results that are there.
 """
 
 import math
@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fairtrial.project.errors import InputError
+from fairtrial.project.lock import PARAMS
+from fairtrial.project.revisions import flatten
 from fairtrial.project.yaml_reader import parse_yaml
-from fairtrial.project.pipeline import PARAMS, Pipeline
-from fairtrial.search.execution import Computation
-from fairtrial.search.grid import Point, grid, make_points
-from fairtrial.search.rows import full_table, lower_is_better, sort_key
+from fairtrial.search.execution import PointRunner
+from fairtrial.search.grid import Point, PointMaker, grid
+from fairtrial.search.rows import full_table
 from fairtrial.search.space import Space
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import Trial as OptunaTrial
 
-SAMPLERS = ("tpe", "random")
-FACTOR = 3  # of the trials of a rung one in so many goes on, with so many times the budget
+FACTOR = 3  # one of three trials of a rung goes on, with three times the budget
 RUNGS = 3
-ROUND = FACTOR ** (RUNGS - 1)  # trials: one of them reaches the last rung
 
 
 class SearchOptions(NamedTuple):
@@ -37,69 +36,62 @@ class SearchOptions(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """A budget, and the share of the trials of a round that get it."""
+    """A budget, and the fraction of the trials of a round that get it."""
 
-    overrides: list[str]  # of the parameters of a trial; none for the whole budget
-    share: float
+    overrides: list[str]  # added to the parameters of a trial; none for the full budget
+    fraction: float
 
 
 class Trial(NamedTuple):
     number: int
     overrides: list[str]  # as -S takes them, without those of a rung
     points: list[Point]  # one for each rung that it reached
-    is_whole: bool  # whether it has a result of the last rung
+    full_budget: bool  # whether it has a result of the last rung
     seconds: float  # of workers, for its points
     total_seconds: float  # of workers, for all points of the search until its last one
 
 
-def read_rungs(space: Space, pipeline: Pipeline, halving: bool) -> list[Rung]:
-    """Return the rungs of a search, the last of them with the whole budget.
+def read_rungs(space: Space, maker: PointMaker, halving: bool) -> list[Rung]:
+    """Return the rungs of a search; the last has the full budget.
 
-    All ends of the space are validated, and its default. Raises `InputError` with what is wrong
-    with them, if a seed is searched, or if halving cannot shorten the trainings.
+    All ends of the space are validated, and its default. Raises `InputError` if one of them is
+    refused, if a seed is searched, or if halving cannot shorten the trainings.
     """
-    corners, _ = grid(space.corners, pipeline)
-    make_points([space.default], pipeline)
-    if "train.seed" in space.dimensions:
-        raise InputError("-S train.seed: the best of many seeds was only lucky; search another")
+    contract = maker.contract
+    corners, _ = grid(space.corners, maker)
+    maker.make([space.default])
+    if contract.seed in space.dimensions:
+        raise InputError(f"-S {contract.seed}: the best of many seeds was only lucky; omit it")
     if not halving:
         return [Rung([], 1.0)]
-    trainings = [parse_yaml(point.params, PARAMS)["train"] for point in corners]
-    for name in ("epochs", "replicas"):
-        if f"train.{name}" in space.dimensions:
-            raise InputError(f"-S train.{name}: --halving varies it; give it one value")
-    if any(training["schedule"] != "constant" for training in trainings):
-        raise InputError(
-            "--halving: with train.schedule: one_cycle the learning rate depends on the number of "
-            "epochs, so that a short training says little of a long one; set it to constant"
-        )
-    epochs, replicas = trainings[0]["epochs"], trainings[0]["replicas"]
-    shares = [FACTOR**-number for number in range(RUNGS)]
-    budgets = {  # the largest share of the trials for each budget
-        (math.ceil(epochs * share), math.ceil(replicas * share)): FACTOR ** (1 - RUNGS) / share
-        for share in shares
+    values = dict(flatten(parse_yaml(corners[0].params, PARAMS)))
+    names = [name for name in (contract.budget, contract.replicas) if name]
+    for name in names:
+        if name in space.dimensions:
+            raise InputError(f"-S {name}: --halving varies it; give it one value")
+        if type(values.get(name)) is not int:
+            raise InputError(f"{PARAMS}: {name}: --halving needs a whole number; set one")
+    fractions = [FACTOR**-number for number in range(RUNGS)]
+    budgets = {  # the largest fraction of the trials for each budget
+        tuple(math.ceil(values[name] * fraction) for name in names): FACTOR ** (1 - RUNGS)
+        / fraction
+        for fraction in fractions
     }
     rungs = [
-        Rung([f"train.epochs={epochs}", f"train.replicas={replicas}"], share)
-        for (epochs, replicas), share in sorted(budgets.items())
+        Rung([f"{name}={value}" for name, value in zip(names, budget, strict=True)], fraction)
+        for budget, fraction in sorted(budgets.items())
     ]
     if len(rungs) == 1:
-        raise InputError(
-            "--halving: one epoch of one model cannot be shortened; raise train.epochs, or omit it"
-        )
-    return [*rungs[:-1], Rung([], rungs[-1].share)]
+        raise InputError(f"--halving: {' and '.join(names)} cannot be less; raise one, or omit it")
+    return [*rungs[:-1], Rung([], rungs[-1].fraction)]
 
 
 def search(
-    space: Space,
-    options: SearchOptions,
-    rungs: list[Rung],
-    pipeline: Pipeline,
-    computation: Computation,
+    space: Space, options: SearchOptions, rungs: list[Rung], maker: PointMaker, runner: PointRunner
 ) -> list[Trial]:
     """Return the trials in their order, of all rounds or of those before a failure.
 
-    rungs: as `read_rungs` returns them; by these the rounds are brackets of successive halving
+    rungs: as `read_rungs` returns them. With several, the rounds are brackets of successive halving
         (Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943).
     """
     import optuna
@@ -115,13 +107,13 @@ def search(
         asked = [study.ask(distributions) for _ in range(size)]
         label = f"round {number + 1}/{rounds}"
         so_far = done[-1].total_seconds if done else 0.0
-        result = run_round(asked, label, so_far, space, rungs, pipeline, computation)
-        if computation.failed:
+        result = run_round(asked, label, so_far, space, rungs, maker, runner)
+        if runner.failed:
             break
         for trial, own in zip(asked, result, strict=True):
-            tell(study, trial, own, computation)
+            tell(study, trial, own, runner)
         done += result
-        print(f"{label}: {describe_best(done, computation)}", flush=True)
+        print(f"{label}: {describe_best(done, runner)}", flush=True)
     return done
 
 
@@ -131,8 +123,8 @@ def run_round(
     so_far: float,
     space: Space,
     rungs: list[Rung],
-    pipeline: Pipeline,
-    computation: Computation,
+    maker: PointMaker,
+    runner: PointRunner,
 ) -> list[Trial]:
     """Return the trials of a round after all rungs, or after the first with a failed point.
 
@@ -142,97 +134,90 @@ def run_round(
         trial.number: Trial(trial.number, space.overrides(trial.params), [], False, 0.0, so_far)
         for trial in asked
     }
-    values = dict.fromkeys(trials, 0.0)  # of those that have not been eliminated
+    ranks = dict.fromkeys(trials, 0.0)  # of those that have not been eliminated
     for rung in rungs:
         # The best go on; of equal ones the first.
-        best = sorted(values, key=lambda number: (values[number], number))
-        survivors = sorted(best[: math.ceil(len(asked) * rung.share)])
+        best = sorted(ranks, key=lambda number: (ranks[number], number))
+        survivors = sorted(best[: math.ceil(len(asked) * rung.fraction)])
         overrides = [replace(trials[number].overrides, rung.overrides) for number in survivors]
-        points, _ = make_points(overrides, pipeline)
-        computation.compute(points, f"{label}, {' '.join(rung.overrides) or 'the whole budget'}")
-        if computation.failed:
+        points, _ = maker.make(overrides)
+        runner.compute(points, f"{label}, {' '.join(rung.overrides) or 'full budget'}")
+        if runner.failed:
             break
-        values = {}
+        ranks = {}
         for number, point in zip(survivors, points, strict=True):
-            if point.key in computation.refused:
+            if point.key in runner.refused:
                 continue
-            row, trial = computation.rows[point.key], trials[number]
+            row, trial = runner.rows[point.key], trials[number]
             so_far += row["seconds"]
             trials[number] = trial._replace(
                 points=[*trial.points, point],
-                is_whole=rung is rungs[-1],
+                full_budget=rung is rungs[-1],
                 seconds=trial.seconds + row["seconds"],
                 total_seconds=so_far,
             )
-            values[number] = sort_key(row["metrics"], computation.metric)
+            ranks[number] = runner.goal.rank(row)
     return list(trials.values())
 
 
 def replace(overrides: list[str], others: list[str]) -> list[str]:
-    """Return overrides, of which the others take the place of those with the same names."""
+    """Return overrides in which the others replace those of the same names."""
     names = {other.partition("=")[0] for other in others}
     return [one for one in overrides if one.partition("=")[0] not in names] + others
 
 
-def tell(study: "Study", asked: "OptunaTrial", trial: Trial, computation: Computation) -> None:
-    """Tell Optuna what became of a trial; one without any result counts as the worst."""
+def tell(study: "Study", asked: "OptunaTrial", trial: Trial, runner: PointRunner) -> None:
+    """Tell Optuna the result of a trial; one without a result counts as the worst."""
     from optuna.trial import TrialState
 
-    values = [
-        sort_key(computation.rows[point.key]["metrics"], computation.metric)
-        for point in trial.points
-    ]
-    if trial.is_whole:
-        study.tell(asked, values[-1])
+    ranks = [runner.goal.rank(runner.rows[point.key]) for point in trial.points]
+    if trial.full_budget:
+        study.tell(asked, ranks[-1])
         return
-    for step, value in enumerate(values):
-        asked.report(value, step)
+    for step, rank in enumerate(ranks):
+        asked.report(rank, step)
     study.tell(asked, state=TrialState.PRUNED)
 
 
-def best_first(trials: Iterable[Trial], computation: Computation) -> list[Trial]:
+def best_first(trials: Iterable[Trial], runner: PointRunner) -> list[Trial]:
     """Return the trials with a result of the last rung, the best first."""
     return sorted(
-        (trial for trial in trials if trial.is_whole),
-        key=lambda trial: sort_key(
-            computation.rows[trial.points[-1].key]["metrics"], computation.metric
-        ),
+        (trial for trial in trials if trial.full_budget),
+        key=lambda trial: runner.goal.rank(runner.rows[trial.points[-1].key]),
     )
 
 
-def trials_table(trials: list[Trial], computation: Computation) -> "pd.DataFrame":
-    """Return the settings and last results of trials, the best of the whole budget first.
+def trials_table(trials: list[Trial], runner: PointRunner) -> "pd.DataFrame":
+    """Return settings and last results of trials: first those with the full budget, by rank.
 
-    Beside what `fairtrial.search.rows.full_table` has, there are `trial`, its number; `epochs` and
-    `replicas`, its last budget; `whole`, whether that was the whole one; `seconds` of workers for
-    all its points, and `total_seconds` for all of the search until its last one.
+    Beside the columns of `fairtrial.search.rows.full_table` there are `trial`, its number; `rung`,
+    the number of its last one; `full_budget`, whether that was the last of all; `seconds` of
+    workers for all its points, and `total_seconds` for all of the search until its last one.
     """
     import pandas as pd
 
-    trained = [trial for trial in trials if trial.points]
-    # With the settings of the trial, to which those of a rung do not belong.
+    def order(trial: Trial) -> tuple[bool, int, float]:
+        rank = runner.goal.rank(runner.rows[trial.points[-1].key])
+        return not trial.full_budget, -len(trial.points), rank
+
+    trained = sorted((trial for trial in trials if trial.points), key=order)
+    # With the settings of the trial, which do not include those of a rung.
     points = [trial.points[-1]._replace(overrides=trial.overrides) for trial in trained]
-    trainings = [parse_yaml(point.params, PARAMS)["train"] for point in points]
     course = {
         "trial": [trial.number for trial in trained],
-        "epochs": [training["epochs"] for training in trainings],
-        "replicas": [training["replicas"] for training in trainings],
-        "whole": [trial.is_whole for trial in trained],
+        "rung": [len(trial.points) for trial in trained],
+        "full_budget": [trial.full_budget for trial in trained],
         "seconds": [trial.seconds for trial in trained],
         "total_seconds": [trial.total_seconds for trial in trained],
     }
-    table = full_table(points, computation.rows, computation.metric).drop(columns="seconds")
-    table = table.join(pd.DataFrame(course))
-    is_lower_better = lower_is_better(computation.metric)
-    by = ["whole", "epochs", "replicas", computation.metric]
-    return table.sort_values(by, ascending=[False, False, False, is_lower_better], kind="stable")
+    table = full_table(points, runner.rows, runner.goal).drop(columns="seconds")
+    return table.join(pd.DataFrame(course))
 
 
-def describe_best(trials: list[Trial], computation: Computation) -> str:
-    """Return in words what the best of the trials are so far."""
-    best = best_first(trials, computation)
+def describe_best(trials: list[Trial], runner: PointRunner) -> str:
+    """Say which of the trials so far is the best."""
+    best = best_first(trials, runner)
     if not best:
         return f"none of {len(trials)} trials could be trained"
-    row = computation.rows[best[0].points[-1].key]
-    value = abs(sort_key(row["metrics"], computation.metric))
-    return f"best of {len(trials)} trials {value:.4f}, {' '.join(best[0].overrides)}"
+    text = runner.goal.text(runner.rows[best[0].points[-1].key])
+    return f"best of {len(trials)} trials {text}, {' '.join(best[0].overrides)}"

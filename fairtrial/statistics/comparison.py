@@ -1,17 +1,20 @@
-"""Compare the results of revisions, and put the result in words."""
+"""Compare the scores of revisions, and put the result in words."""
 
 import json
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from stages.params.train import replica_seeds
-from fairtrial.project.results import Revision
+from fairtrial.project.contract import Metric
+from fairtrial.project.errors import InputError
+from fairtrial.project.scores import Revision
 from fairtrial.statistics.significance import (
     LEVEL,
+    Array,
     Difference,
-    Pairs,
     difference,
+    is_right_or_wrong,
     mcnemar,
     required_sample_size,
 )
@@ -20,46 +23,70 @@ Outcome = Literal["better", "worse", "undecided"]
 
 
 class Comparison(NamedTuple):
-    """The comparison of a revision B with a revision A.
+    """The comparison of a revision B with a revision A by a metric.
 
     p and the interval come from one distribution and are corrected for the number of comparisons:
-    the interval excludes 0 just where p is below 0.05. All three are None where one side has a
-    single seed, which says nothing about other seeds.
+    the interval excludes 0 exactly when p < 0.05. All three are None where one side has a single
+    seed, which says nothing about other seeds.
     """
 
     name: str  # of B
-    value: float  # the mean accuracy of B minus that of A
+    value: float  # the mean score of B minus that of A
     low: float | None
     high: float | None
     p: float | None
-    se_images: float  # the standard error of the value that the images cause
+    se_examples: float  # the standard error of the value that the examples cause
     se_seeds: float | None  # and that the seeds cause
     won: float  # pairs of replicas of the same seed in which B is better; a tie counts half
     pairs: int
-    only_a: int  # images that only A's model classifies correctly
+    only_a: int  # examples that only A's first replica gets right; 0 unless scores are 0 or 1
     only_b: int
-    mcnemar_p: float | None  # of the two models; None if their images differ
+    mcnemar_p: float | None  # of the two models; None if examples differ or scores are not 0 or 1
     outcome: Outcome
     remarks: list[str]
     verdict: str
 
 
 def compare(
-    first: Revision, others: list[Revision], best_of: list[int] | None = None
+    first: Revision,
+    others: Sequence[Revision],
+    metric: str | None = None,
+    best_of: Sequence[int] | None = None,
 ) -> list[Comparison]:
-    """Return the comparison of each of the others with the first.
+    """Return the comparison of each of the others with the first, by a metric of its contract.
 
-    best_of: of how many settings each of the others was chosen as the best, on the same images;
-    of one each unless given.
+    best_of: for each of the others, the number of settings that it was chosen from as the best on
+        the same examples; 1 unless given.
+
+    Raises `InputError` if a revision does not have the metric, or has it with another direction.
     """
-    best_of = best_of or [1] * len(others)
+    name, definition = shared_metric([first, *others], metric)
     return [
-        compare_two(first, other, len(others), settings)
-        for other, settings in zip(others, best_of, strict=True)
+        _compare_two(first, other, name, definition, len(others), settings)
+        for other, settings in zip(others, best_of or [1] * len(others), strict=True)
     ]
 
 
-def compare_two(first: Revision, other: Revision, revisions: int, settings: int) -> Comparison:
+def shared_metric(revisions: Sequence[Revision], name: str | None) -> tuple[str, Metric]:
+    """Return a metric that all revisions have, by default that of the first one's contract.
+
+    Raises `InputError` if one of them does not have it, or means something else by it.
+    """
+    first = revisions[0]
+    name, metric = first.contract.metric(name)
+    for other in revisions[1:]:
+        if other.contract.metrics.get(name) != metric:
+            theirs = other.contract.metrics.get(name, "no such metric")
+            raise InputError(
+                f"{other.name}: dvc.yaml says of {name}: {theirs}; and {first.name}: {metric}; "
+                "choose another by --metric, or give both the same contract"
+            )
+    return name, metric
+
+
+def _compare_two(
+    first: Revision, other: Revision, name: str, metric: Metric, revisions: int, settings: int
+) -> Comparison:
     """Return the comparison of B with A, corrected for the number of comparisons (Bonferroni).
 
     revisions: how many revisions are compared with A; settings: of how many B was the best.
@@ -67,56 +94,64 @@ def compare_two(first: Revision, other: Revision, revisions: int, settings: int)
     Holm's correction would be a little more powerful, but has no simultaneous intervals that
     always agree with it.
     """
+    a, b = first.scores[name], other.scores[name]
     comparisons = revisions * settings
-    same_images = has_same_images(first, other)
+    same_examples = has_same_examples(first, other)
     remarks = []
     only_a, only_b, mcnemar_p = 0, 0, None
-    if same_images:
-        only_a, only_b, mcnemar_p = mcnemar(first.correct[0], other.correct[0])
-    else:
+    if not same_examples:
         remarks.append(
-            "unpaired: the images or labels differ "
-            f"({len(first.images):,} and {len(other.images):,} images)"
+            "unpaired: the examples or labels differ "
+            f"({len(first.examples):,} and {len(other.examples):,} examples)"
         )
-    pairs = common_seeds(first, other) if same_images else []
-    replicas = min(len(first.correct), len(other.correct))
-    if replicas == 1:  # compare the two models alone
-        diff = difference(first.correct[:1], other.correct[:1], same_images, [])
+    elif is_right_or_wrong(a, b):
+        only_a, only_b, mcnemar_p = mcnemar(a[0], b[0])
+    pairs = common_replicas(first, other) if same_examples else 0
+    if min(len(a), len(b)) == 1:  # compare the two models alone
+        diff = difference(a[:1], b[:1], same_examples, 0)
     else:
-        diff = difference(first.correct, other.correct, same_images, pairs)
-    gains = [other.correct[b].mean() - first.correct[a].mean() for a, b in pairs]
-    won = sum(1.0 if gain > 0 else 0.5 if gain == 0 else 0.0 for gain in gains)
+        diff = difference(a, b, same_examples, pairs)
+    gains = metric.sign * (b[:pairs].mean(1) - a[:pairs].mean(1))
+    won = float((gains > 0).sum() + (gains == 0).sum() / 2)
     low, high, p = None, None, None
     outcome: Outcome = "undecided"
-    if diff.seeds is not None:
+    if diff.seeds is None:
+        test, p_of_models = ("t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
+        result = "no difference shown between the two models"
+        if p_of_models < LEVEL:
+            which = "better" if metric.sign * diff.value > 0 else "worse"
+            result = f"its model is {which} on these examples"
+        said = f"{result} ({test} p = {p_of_models:.2g}); one seed says nothing about another"
+        if not same_examples:
+            said = "one seed and other examples say nothing"
+        advice = (
+            f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
+        )
+        verdict = f"{other.name}: {said}; {advice}"
+    else:
         low, high = diff.interval(comparisons)
         p = min(1.0, comparisons * diff.p)
+        shown = change_text(diff.value, low, high, metric)
         if p < LEVEL:
-            outcome = "better" if diff.value > 0 else "worse"
-    if settings > 1 and p is not None:
-        remarks.append(
-            "p and the interval are corrected for the choice of the best of "
-            f"{settings:,} on the same images"
-        )
-    if diff.seeds is None:
-        verdict = describe_models(other.name, only_a, only_b, mcnemar_p)
-    elif outcome == "undecided":
-        verdict = describe_undecided(first, other, diff, (low, high))
-    else:
-        verdict = (
-            f"{other.name} is {outcome} ({100 * diff.value:+.1f} points, "
-            f"{_interval_text(low, high)}, p = {p:.2g})"
-        )
+            outcome = "better" if metric.sign * diff.value > 0 else "worse"
+            verdict = f"{other.name} is {outcome} ({shown}, p = {p:.2g})"
+        else:
+            verdict = f"{other.name}: no difference shown ({shown}){_advice(a, b, diff, metric)}"
+        if settings > 1:
+            remarks.append(
+                "p and the interval are corrected for the choice of the best of "
+                f"{settings:,} on the same examples"
+            )
     return Comparison(
         other.name,
         diff.value,
         low,
         high,
         p,
-        diff.images.value**0.5,
+        diff.examples.value**0.5,
         None if diff.seeds is None else diff.seeds.value**0.5,
         won,
-        len(pairs),
+        pairs,
         only_a,
         only_b,
         mcnemar_p,
@@ -126,70 +161,44 @@ def compare_two(first: Revision, other: Revision, revisions: int, settings: int)
     )
 
 
-def has_same_images(first: Revision, other: Revision) -> bool:
-    return first.data_md5 == other.data_md5 and np.array_equal(first.images, other.images)
+def has_same_examples(first: Revision, other: Revision) -> bool:
+    """Return whether two revisions are scored on the same examples with the same labels."""
+    columns = (first.examples, other.examples), (first.labels, other.labels)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in columns)
 
 
-def common_seeds(first: Revision, other: Revision) -> Pairs:
-    """Return the positions, in both revisions, of the replicas of the same seed."""
-    positions = {seed: position for position, seed in enumerate(_seeds(first))}
-    return [
-        (positions[seed], position)
-        for position, seed in enumerate(_seeds(other))
-        if seed in positions
-    ]
+def common_replicas(first: Revision, other: Revision) -> int:
+    """Return how many replicas are pairs: those of the same number, if the seeds are the same."""
+    same_seed = first.seed == other.seed and first.seed is not None
+    return min(first.replicas, other.replicas) if same_seed else 0
 
 
-def _seeds(revision: Revision) -> list[int]:
-    seed = revision.params.get("train.seed")
-    return replica_seeds(seed, len(revision.correct)) if isinstance(seed, int) else []
+def change_text(value: float, low: float, high: float, metric: Metric) -> str:
+    """Return a difference with its unit, and its interval."""
+    change = f"{metric.text(value, '+.1f', '+.4g')}{metric.points}"
+    return f"{change}, 95 % CI {metric.text(low, '.1f')} to {metric.text(high, '.1f')}"
 
 
-def _interval_text(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"95 % CI {100 * low:.1f} to {100 * high:.1f}"
-
-
-def describe_models(name: str, only_a: int, only_b: int, mcnemar_p: float | None) -> str:
-    """Return in words what one seed on a side says: something about two models at most."""
-    advice = "set train.replicas to 5 in both to compare what they were trained with"
-    if mcnemar_p is None:
-        return f"{name}: one seed and other images say nothing; {advice}"
-    if mcnemar_p < LEVEL:
-        which = "more" if only_b > only_a else "fewer"
-        result = f"its model classifies {which} of these images correctly"
-    else:
-        result = "no difference shown between the two models"
-    return (
-        f"{name}: {result} (McNemar p = {mcnemar_p:.2g}); one seed says nothing about another; "
-        f"{advice}"
-    )
-
-
-def describe_undecided(
-    first: Revision,
-    other: Revision,
-    diff: Difference,
-    interval: tuple[float | None, float | None],
-) -> str:
-    """Return in words that no difference is shown, and how much data would be required to tell."""
-    message = (
-        f"{other.name}: no difference shown "
-        f"({100 * diff.value:+.1f} points, {_interval_text(*interval)})"
-    )
-    if np.array_equal(first.correct, other.correct):
-        return f"{message}: the same images are right in both"
-    replicas = min(len(first.correct), len(other.correct))
-    images, seeds = required_sample_size(diff, replicas)
-    size = f"a difference of {100 * abs(diff.value):.2g} points"
+def _advice(a: Array, b: Array, diff: Difference, metric: Metric) -> str:
+    """Return in words how much data would be required to tell, after that nothing is shown."""
+    if np.array_equal(a, b):
+        return ": all scores are the same"
+    examples, seeds = required_sample_size(diff, min(len(a), len(b)))
     required = [
         f"{round_up(number)} {unit}"
-        for number, unit in ((images, "images"), (seeds, "seeds"))
+        for number, unit in ((examples, "examples"), (seeds, "seeds"))
         if number is not None
     ]
     if not required:
-        return message
-    limit = "" if images is None else ", which more seeds alone cannot show"
-    return f"{message}; about {' and '.join(required)} would be needed to show {size}{limit}"
+        return ""
+    limit = "" if examples is None else ", which more seeds alone cannot show"
+    size = f"a difference of {size_text(diff.value, metric)}"
+    return f"; about {' and '.join(required)} would be needed to show {size}{limit}"
+
+
+def size_text(value: float, metric: Metric) -> str:
+    """Return the size of a difference, roughly, with its unit."""
+    return f"{metric.text(abs(value), '.2g', '.2g')}{metric.points}"
 
 
 def round_up(number: int) -> str:
@@ -198,13 +207,13 @@ def round_up(number: int) -> str:
     return f"{-(-number // step) * step:,}"
 
 
-def summary_lines(comparisons: list[Comparison], split: str) -> list[str]:
+def summary_lines(comparisons: list[Comparison], first: Revision) -> list[str]:
     """Return the remarks and the verdicts, one per line."""
     lines = [*remark_lines(comparisons), *(comparison.verdict for comparison in comparisons)]
-    if split == "test":
+    if first.split != first.contract.split:
         lines.append(
-            "choose by val: once you have chosen by test, its accuracy is no longer an unbiased "
-            "estimate"
+            f"choose by {first.contract.split}: once you have chosen by {first.split}, its scores "
+            "are no longer an unbiased estimate"
         )
     return lines
 
@@ -221,7 +230,6 @@ def remark_lines(comparisons: list[Comparison]) -> list[str]:
     return lines
 
 
-def to_json(first: Revision, split: str, comparisons: list[Comparison]) -> str:
-    """Return the comparisons as JSON; what is unknown is null."""
-    others = [comparison._asdict() for comparison in comparisons]
-    return json.dumps({"first": first.name, "split": split, "others": others}, indent=2)
+def to_json(values: dict[str, Any]) -> str:
+    """Return JSON; what is unknown or infinite is null."""
+    return json.dumps(json.loads(json.dumps(values), parse_constant=lambda _: None), indent=2)

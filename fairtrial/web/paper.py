@@ -1,6 +1,7 @@
 """The plots of a report as vector pictures, for a paper."""
 
 import base64
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,8 @@ class Figure(NamedTuple):
     """A plot on white."""
 
     title: str
+    name: str  # of its files, without a suffix
     svg: str
-
-    @property
-    def name(self) -> str:
-        """The name of its files, without a suffix."""
-        return self.title.lower().replace(" ", "-")
 
     @property
     def url(self) -> str:
@@ -29,11 +26,16 @@ def draw_figures(plots: list[Plot]) -> list[Figure]:
     """Return the plots as vector pictures."""
     import vl_convert  # here, because the import takes a second
 
-    # A template that a branch names may want to load something, and must not.
-    return [
-        Figure(plot.title, vl_convert.vegalite_to_svg(plot.spec, allowed_base_urls=[]))
-        for plot in plots
-    ]
+    figures: dict[str, Figure] = {}
+    for plot in plots:
+        # A title may be anybody's, and several plots may have the same.
+        name = re.sub(r"[^\w]+", "-", plot.title.lower()).strip("-")[:100] or "plot"
+        if name in figures:
+            name = f"{name}-{len(figures)}"
+        # A template that a branch names may want to load something, and must not.
+        svg = vl_convert.vegalite_to_svg(plot.spec, allowed_base_urls=[])
+        figures[name] = Figure(plot.title, name, svg)
+    return list(figures.values())
 
 
 def write_figures(figures: list[Figure], folder: Path) -> None:

@@ -7,12 +7,12 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 800px)");
 
 const legend = document.getElementById("legend"); // of all plots; null if each has its own
-const test = document.getElementById("test"); // null while there are only curves
+const heldOut = document.getElementById("held-out"); // null if there is no such split
 
 // Leave out the legend of the revisions' colours, wherever a spec has it.
 function removeLegends(spec) {
   for (const [key, value] of Object.entries(spec)) {
-    if (key === "color" && ["revision", "run"].includes(value?.field)) value.legend = null;
+    if (key === "color" && ["rev", "revision", "run"].includes(value?.field)) value.legend = null;
     else if (value && typeof value === "object") removeLegends(value);
   }
 }
@@ -29,7 +29,7 @@ function drawPlots() {
     view: { stroke: border },
     axis: { ...label, labelFlush: false, gridColor: border, domainColor: border, tickColor: border },
     header: { labelColor: text, labelFontSize: 12 },
-    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, layout: { top: { direction: "vertical", anchor: "start" } } },
+    legend: { ...label, orient: "top", title: null, symbolOpacity: 1, symbolSize: 300, symbolBaseFillColor: muted, layout: { top: { direction: "vertical", anchor: "start" } } },
     text: { color: text },
     rule: { color: muted },
     range: {
@@ -45,12 +45,14 @@ function drawPlots() {
   specs.forEach((spec, index) => {
     const element = document.getElementById(`plot${index}`);
     if (!element.checkVisibility()) return; // it has no width yet
-    if (spec.facet) {
+    if (spec.facet?.field) {
       // A list of panels, or, in DVC's matrices, something else.
       const panels = Array.isArray(spec.facet.sort) ? spec.facet.sort.length : 2;
       const isWide = element.parentElement.classList.contains("wide");
       spec.columns = isWide && !narrow.matches ? Math.min(2, panels) : 1;
       spec.spec.width = Math.min(panels === 1 ? 760 : 380, element.clientWidth / spec.columns - 85);
+    } else if (spec.facet) {
+      spec.spec.width = Math.min(760, element.clientWidth - 85); // rows and columns of panels
     } else {
       spec.width = "container";
     }
@@ -76,7 +78,7 @@ for (const layer of specs.flatMap((spec) => spec.layer ?? [])) {
 }
 
 drawPlots();
-test?.addEventListener("toggle", drawPlots);
-document.querySelector('a[href="#test"]')?.addEventListener("click", () => (test.open = true));
+heldOut?.addEventListener("toggle", drawPlots);
+document.querySelector('a[href="#held-out"]')?.addEventListener("click", () => (heldOut.open = true));
 dark.addEventListener("change", drawPlots);
 narrow.addEventListener("change", drawPlots);

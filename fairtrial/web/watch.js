@@ -1,6 +1,6 @@
 "use strict";
 
-// The page follows its file: it reads it again, unless somebody reads, unfolds or draws something.
+// The page follows its file: it reads it again, unless somebody reads, or unfolds something.
 
 let lastUse = 0;
 for (const event of ["pointerdown", "pointermove", "wheel", "keydown", "touchmove"]) {
@@ -8,6 +8,6 @@ for (const event of ["pointerdown", "pointermove", "wheel", "keydown", "touchmov
 }
 
 setInterval(() => {
-  const inUse = Date.now() - lastUse < 3_000 || document.querySelector("details[open], #hint[hidden]");
+  const inUse = Date.now() - lastUse < 3_000 || document.querySelector("details[open]");
   if (!document.hidden && !inUse) location.reload();
 }, 2_000);

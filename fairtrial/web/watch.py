@@ -1,38 +1,31 @@
-"""Follow a training on a page: write it anew whenever the folder or the experiments change."""
+"""Follow a training on a page: write it again whenever the folder or the experiments change."""
 
 import contextlib
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
 
-import pandas as pd
-
-from stages.params import load_params
-from stages.params.train import Train
+from fairtrial.project.contract import DVC_YAML
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
-from fairtrial.project.results import default_revisions, load_results, locked_outputs
-from fairtrial.project.revisions import git_output
+from fairtrial.project.pipeline import listed_paths
+from fairtrial.project.revisions import git_output, locked_outputs, read_files
+from fairtrial.project.scores import default_revisions, load_scores
 from fairtrial.web.page import WATCH_SCRIPT, render_report, render_template
 from fairtrial.web.plots import (
-    BANDS,
     MAX_REVISIONS,
-    REPLICAS,
+    OWN_COLUMNS,
+    Parts,
     dvc_plots,
     load_dvc_plots,
-    rows_of_replicas,
+    plot_files,
 )
 
-# What changes when a stage runs here, or an experiment in a folder of its own.
-WATCHED = (
-    "params.yaml",
-    "dvc.lock",
-    "metrics/*",
-    ".dvc/tmp/rwlock",
-    ".dvc/tmp/exps/tmp*/metrics/*",  # by `dvc queue start`
-    ".dvc/tmp/exps/standalone/tmp*/metrics/*",  # by `dvc exp run --temp`
-)
+# These change when a stage runs here, or an experiment in a folder of its own.
+WATCHED = "params.yaml", "dvc.lock", ".dvc/tmp/rwlock"
+FOLDERS = "", ".dvc/tmp/exps/tmp*/", ".dvc/tmp/exps/standalone/tmp*/"  # of a queue, and --temp
 
 
 def watch(revisions: list[str], output: Path) -> NoReturn:
@@ -48,7 +41,7 @@ def watch(revisions: list[str], output: Path) -> NoReturn:
             try:
                 page = render_watched(revisions)
             except InputError:
-                # A stage may remove what is just being read, so that it is read again.
+                # A stage may remove what is just being read; the next try reads it again.
                 if written is None:
                     raise
             else:
@@ -61,82 +54,83 @@ def watch(revisions: list[str], output: Path) -> NoReturn:
 
 
 def fingerprint() -> tuple[object, ...]:
-    """Return what is another whenever the folder, a branch or an experiment has changed."""
+    """Return a value that changes when the folder, a branch or an experiment changes."""
+    paths = [*WATCHED, *makers()]
+    found = {path for folder in FOLDERS for name in paths for path in Path().glob(folder + name)}
     stats = []
-    for path in sorted(path for pattern in WATCHED for path in Path().glob(pattern)):
+    for path in sorted(found):
         with contextlib.suppress(FileNotFoundError):
             stats.append((path, path.stat().st_mtime_ns, path.stat().st_size))
     return git_output("for-each-ref"), *stats
 
 
+def makers() -> dict[str, str]:
+    """Return the stage that makes each path, by the `dvc.yaml` of the folder."""
+    [content] = read_files("workspace", DVC_YAML)
+    return {path: stage for stage, key, path in listed_paths(content) if key != "deps"}
+
+
 def render_watched(revisions: list[str]) -> str:
-    """Return the whole page, or while a revision has no results the curves alone."""
+    """Return the page, or while a revision has no results, only the plots that there are."""
     try:
         return render_report(revisions or default_revisions(), watched=True)[0]
     except InputError as error:
-        return render_curves(revisions or ["HEAD", "workspace"], error)
+        return render_progress(revisions or ["HEAD", "workspace"], error)
 
 
-def render_curves(names: list[str], error: InputError) -> str:
-    """Return a page of the curves of revisions, and of how far they are.
+def render_progress(names: list[str], error: InputError) -> str:
+    """Return a page of the plots of revisions, and of how far they are.
 
-    error: why they have no whole page. It is raised if DVC does not know one of them at all.
+    While a stage runs in the folder, these are the plots that it makes: later ones are old.
+
+    error: why they have no results. It is raised if DVC does not know one of them at all.
     """
+    made_by = makers()
+    running = {made_by.get(os.path.relpath(path), "") for path in locked_outputs()} - {""}
     with tempfile.TemporaryDirectory() as folder:
         try:
             parts = load_dvc_plots(names, Path(folder))
         except InputError:
             raise error from None
-        curves = {path: parts[path] for path in (*BANDS, REPLICAS) if path in parts}
-        plots, _, _ = dvc_plots(curves, names)
+        if running:
+            files = plot_files(names[-1])
+            parts = {
+                name: of_name
+                for name, of_name in parts.items()
+                if running.intersection(made_by.get(path, "") for path in files.get(name, [name]))
+            }
+        progress = [describe_progress(name, parts, running) for name in names]
+        plots, _, _ = dvc_plots(parts, names, set())
     return render_template(
-        ["plots.js", WATCH_SCRIPT],
+        [WATCH_SCRIPT],
         names=names,
         title="Training",
-        progress=describe_progress(names, rows_of_replicas(parts)) or [str(error)],
+        progress=list(filter(None, progress)) or [str(error)],
         comparisons=[],
         remarks=[],
         tables=[],
-        heads={},
         many=len(names) > MAX_REVISIONS,
         plots=plots,
     )
 
 
-def describe_progress(names: list[str], epochs: pd.DataFrame) -> list[str]:
-    """Return a sentence for each revision without results: how far it is, or what is wrong.
+def describe_progress(name: str, parts: Parts, running: set[str]) -> str | None:
+    """Return a sentence about a revision without results: how far it is, or what is wrong.
 
-    epochs: as `rows_of_replicas` returns them.
+    parts: what DVC draws. running: the stages that run in the folder.
     """
-    lines = []
-    for name in names:
-        try:
-            load_results(name, "val")
-        except InputError as error:
-            is_known = {"epoch", "replica", "rev"} <= set(epochs)
-            own = epochs[epochs["rev"] == name] if is_known else epochs
-            here = name == "workspace"
-            if here and any(path.endswith(REPLICAS) for path in locked_outputs()):
-                last = last_epoch(own, here) if len(own) else "in its first epoch"
-                lines.append(f"{name}: the training is running, {last}")
-            elif is_known and len(own):
-                last = last_epoch(own, here)
-                lines.append(f"{name}: no results yet; its curves end after {last}")
-            else:
-                lines.append(str(error))
-    return lines
-
-
-def last_epoch(epochs: pd.DataFrame, here: bool) -> str:
-    """Say after which epoch the rows of a training end, and here, with `params.yaml`, of how many.
-
-    epochs: its rows as `rows_of_replicas` returns them. Replicas are trained all at once, or one
-    after the other.
-    """
-    last = epochs.groupby("replica", sort=False)["epoch"].last()
-    if not here:
-        return f"epoch {last.iloc[-1]}"
-    params = load_params(Train, "train")
-    epoch = f"epoch {last.iloc[-1]} of {params.epochs}"
-    all_at_once = len(last) == params.replicas and last.nunique() == 1
-    return epoch if all_at_once else f"replica {len(last)} of {params.replicas}, {epoch}"
+    try:
+        load_scores(name)
+    except InputError as error:
+        line = str(error)
+    else:
+        return None
+    if name == "workspace" and running:
+        line = f"workspace: the stage {' and '.join(sorted(running))} is running"
+    for path, of_path in parts.items():
+        contents = [part["content"] for part in of_path if part["type"] != "image"]
+        rows = [row for content in contents for row in content["data"]["values"]]
+        if own := [row for row in rows if row["rev"] == name]:
+            values = [f"{key} {own[-1][key]}" for key in own[-1] if key not in OWN_COLUMNS]
+            return f"{line}; last row of {path}: {', '.join(values)}"
+    return line

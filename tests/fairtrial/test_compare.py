@@ -1,101 +1,116 @@
-"""The command `python -m fairtrial.compare`, on real revisions."""
+"""The command `python -m fairtrial compare`, on real revisions of the second project."""
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import Project
+from fairtrial.__main__ import main
+from fairtrial.project.contract import parse_contract
+from fairtrial.project.errors import InputError
+from tests.helpers.project import ROOT, Project
+
+# Two values, and each of the lines below doubles them.
+BOMB = "".join(f"\na{n + 1}: &a{n + 1} [*a{n}, *a{n}]" for n in range(60))
 
 
-@pytest.fixture(scope="module")
-def compared(clone: Callable[[], Project]) -> Project:
-    """A clone with commits of lr 0.005, 0.01 (HEAD~1) and 0.1 (HEAD), and experiments."""
-    project = clone()
-    project.run("dvc", "repro")
-    project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
-    project.run("git", "checkout", "HEAD", ".")
-    project.run("dvc", "checkout")
-    project.run("dvc", "exp", "run", "-n", "seed", "-S", "train.seed=100")
-    project.run("git", "checkout", "HEAD", ".")
-    project.run("dvc", "checkout")
-    project.run("dvc", "exp", "run", "-S", "train.lr=0.1")
-    project.commit("lr 0.1")
-    return project
+def output(project: Project, *arguments: str) -> str:
+    """Return what a comparison prints; in this process, which spares its imports."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.chdir(project.path)
+        patch.setattr("sys.argv", ["fairtrial", "compare", *arguments])
+        for name, value in project.env.items():
+            patch.setenv(name, value)
+        main()
+    return printed.getvalue()
 
 
-def output(project: Project, *arguments: str, ok: bool = True) -> str:
-    done = project.run("python", "-m", "fairtrial.compare", *arguments, ok=ok)
-    return done.stdout if ok else done.stderr
+def refused(project: Project, *arguments: str) -> str:
+    """Return the sentences by which a comparison is refused."""
+    with pytest.raises(InputError) as caught:
+        output(project, *arguments)
+    return str(caught.value)
 
 
-def test_three_revisions_are_compared(compared: Project) -> None:
-    out = output(compared, "HEAD~1", "slower", "HEAD")
-    assert re.search(r"slower is worse \(-\d\.\d points, 95 % CI -\d\.\d to -\d\.\d", out)
-    assert re.search(r"HEAD is better \(\+\d\.\d points, 95 % CI \d\.\d to \d\.\d", out)
-    assert re.search(r"train\.lr +0\.01 +0\.005 +0\.1", out)
-    assert output(compared, "HEAD~1", "slower", "HEAD") == out
+def test_revisions_are_compared_by_the_first_metric(reproduced_regression: Project) -> None:
+    out = output(reproduced_regression, "HEAD", "slow", "near", "seed")
+    assert re.search(r"slow is worse \(\+0\.\d+, 95 % CI 0\.\d+ to 0\.\d+, p = ", out)
+    assert re.search(r"fit\.lr +0\.05 +0\.0005 +0\.06 +0\.05", out)
+    assert re.search(r"seed: no difference shown \(.*would be needed to show", out)
+    assert "fit.seed" in out
     # The same commit, by its branch and as the workspace.
-    assert "the same images are right in both" in output(compared, "main", "workspace")
+    same = output(reproduced_regression, "main", "workspace")
+    assert "all scores are the same" in same
+    assert "fit.lr" not in same  # no parameter has changed
 
 
-def test_another_seed_alone_is_no_difference(compared: Project) -> None:
-    out = output(compared, "HEAD~1", "seed")
-    assert re.search(
-        r"no difference shown \(.*; about [\d,]+ (images|seeds) .*would be needed to show", out
-    )
-    assert "train.seed" in out
+def test_the_readme_shows_this_project(reproduced_regression: Project) -> None:
+    readme = (ROOT / "fairtrial/README.md").read_text()
+    assert f"```\n{output(reproduced_regression, 'HEAD', 'slow')}```" in readme
+    [block] = re.findall(r"```yaml\n(    meta:\n.*?)```", readme, re.DOTALL)
+    shown = parse_contract(f"stages:\n  fit:\n{block}".encode(), "README")
+    written = (reproduced_regression.path / "dvc.yaml").read_bytes()
+    assert shown == parse_contract(written, "workspace")
 
 
-def test_the_difference_is_that_of_the_metrics(compared: Project) -> None:
-    result = json.loads(output(compared, "HEAD~1", "HEAD", "--json", "--split", "test"))
+def test_the_direction_is_that_of_the_metric(reproduced_regression: Project) -> None:
+    by_default = output(reproduced_regression, "slow", "HEAD")
+    by_name = output(reproduced_regression, "slow", "HEAD", "--metric", "close")
+    assert re.search(r"HEAD is better \(-0\.\d+, 95 %", by_default)
+    assert re.search(r"HEAD is better \(\+\d+\.\d points, 95 %", by_name)
+    assert "McNemar" in by_name
+    assert "McNemar" not in by_default
+
+
+def test_the_difference_is_that_of_the_metrics(reproduced_regression: Project) -> None:
+    text = output(reproduced_regression, "HEAD", "slow", "--json", "--split", "test")
+    result = json.loads(text)
+    assert (result["first"], result["split"], result["metric"]) == ("HEAD", "test", "squared_error")
     means = []
-    for name in ("HEAD~1", "HEAD"):
-        text = compared.run("git", "show", f"{name}:metrics/evaluate.json").stdout
-        means.append(json.loads(text)["test"]["replicas"]["mean"])
-    gap = result["others"][0]
+    references = reproduced_regression.run("git", "for-each-ref", "--format=%(refname)").stdout
+    [slow] = [name for name in references.splitlines() if name.endswith("/slow")]
+    for name in ("HEAD", slow):
+        text = reproduced_regression.run("git", "show", f"{name}:fit.json").stdout
+        means.append(json.loads(text)["fit"]["test"])
+    [gap] = result["others"]
     assert gap["value"] == pytest.approx(means[1] - means[0], abs=2e-6)
     assert gap["low"] < gap["value"] < gap["high"]
+    note = "choose by val: once you have chosen by test"
+    assert note in output(reproduced_regression, "HEAD", "slow", "--split", "test")
+    assert note not in output(reproduced_regression, "HEAD", "slow")
 
 
-def test_the_test_split_comes_with_a_warning(compared: Project) -> None:
-    assert "choose by val" in output(compared, "HEAD~1", "HEAD", "--split", "test")
-    assert "choose by val" not in output(compared, "HEAD~1", "HEAD")
+def test_markdown_and_latex_have_the_tables_and_the_verdict(reproduced_regression: Project) -> None:
+    markdown = output(reproduced_regression, "HEAD", "slow", "--md")
+    assert markdown.count("|:--") >= 3
+    assert "- slow is worse (" in markdown
+    latex = output(reproduced_regression, "HEAD", "slow", "--latex")
+    assert latex.count(r"\toprule") == 3
+    assert "slow is worse (" in latex
 
 
-def test_markdown_has_the_tables_and_the_verdict(compared: Project) -> None:
-    out = output(compared, "HEAD~1", "HEAD", "--md")
-    assert out.count("|:--") >= 3
-    assert "- HEAD is better (" in out
-
-
-def test_latex_has_the_tables_and_the_verdict(compared: Project) -> None:
-    out = output(compared, "HEAD~1", "HEAD", "--latex")
-    assert out.count(r"\toprule") == 3
-    assert "HEAD is better (" in out
-
-
-def test_no_value_of_a_branch_is_taken_for_markup(compared: Project) -> None:
-    compared.run("git", "checkout", "-qb", "hostile")
+def test_no_value_of_a_branch_is_taken_for_markup(regression: Project) -> None:
+    regression.run("git", "checkout", "-qb", "hostile")
     values = '"\\e]0;PWNED\\a"', '"[link=http://x]x[/link]"', '"[/nothing]"', '"a|b"'
-    with (compared.path / "params.yaml").open("a") as file:
+    with (regression.path / "params.yaml").open("a") as file:
         file.write("".join(f"  other_{number}: {value}\n" for number, value in enumerate(values)))
-    compared.commit("hostile")
-    compared.run("git", "checkout", "-q", "main")
-    out = output(compared, "HEAD", "hostile")
-    shown = [line.split()[1:] for line in out.splitlines() if "evaluate.other_" in line]
+    regression.commit("hostile")
+    out = output(regression, "main", "hostile")
+    shown = [line.split()[1:] for line in out.splitlines() if "score.other_" in line]
     assert shown == [
         ["(none)", value]
         for value in (r"\x1b]0;PWNED\x07", "[link=http://x]x[/link]", "[/nothing]", "a|b")
     ]
-    lines = output(compared, "HEAD", "hostile", "--md").splitlines()
-    cells = [re.split(r"(?<!\\)\|", line) for line in lines if "evaluate.other_" in line]
+    lines = output(regression, "main", "hostile", "--md").splitlines()
+    cells = [re.split(r"(?<!\\)\|", line) for line in lines if "score.other_" in line]
     assert [cell.strip() for *_, cell, _ in cells] == [
         r"\\x1b\]0;PWNED\\x07",
         r"\[link=http://x\]x\[/link\]",
@@ -104,125 +119,123 @@ def test_no_value_of_a_branch_is_taken_for_markup(compared: Project) -> None:
     ]
 
 
-def test_the_best_of_many_is_corrected(compared: Project) -> None:
+def test_the_best_of_many_is_corrected(regression: Project) -> None:
     def p(*arguments: str) -> float:
-        [other] = json.loads(output(compared, "HEAD~1", "slower", "--json", *arguments))["others"]
+        [other] = json.loads(output(regression, "main", "near", "--json", *arguments))["others"]
         value: float = other["p"]
         return value
 
-    assert p("--best-of", "1") == p()
-    assert p("--best-of", "20") == pytest.approx(min(1, 20 * p()))
-    (compared.path / "sweeps").mkdir()
-    (compared.path / "sweeps/chosen.json").write_text('{"slower": 7}')
-    try:
-        assert p() == pytest.approx(min(1, 7 * p("--best-of", "1")))
-        (compared.path / "sweeps/chosen.json").write_text('{"slower": "many"}')
-        message = output(compared, "HEAD~1", "slower", ok=False)
-        assert message.startswith("sweeps/chosen.json: not as a sweep writes it (")
-    finally:
-        shutil.rmtree(compared.path / "sweeps")
+    alone = p()
+    assert p("--best-of", "1") == alone
+    assert p("--best-of", "3") == pytest.approx(min(1, 3 * alone))
+    (regression.path / "sweeps").mkdir()
+    (regression.path / "sweeps/chosen.json").write_text('{"near": 2}')
+    assert p() == pytest.approx(min(1, 2 * alone))
+    (regression.path / "sweeps/chosen.json").write_text('{"near": "many"}')
+    assert refused(regression, "main", "near").startswith("sweeps/chosen.json: ")
+    assert "--best-of has to be 1" in refused(regression, "main", "near", "--best-of", "0")
 
 
-def test_a_gate_fails_where_it_is_worse(compared: Project) -> None:
-    worse = compared.run(
-        "python", "-m", "fairtrial.compare", "HEAD", "HEAD~1", "--fail-if-worse", ok=False
-    )
+def test_a_gate_fails_where_it_is_worse(reproduced_regression: Project) -> None:
+    command = ("python", "-m", "fairtrial", "compare")
+    worse = reproduced_regression.run(*command, "HEAD", "slow", "--fail-if-worse", ok=False)
     assert worse.returncode == 1
-    assert "HEAD~1 is worse" in worse.stdout
-    for better in ("HEAD", "seed"):
-        output(compared, "HEAD~1", better, "--fail-if-worse")
+    assert "slow is worse" in worse.stdout
+    assert "HEAD is better" in output(reproduced_regression, "slow", "HEAD", "--fail-if-worse")
+
+
+@pytest.fixture(scope="module")
+def broken(reproduced_regression: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The second project with a tag for each of its broken revisions."""
+    folder = tmp_path_factory.mktemp("broken") / "project"
+    project = Project(shutil.copytree(reproduced_regression.path, folder))
+    project.env["PYTHONPATH"] = str(ROOT)
+    for name, command in (
+        ("pipeless", "git rm -q dvc.yaml"),
+        ("claimless", "sed -i s/fairtrial:/other:/ dvc.yaml"),
+        ("twice", "sed -i 's/    outs: .points.csv.*/&\\n    meta: {fairtrial: {}}/' dvc.yaml"),
+        ("typo", "sed -i s/split:/spilt:/ dvc.yaml"),
+        ("empty", "git rm -q scores.csv"),
+        ("edited", "sed -i 's/^  lr: [0-9.]*/  lr: 0.5/' params.yaml"),
+        ("moved", "sed -i 2s/0/1/ scores.csv"),
+        ("yaml", "echo 'a: [' > params.yaml"),
+        ("bomb", f"echo 'a0: &a0 [1, 1]{BOMB}' > params.yaml"),
+        ("unlocked", "sed -i 's/^  fit:/  other:/' dvc.lock"),
+        ("lockless", "git rm -q dvc.lock"),
+    ):
+        project.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")
+        project.run("git", "reset", "-q", "--hard", "HEAD~1")
+    return project
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "message"),
     [
-        (["HEAD", ""], ": no commit, branch, tag or experiment has this name"),
-        (["HEAD", "edited"], "edited: params.yaml has another train.lr than its results were made"),
-        (["HEAD", "nonsense"], "nonsense: no commit, branch, tag or experiment has this name"),
-        (["HEAD", "empty"], "empty: metrics/predictions.csv is not there; `dvc pull`"),
-        (["HEAD", "older"], "older: metrics/predictions.csv has no column predicted"),
-        (["HEAD", "text"], "text: metrics/predictions.csv has another value than a class in its"),
-        (
-            ["HEAD", "unnumbered"],
-            "unnumbered: metrics/predictions.csv has another value than a whole",
-        ),
-        (["HEAD", "classless"], "classless: metrics/evaluate.json names no classes (KeyError("),
-        (["HEAD", "twice"], "twice: metrics/predictions.csv has image "),
-        (["HEAD", "sweep-0123abcd"], "sweep-0123abcd: no commit, branch, tag or experiment has"),
-        (["HEAD", "broken"], "broken: metrics/predictions.csv cannot be read ("),
-        (["HEAD", "yaml"], "yaml: params.yaml: line "),
-        (["HEAD", "testless"], "testless: metrics/predictions.csv has no image of val"),
-        (["HEAD", "unlocked"], "unlocked: dvc.lock does not say which data/prepared/val"),
+        ("", ": no commit, branch, tag or experiment has this name"),
+        ("nonsense", "nonsense: no commit, branch, tag or experiment has this name"),
+        ("sweep-0123abcd", "sweep-0123abcd: no commit, branch, tag or experiment has"),
+        ("pipeless", "pipeless: dvc.yaml is not there; "),
+        ("claimless", "claimless: dvc.yaml: no stage has `meta: fairtrial:`"),
+        ("twice", "twice: dvc.yaml: the stages points and fit have `meta: fairtrial:`; keep one"),
+        ("typo", "typo: dvc.yaml: stages.fit.meta.fairtrial.s"),
+        ("empty", "empty: scores.csv is not there; `dvc pull`"),
+        ("edited", "edited: params.yaml has another fit.lr than its results were made with"),
+        ("moved", "moved: scores.csv is not the table that dvc.lock says stage fit made"),
+        ("yaml", "yaml: params.yaml: line 2: not valid YAML"),
+        ("bomb", "bomb: params.yaml: line "),
+        ("unlocked", "unlocked: dvc.lock does not say what the scores of stage fit were made of"),
+        ("lockless", "lockless: dvc.lock is not there"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
-    compared: Project, arguments: list[str], message: str
-) -> None:
-    if not compared.run("git", "tag", "--list", "older").stdout:
-        for name, command in (
-            ("empty", "git rm -q metrics/predictions.csv"),
-            ("older", "sed -i 1s/predicted/guess/ metrics/predictions.csv"),
-            ("text", "sed -i '2s/,[0-9]*$/,three/' metrics/predictions.csv"),
-            ("unnumbered", "sed -i '2s/,[0-9]*,/,three,/' metrics/predictions.csv"),
-            ("classless", "sed -i s/recall/recalled/ metrics/evaluate.json"),
-            ("twice", "sed -i 2p metrics/predictions.csv"),
-            ("broken", ": > metrics/predictions.csv"),
-            ("yaml", "echo 'a: [' > params.yaml"),
-            ("testless", "sed -i /^val/d metrics/predictions.csv"),
-            ("edited", "sed -i 's/^  lr: .*/  lr: 0.5/' params.yaml"),
-            ("unlocked", "sed -i s/prepare:/other:/ dvc.lock"),
-        ):
-            compared.run("bash", "-c", f"{command} && git commit -qam {name} && git tag {name}")
-            compared.run("git", "reset", "-q", "--hard", "HEAD~1")
-    done = compared.run("python", "-m", "fairtrial.compare", *arguments, ok=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert len(done.stderr.splitlines()) == 1
-    assert ("`--promote N`" in done.stderr) == arguments[1].startswith("sweep-")
+def test_what_cannot_be_compared_is_refused(broken: Project, name: str, message: str) -> None:
+    said = refused(broken, "main", name)
+    assert said.startswith(message)
+    assert ("`--promote N`" in said) == name.startswith("sweep-")
 
 
-def test_results_of_other_code_are_refused_as_stale(small_project: Project) -> None:
-    small_project.edit("stages/prepare.py", "import numpy as np\n", "import numpy as np  # twice\n")
-    message = output(small_project, "HEAD", "workspace", ok=False)
-    assert message == (
-        "workspace: stages/prepare.py has changed since its results were made; "
-        "`dvc repro` makes them again\n"
+def test_an_unknown_metric_or_split_is_refused(reproduced_regression: Project) -> None:
+    assert refused(reproduced_regression, "HEAD", "slow", "--metric", "f1") == (
+        "unknown metric 'f1'; known: squared_error, close"
+    )
+    assert refused(reproduced_regression, "HEAD", "slow", "--split", "dev") == (
+        "HEAD: scores.csv: no example of split 'dev'; known splits: val, test"
     )
 
 
-def test_results_of_another_data_card_are_refused_as_stale(small_project: Project) -> None:
-    small_project.edit("sources/mnist-5k.yaml", "title: 5,000", "title: 5,001")
-    message = output(small_project, "HEAD", "workspace", ok=False)
-    assert message.startswith("workspace: sources/mnist-5k.yaml has changed since its results ")
-
-
-def test_results_of_the_model_before_are_refused_as_stale(small_project: Project) -> None:
-    small_project.set_params("train.lr=0.02")
-    small_project.run("dvc", "repro", "train")
-    small_project.commit("Half a run")
+def test_stale_results_of_the_workspace_are_refused(regression: Project) -> None:
+    regression.edit("regression.py", "WAVES = 30", "WAVES = 31")
+    assert refused(regression, "HEAD", "workspace") == (
+        "workspace: regression.py has changed since its results were made; "
+        "`dvc repro` there makes its results again"
+    )
+    regression.run("git", "checkout", "-q", "regression.py")
+    # Half a run: the data are new, and the fit is of those before.
+    regression.set_params("points.noise=0.4")
+    regression.run("dvc", "repro", "points")
+    regression.commit("Half a run")
     for revision in ("HEAD", "workspace"):
-        assert output(small_project, "HEAD~1", revision, ok=False) == (
-            f"{revision}: dvc.lock has another data/checkpoints/model.safetensors than its stage "
-            "evaluate read; `dvc repro` there runs that stage again\n"
+        assert refused(regression, "HEAD~1", revision) == (
+            f"{revision}: dvc.lock has another points.csv than its stage fit read; "
+            "`dvc repro` there makes its results again"
         )
 
 
-def test_a_running_training_is_named(small_project: Project) -> None:
-    small_project.set_params("train.epochs=100000")
+def test_a_running_stage_is_named(regression: Project) -> None:
+    regression.set_params("fit.epochs=100000")
     process = subprocess.Popen(
         ["dvc", "repro"],
-        cwd=small_project.path,
-        env=small_project.env,
+        cwd=regression.path,
+        env=regression.env,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
         assert process.stdout is not None
-        assert any(line.startswith("epoch ") for line in process.stdout)
-        message = output(small_project, "HEAD", "workspace", ok=False)
+        assert any("python -m regression fit" in line for line in process.stdout)
+        message = refused(regression, "HEAD", "workspace")
         assert re.fullmatch(
-            r"workspace: DVC is running a stage here \(process \d+\); wait for its end\n", message
+            r"workspace: DVC is running a stage here \(process \d+\); wait for its end", message
         )
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -231,37 +244,72 @@ def test_a_running_training_is_named(small_project: Project) -> None:
         process.stdout.close()
 
 
-@pytest.mark.slow
-def test_predictions_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
-    project: Project,
+def test_scores_may_be_in_the_cache_and_are_asked_for_where_they_are_not(
+    regression: Project,
 ) -> None:
-    project.edit("dvc.yaml", "predictions.csv:\n          cache: false\n", "predictions.csv:\n")
-    project.run("git", "rm", "-q", "--cached", "metrics/predictions.csv")
-    project.run("dvc", "repro", "--force", "--single-item", "evaluate")
-    project.commit("cached")
-    assert "predictions" not in project.run("git", "ls-files", "metrics").stdout
-    assert "right in both" in output(project, "HEAD", "workspace")
-    (project.path / "metrics/predictions.csv").unlink()
-    shutil.rmtree(project.path / ".dvc/cache/files")
-    message = output(project, "HEAD", "HEAD", ok=False)
-    assert message.startswith("HEAD: metrics/predictions.csv is not there; `dvc pull`")
-    assert len(message.splitlines()) == 1
-
-
-def test_outside_of_a_project_it_says_so(compared: Project, tmp_path: Any) -> None:
-    compared.run(
-        "bash",
-        "-c",
-        f"cd {tmp_path} && PYTHONPATH={compared.path} python -m fairtrial.compare A B 2> message; "
-        "test $? = 2",
+    regression.edit("dvc.yaml", "scores.csv: {cache: false}", "scores.csv")
+    regression.run("git", "rm", "-q", "--cached", "scores.csv")
+    regression.run("dvc", "repro", "--force", "--single-item", "fit")
+    regression.commit("cached")
+    assert "scores" not in regression.run("git", "ls-files", "*.csv").stdout
+    assert "all scores are the same" in output(regression, "HEAD", "workspace")
+    (regression.path / "scores.csv").unlink()
+    shutil.rmtree(regression.path / ".dvc/cache/files")
+    assert refused(regression, "HEAD", "HEAD").startswith(
+        "HEAD: scores.csv is not there; `dvc pull` gets what was shared"
     )
-    assert "no DVC project here" in (tmp_path / "message").read_text()
 
 
-@pytest.mark.parametrize("tool", ["compare HEAD workspace", "report"])
-def test_without_git_it_says_so(project: Project, tool: str) -> None:
-    shutil.rmtree(project.path / ".git")
-    done = project.run("python", "-m", *f"tools.{tool}".split(), ok=False)
+def test_a_project_may_be_a_folder_of_its_repository(regression: Project) -> None:
+    top = regression.path.parent / "repository"
+    shutil.copytree(regression.path, top / "sub/project", ignore=shutil.ignore_patterns(".git"))
+    project = Project(top / "sub/project")
+    project.env["PYTHONPATH"] = str(ROOT)
+    for command in (
+        ("git", "init", "-q", "-b", "main", str(top)),
+        ("git", "config", "user.name", "Somebody"),
+        ("git", "config", "user.email", "somebody@example.org"),
+    ):
+        project.run(*command)
+    project.commit("start")
+    project.set_params("fit.lr=0.0005")
+    project.run("dvc", "repro", "-q")
+    assert "workspace is worse" in output(project, "HEAD", "workspace")
+    project.commit("slow")
+    assert "HEAD~1 is better" in output(project, "HEAD", "HEAD~1")
+    done = project.run(
+        "python", "-m", "fairtrial", "until-decided", "HEAD", "HEAD~1", "--max-replicas", "4"
+    )
+    assert "after 4 replicas of each" in done.stdout
+
+
+def test_outside_of_a_project_or_of_git_it_says_so(regression: Project, tmp_path: Path) -> None:
+    outside = Project(tmp_path)
+    outside.env["PYTHONPATH"] = str(ROOT)
+    done = outside.run("python", "-m", "fairtrial", "compare", "A", "B", ok=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("this folder is not in a git repository")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == "no DVC project here; run this at the top of the project\n"
+    shutil.rmtree(regression.path / ".git")
+    assert refused(regression, "HEAD", "slow").startswith("this folder is not in a git repository")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        ([], 0, "python -m fairtrial compare HEAD~1 HEAD"),
+        (["--help"], 0, "until-decided A B"),
+        (["comapre", "A", "B"], 2, "unknown command 'comapre'; did you mean compare?"),
+        (["x"], 2, "unknown command 'x'; known: compare, report, sweep, until-decided"),
+        (["compare", "--help"], 0, "python -m fairtrial compare HEAD~1 HEAD"),
+        (["until-decided", "--help"], 0, "--max-replicas"),
+    ],
+)
+def test_help_fits_a_screen(tmp_path: Path, arguments: list[str], status: int, text: str) -> None:
+    project = Project(tmp_path)
+    project.env |= {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    done = project.run("python", "-m", "fairtrial", *arguments, ok=not status)
+    said = done.stderr if status else done.stdout
+    assert done.returncode == status
+    assert text in said
+    assert len(said.splitlines()) <= 24
+    assert max(map(len, said.splitlines())) <= 100

@@ -1,4 +1,4 @@
-"""The file of a sweep's rows: what is no row, no file, or has no room."""
+"""The file of a sweep's rows: bad rows, bad files, and a full disk."""
 
 import json
 import os
@@ -9,28 +9,34 @@ from typing import Any
 
 import pytest
 
-from stages.storage.errors import InputError
-from tests.helpers.project import ROOT
-from fairtrial.search.rows import METRIC, POINTS, append_row, exclusive_lock, load_rows
-from fairtrial.search.schema import check_row
+from fairtrial.project.contract import Contract
+from fairtrial.project.errors import InputError
+from fairtrial.project.sweeps import CHOSEN, load_chosen, record_chosen
+from fairtrial.search.goal import Goal
+from fairtrial.search.rows import POINTS, append_row, check_row, exclusive_lock, load_rows
 
 KEY = "0123456789abcdef" * 4
-
-
-def row(key: str = KEY, **changes: object) -> dict[str, Any]:
-    """Return the row of a point with the committed metrics."""
-    metrics = {
-        name: json.loads((ROOT / f"metrics/{name}.json").read_text())
-        for name in ("prepare", "train", "evaluate")
+CONTRACT = Contract.model_validate(
+    {
+        "stage": "fit",
+        "scores": "scores.csv",
+        "split": "val",
+        "seed": "fit.seed",
+        "replicas": "fit.replicas",
+        "metrics": {"error": {"better": "lower"}, "close": {"better": "higher", "unit": "%"}},
     }
-    md5 = {"model": "0" * 32}
+)
+ERROR, CLOSE = Goal(CONTRACT, "error"), Goal(CONTRACT, "close")
+
+
+def row(key: str = KEY) -> dict[str, Any]:
+    summary = {"mean": 0.25, "sd": 0.01, "replicas": 5, "n": 150}
     return {
         "key": key,
-        "overrides": ["train.lr=1"],
-        "metrics": metrics,
-        "md5": md5,
+        "overrides": ["fit.lr=1"],
+        "metrics": {"val": {"error": summary}, "test": {"error": summary, "close": summary}},
+        "md5": {"scores.csv": "0" * 32},
         "seconds": 1.5,
-        **changes,
     }
 
 
@@ -43,7 +49,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load() -> dict[str, dict[str, Any]]:
     with exclusive_lock() as file:
-        return load_rows(file, [KEY], METRIC)
+        return load_rows(file, [KEY], ERROR)
+
+
+def test_the_direction_of_a_rank_is_that_of_the_contract() -> None:
+    good, bad = row(), row()
+    for split in ("val", "test"):
+        bad["metrics"][split]["error"] = {**good["metrics"]["test"]["error"], "mean": 0.5}
+    assert ERROR.rank(good) < ERROR.rank(bad)
+    for one, value in ((good, 0.75), (bad, 0.5)):
+        one["metrics"]["val"]["close"] = {**good["metrics"]["test"]["close"], "mean": value}
+    assert CLOSE.rank(good) < CLOSE.rank(bad)
+    assert (ERROR.text(good), CLOSE.text(good)) == ("0.25 ± 0.01", "75.00 ± 1.00 %")
 
 
 def test_rows_are_read_as_they_are_written(folder: Path) -> None:
@@ -56,56 +73,53 @@ def test_rows_are_read_as_they_are_written(folder: Path) -> None:
     assert POINTS.read_bytes().endswith(b"}\n")
 
 
-def without_mean(row: dict[str, Any]) -> None:
-    del row["metrics"]["evaluate"]["val"]["replicas"]["mean"]
-
-
 def set_mean(value: object) -> Callable[[dict[str, Any]], None]:
-    return lambda row: row["metrics"]["evaluate"]["val"]["replicas"].update(mean=value)
+    return lambda row: row["metrics"]["val"]["error"].update(mean=value)
 
 
 BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
-    "no metric": without_mean,
-    "a metric that is text": set_mean("0.9"),
-    "a metric that is true": set_mean(True),
+    "no mean": lambda row: row["metrics"]["val"]["error"].pop("mean"),
+    "a mean that is text": set_mean("0.9"),
+    "a mean that is true": set_mean(True),
     "not a number": set_mean(float("nan")),
-    "infinite, elsewhere": lambda row: row["metrics"].update(mine={"a": [float("inf")]}),
-    "no metrics": lambda row: row.update(metrics=[]),
-    "a key that is none": lambda row: row.update(key="../../x"),
+    "infinite": lambda row: row["metrics"]["test"]["close"].update(sd=float("inf")),
+    "no replicas": lambda row: row["metrics"]["val"]["error"].update(replicas=0),
+    "metrics that are a list": lambda row: row.update(metrics=[]),
+    "a path for a key": lambda row: row.update(key="../../x"),
     "no key": lambda row: row.pop("key"),
     "another column": lambda row: row.update(more=1),
-    "an MD5 that is none": lambda row: row["md5"].update(model="x"),
-    "overrides that are text": lambda row: row.update(overrides="train.lr=1"),
+    "a short MD5": lambda row: row["md5"].update(model="x"),
+    "overrides that are text": lambda row: row.update(overrides="fit.lr=1"),
     "infinite seconds": lambda row: row.update(seconds=float("inf")),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_row_is_refused_with_its_line(folder: Path, name: str) -> None:
+def test_a_broken_row_is_refused_with_its_line(folder: Path, name: str) -> None:
     broken = row()
     BROKEN[name](broken)
     with pytest.raises(ValueError, match=r"\w"):
         check_row(broken)
     text = f"{json.dumps(row('0' * 64))}\n{json.dumps(broken)}\n"
     POINTS.write_text(text)
-    with pytest.raises(InputError, match=r"points\.jsonl: .* in line 2 \(.*remove this line"):
+    with pytest.raises(InputError, match=r"points\.jsonl: line 2: .*remove this line"):
         load()
     assert POINTS.read_text() == text
 
 
 @pytest.mark.parametrize("line", ["", "null", "[]", "3", "{", "[" * 100_000, '{"key": 1e999}'])
-def test_what_is_no_json_object_is_refused_with_its_line(folder: Path, line: str) -> None:
+def test_a_line_that_is_not_an_object_is_refused(folder: Path, line: str) -> None:
     POINTS.write_text(f"{line}\n")
-    with pytest.raises(InputError, match=r"in line 1 \("):
+    with pytest.raises(InputError, match=r"line 1: invalid sweep result"):
         load()
 
 
 def test_a_row_without_the_metric_of_the_sweep_is_refused_with_its_line(folder: Path) -> None:
     POINTS.write_text(f"{json.dumps(row())}\n")
-    with exclusive_lock() as file, pytest.raises(InputError, match=r"in line 1 .*--metric mine\.x"):
-        load_rows(file, [KEY], "mine.x")
+    with exclusive_lock() as file, pytest.raises(InputError, match=r"line 1: .* no close of val"):
+        load_rows(file, [KEY], CLOSE)
     with exclusive_lock() as file:  # it does not matter to a sweep of other points
-        load_rows(file, [], "mine.x")
+        load_rows(file, [], CLOSE)
 
 
 def test_the_file_of_rows_is_never_a_link_or_a_pipe(folder: Path) -> None:
@@ -123,11 +137,19 @@ def test_the_file_of_rows_is_never_a_link_or_a_pipe(folder: Path) -> None:
     POINTS.mkdir()
     with pytest.raises(InputError, match=r"points\.jsonl: cannot be opened"):
         load()
-    POINTS.rmdir()
+
+
+def test_a_folder_of_sweeps_that_is_a_file_is_refused(folder: Path) -> None:
     POINTS.parent.rmdir()
-    POINTS.parent.write_text("no folder")
+    POINTS.parent.write_text("not a folder")
     with pytest.raises(InputError, match=r"points\.jsonl: cannot be opened"):
         load()
+
+
+def test_a_second_sweep_at_the_same_time_is_refused(folder: Path) -> None:
+    with exclusive_lock(), pytest.raises(InputError, match="another sweep runs here; wait for"):
+        load()
+    assert load() == {}
 
 
 def test_a_row_without_room_is_refused_and_the_others_stay(folder: Path) -> None:
@@ -136,9 +158,19 @@ def test_a_row_without_room_is_refused_and_the_others_stay(folder: Path) -> None
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (POINTS.stat().st_size + 10, hard))
         try:
-            for _ in range(2):  # the first is cut off, and of the second there is nothing
+            for _ in range(2):  # the first is cut off, and nothing of the second is written
                 with pytest.raises(InputError, match=r"points\.jsonl: cannot be written .*room"):
                     append_row(file, row("0" * 64))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load() == {KEY: row()}
+
+
+def test_the_chosen_are_recorded_beside_those_of_other_sweeps(folder: Path) -> None:
+    record_chosen(["sweep-a"], 6)
+    record_chosen(["sweep-b", "sweep-c"], 9)
+    assert load_chosen() == {"sweep-a": 6, "sweep-b": 9, "sweep-c": 9}
+    for content in ("[]", '{"a": 0}', '{"a": true}', "[" * 100_000, "{"):
+        CHOSEN.write_text(content)
+        with pytest.raises(InputError, match=r"chosen\.json: invalid .*--best-of"):
+            load_chosen()

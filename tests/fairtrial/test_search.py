@@ -14,34 +14,28 @@ from pathlib import Path
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.sweep import kill_midway
-from stages.storage.errors import InputError
-from stages.storage.yaml_reader import parse_yaml
-from tests.helpers.project import Project
-from fairtrial.project.revisions import read_files
 from fairtrial.cluster.client import CodeLocation
+from fairtrial.project.contract import read_contract
+from fairtrial.project.errors import InputError
 from fairtrial.project.pipeline import read_pipeline
-from fairtrial.search.execution import Computation
-from fairtrial.search.grid import Point
-from fairtrial.search.rows import METRIC, metric_value
+from fairtrial.project.revisions import read_files
+from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.search.execution import PointRunner
+from fairtrial.search.goal import Goal
+from fairtrial.search.grid import Point, PointMaker
 from fairtrial.search.space import parse_space
 from fairtrial.search.trials import Rung, SearchOptions, read_rungs, replace, search
+from tests.fairtrial.clusters import kill_midway
+from tests.helpers.project import ROOT, Project
 
-PARAMS = {"train.lr": 0.01, "train.batch_size": 64, "train.optimizer": "sgd", "train.epochs": 10}
-THREE = (
-    "-S",
-    "train.lr=interval(0.001,1)",
-    "-S",
-    "train.weight_decay=interval(0,0.1)",
-    "-S",
-    "train.optimizer=sgd,adam",
-)
+PARAMS = {"fit.lr": 0.01, "fit.batch": 64, "fit.optimizer": "sgd", "fit.epochs": 5}
+RANGES = ("-S", "fit.lr=interval(0.001,0.5)", "-S", "score.tolerance=0.4,0.5")
 
 
 def run_search(
     project: Project, *arguments: str, ok: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    return project.run("python", "-m", "fairtrial.sweep", *arguments, ok=ok)
+    return project.run("python", "-m", "fairtrial", "sweep", *arguments, ok=ok)
 
 
 def keys(project: Project) -> list[str]:
@@ -59,131 +53,168 @@ def table(project: Project) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("setting", "distribution", "ends"),
     [
-        ("train.lr=interval(0.01,1)", FloatDistribution(0.01, 1, log=True), ["0.01", "1.0"]),
-        ("train.lr=interval(0.5,1)", FloatDistribution(0.5, 1), ["0.5", "1.0"]),
-        ("train.lr=interval(0,1)", FloatDistribution(0, 1), ["0.0", "1.0"]),
-        ("train.lr=tag(log,interval(0.5,1))", FloatDistribution(0.5, 1, log=True), ["0.5", "1.0"]),
-        ("train.lr=tag(linear,interval(0.01,1))", FloatDistribution(0.01, 1), ["0.01", "1.0"]),
-        ("train.batch_size=interval(16,128)", IntDistribution(16, 128), ["16", "128"]),
-        ("train.batch_size=interval(8,128)", IntDistribution(8, 128, log=True), ["8", "128"]),
-        ("train.epochs=range(2,11,3)", IntDistribution(0, 2), ["2", "8"]),
-        ("train.optimizer=sgd,adam", CategoricalDistribution(["sgd", "adam"]), ["sgd", "adam"]),
-        ("train.lr=choice(0.1,1)", CategoricalDistribution(["0.1", "1"]), ["0.1", "1"]),
+        ("fit.lr=interval(0.01,1)", FloatDistribution(0.01, 1, log=True), ["0.01", "1.0"]),
+        ("fit.lr=interval(0.5,1)", FloatDistribution(0.5, 1), ["0.5", "1.0"]),
+        ("fit.lr=interval(0,1)", FloatDistribution(0, 1), ["0.0", "1.0"]),
+        ("fit.lr=tag(log,interval(0.5,1))", FloatDistribution(0.5, 1, log=True), ["0.5", "1.0"]),
+        ("fit.lr=tag(linear,interval(0.01,1))", FloatDistribution(0.01, 1), ["0.01", "1.0"]),
+        ("fit.batch=interval(16,128)", IntDistribution(16, 128), ["16", "128"]),
+        ("fit.batch=interval(8,128)", IntDistribution(8, 128, log=True), ["8", "128"]),
+        ("fit.epochs=range(2,11,3)", IntDistribution(0, 2), ["2", "8"]),
+        ("fit.optimizer=sgd,adam", CategoricalDistribution(["sgd", "adam"]), ["sgd", "adam"]),
+        ("fit.lr=choice(0.1,1)", CategoricalDistribution(["0.1", "1"]), ["0.1", "1"]),
     ],
 )
 def test_a_setting_is_a_distribution(setting: str, distribution: object, ends: list[str]) -> None:
-    fixed = ["train.seed=3", "prepare.train_size=500"]
+    fixed = ["fit.seed=3", "points.noise=0.5"]
     space = parse_space([setting, *fixed], PARAMS)
-    assert space.default == ["prepare.train_size=500"]  # the training of params.yaml on these data
+    assert space.default == ["points.noise=0.5"]  # the fit of params.yaml on these data
     name = setting.partition("=")[0]
     assert space.dimensions[name].distribution == distribution
     assert space.corners == [*fixed, f"{name}={','.join(ends)}"]
 
 
 def test_the_values_of_a_trial_are_short_and_within_their_ends() -> None:
-    space = parse_space(
-        ["train.lr=interval(0.012344,1)", "train.epochs=range(2,11,3)", "train.seed=3"], PARAMS
-    )
-    overrides = space.overrides({"train.lr": 0.0123441, "train.epochs": 1})
-    assert overrides == ["train.seed=3", "train.lr=0.012344", "train.epochs=5"]
-    overrides = space.overrides({"train.lr": 0.2345678, "train.epochs": 2})
-    assert overrides == ["train.seed=3", "train.lr=0.2346", "train.epochs=8"]
+    settings = ["fit.lr=interval(0.012344,1)", "fit.epochs=range(2,11,3)", "fit.seed=3"]
+    space = parse_space(settings, PARAMS)
+    overrides = space.overrides({"fit.lr": 0.0123441, "fit.epochs": 1})
+    assert overrides == ["fit.seed=3", "fit.lr=0.012344", "fit.epochs=5"]
+    overrides = space.overrides({"fit.lr": 0.2345678, "fit.epochs": 2})
+    assert overrides == ["fit.seed=3", "fit.lr=0.2346", "fit.epochs=8"]
+
+
+def point_maker() -> PointMaker:
+    contract = read_contract()
+    return PointMaker(read_pipeline(contract), contract)
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC's
 def test_budgets_grow_threefold_for_a_third_of_the_trials(
-    reproduced: Project, monkeypatch: pytest.MonkeyPatch
+    regression: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(reproduced.path)
+    monkeypatch.chdir(regression.path)
 
     def rungs(*fixed: str) -> list[Rung]:
-        space = parse_space(["train.lr=0.1,1", *fixed], PARAMS)
-        return read_rungs(space, read_pipeline(), halving=True)
+        space = parse_space(["points.noise=0.1,0.2", *fixed], PARAMS)
+        return read_rungs(space, point_maker(), halving=True)
 
-    first = Rung(["train.epochs=2", "train.replicas=1"], 1)
-    second = Rung(["train.epochs=4", "train.replicas=2"], 1 / 3)
-    whole = Rung([], 1 / 9)
-    assert rungs() == [first, second, whole]
+    first = Rung(["fit.epochs=1", "fit.replicas=1"], 1)
+    second = Rung(["fit.epochs=2", "fit.replicas=2"], 1 / 3)
+    full = Rung([], 1 / 9)
+    assert rungs() == [first, second, full]
     # Budgets that are the same are one rung.
-    one = Rung(["train.epochs=1", "train.replicas=1"], 1)
-    assert rungs("train.epochs=1", "train.replicas=2") == [one, whole]
-    with pytest.raises(InputError, match="one epoch of one model cannot be shortened"):
-        rungs("train.epochs=1", "train.replicas=1")
+    assert rungs("fit.epochs=1", "fit.replicas=2") == [first, full]
+    with pytest.raises(InputError, match=r"fit\.epochs and fit\.replicas cannot be less"):
+        rungs("fit.epochs=1", "fit.replicas=1")
+    # Without a budget in the contract it is the number of replicas alone.
+    regression.edit("dvc.yaml", "        budget: fit.epochs\n", "")
+    regression.commit("No budget")
+    first, second = Rung(["fit.replicas=1"], 1), Rung(["fit.replicas=2"], 1 / 3)
+    assert rungs() == [first, second, full]
 
 
-def test_an_override_takes_the_place_of_another() -> None:
-    assert replace(["train.lr=1", "train.epochs=3"], ["train.epochs=1"]) == [
-        "train.lr=1",
-        "train.epochs=1",
-    ]
+def test_an_override_replaces_another_of_the_same_name() -> None:
+    assert replace(["fit.lr=1", "fit.epochs=3"], ["fit.epochs=1"]) == ["fit.lr=1", "fit.epochs=1"]
 
 
-@pytest.fixture
-def short_project(small_project: Project) -> Project:
-    small_project.set_params("train.epochs=3")
-    small_project.run("dvc", "repro")
-    small_project.commit("A short training")
-    return small_project
+# A variant of the second project whose fit keeps states, and notes each epoch that it computes.
+KEEP_STATES = [
+    (
+        '        for epoch in range(of["epochs"]):\n',
+        """\
+        states, done = os.environ.get("FAIRTRIAL_STATES"), 0
+        path = Path(states or ".", f"{of['lr']}-{of['seed']}-{replica}.pickle")
+        if states and path.exists():
+            weights, random, done, old = pickle.loads(path.read_bytes())
+            curve += old
+        for epoch in range(done, of["epochs"]):
+            with open("EPOCHS", "a") as file:
+                file.write(f"{path.name} {epoch}\\n")
+""",
+    ),
+    (
+        "        predicted.append(waves @ weights)\n",
+        """\
+        if states:
+            path.parent.mkdir(exist_ok=True)
+            old = [row for row in curve if row[0] == replica]
+            path.write_bytes(pickle.dumps([weights, random, max(done, of["epochs"]), old]))
+        predicted.append(waves @ weights)
+""",
+    ),
+    ("import json\n", "import json\nimport os\nimport pickle\n"),
+]
 
 
 @pytest.mark.slow
 def test_a_killed_search_continues_and_any_number_of_workers_gives_the_same(
-    short_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    regression: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = (*THREE, "--trials=12", "--halving", "--seed=1")
-    other = Project(shutil.copytree(short_project.path, tmp_path / "other/project"))
+    epochs = tmp_path / "epochs"
+    for old, new in KEEP_STATES:
+        regression.edit("regression.py", old, new.replace("EPOCHS", str(epochs)))
+    regression.commit("States are kept")
+    arguments = (*RANGES, "--trials=12", "--halving", "--seed=1")
+    other = Project(shutil.copytree(regression.path, tmp_path / "other/project"))
+    other.env["PYTHONPATH"] = str(ROOT)
     process = subprocess.Popen(
-        ["python", "-m", "fairtrial.sweep", "--workers=2", *arguments],
-        cwd=short_project.path,
-        env=short_project.env,
+        ["python", "-m", "fairtrial", "sweep", "--workers=2", *arguments],
+        cwd=regression.path,
+        env=regression.env,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    kill_midway(short_project.path, process, process, 11)  # in the second round
+    kill_midway(regression, process, process, 14)  # in the second round
     process.wait()
-    before = keys(short_project)
-    continued = run_search(short_project, "--workers=2", *arguments).stdout
-    whole = run_search(other, "--workers=1", *arguments).stdout
-    assert continued == whole
-    assert table(short_project) == table(other)
-    assert keys(short_project)[: len(before)] == before
-    # Two rounds of rungs of 9 and 1 and of 3 and 1 trials, and two points to confirm the best.
-    assert len(keys(other)) == len(set(keys(other))) == 9 + 1 + 3 + 1 + 2
+    before = keys(regression)
+    continued = run_search(regression, "--workers=2", *arguments).stdout
+    epochs.unlink()
+    output = run_search(other, "--workers=1", *arguments).stdout
+    assert continued == output
+    assert table(regression) == table(other)
+    assert keys(regression)[: len(before)] == before
+    # Two rounds of rungs of 9, 3 and 1 and of 3, 1 and 1 trials, and two points to confirm.
+    assert len(keys(other)) == len(set(keys(other))) == 9 + 3 + 1 + 3 + 1 + 1 + 2
     # Two workers answer in any order.
-    assert sorted(keys(short_project)) == sorted(keys(other))
-    assert not (short_project.path / ".dvc/tmp/search").exists()
+    assert sorted(keys(regression)) == sorted(keys(other))
+    assert not (regression.path / ".dvc/tmp/search").exists()
 
-    # The best was trained in two steps, and its experiment, which has the same bits, in one.
-    assert whole.startswith("12 trials in rounds of 9\nround 1/2: best of 9 trials 0.")
+    # No trial computed an epoch of a replica twice; the experiments, which keep no states, did.
+    best = table(other)[0]
+    notes = epochs.read_text().splitlines()
+    of_trials = [note for note in notes if float(note.partition("-")[0]) != float(best["fit.lr"])]
+    searched = [note for note in of_trials if "-0-" in note]
+    assert len(searched) == len(set(searched)) > 20
+    # The best was trained in three steps, and its experiment, which has the same bits, in one.
+    assert output.startswith("12 trials in rounds of 9\nround 1/2: best of 9 trials 0.")
     rows = table(other)
-    assert [row["whole"] for row in rows] == ["True"] * 2 + ["False"] * 10
-    assert sorted({row["epochs"] for row in rows}) == ["1", "3"]
-    best = rows[0]["experiment"]
-    assert f"{best} is an experiment of the same bits" in whole
+    assert [row["full_budget"] for row in rows] == ["True"] * 2 + ["False"] * 10
+    assert [row["rung"] for row in rows] == ["3", "3", "2", "2"] + ["1"] * 8
+    assert f"reproduced bit for bit as experiment {best['experiment']}: " in output
     # The confirmation is on other seeds than the search, and it knows of how many it is the best.
-    [(default, confirmed)] = re.findall(r"tools\.compare (sweep-\w+) (sweep-\w+)", whole)
+    [(default, confirmed)] = re.findall(r"fairtrial compare (sweep-\w+) (sweep-\w+)", output)
     chosen = json.loads((other.path / "sweeps/chosen.json").read_text())
-    assert chosen == {confirmed: 12, best: 12}
-    compared = other.run("python", "-m", "fairtrial.compare", default, confirmed).stdout
-    [verdict] = [line for line in whole.splitlines() if re.match(rf"{confirmed}\b.* points", line)]
+    assert chosen == {confirmed: 12, best["experiment"]: 12}
+    compared = other.run("python", "-m", "fairtrial", "compare", default, confirmed).stdout
+    [verdict] = [
+        line for line in output.splitlines() if line.startswith(f"{confirmed}") and "CI" in line
+    ]
     assert verdict in compared.splitlines()
     monkeypatch.chdir(other.path)
     of_best, of_default, of_confirmed = (
-        parse_yaml(read_files(name, "params.yaml")[0].decode(), name)["train"]
-        for name in (best, default, confirmed)
+        parse_yaml(read_files(name, "params.yaml")[0].decode(), name)["fit"]
+        for name in (best["experiment"], default, confirmed)
     )
     fresh = {"seed": of_default["seed"], "replicas": 5}
     assert of_confirmed == of_best | fresh
     assert of_best["seed"] == 0 != fresh["seed"]
-    other.run("python", "-m", "fairtrial.report", default, confirmed, "--sweep")
+    other.run("python", "-m", "fairtrial", "report", default, confirmed, "--sweep")
     page = (other.path / "report.html").read_text()
-    titles = ["Sweep over train.lr", "Best of the search so far", "Parallel coordinates"]
+    titles = ["Sweep over fit.lr", "Best of the search so far", "Parallel coordinates"]
     assert all(f"<h2>{title}</h2>" in page for title in titles)
-    metrics = json.loads(read_files(confirmed, "metrics/evaluate.json")[0])
-    assert f"confirmed {100 * metrics['val']['replicas']['mean']:.2f} ± " in whole
 
 
-class ClosedForm(Computation):
+class ClosedForm(PointRunner):
     """Gives points a value that depends on the learning rate alone, the best at 0.1.
 
     In the place of trainings, because their best setting is not known, and it takes hundreds of
@@ -192,31 +223,29 @@ class ClosedForm(Computation):
 
     def compute(self, points: list[Point], label: str | None = None) -> None:
         for point in points:
-            lr = float(point.settings["train.lr"])
-            value = -abs(math.log10(lr) + 1)
-            metrics = {"evaluate": {"val": {"replicas": {"mean": value}}}}
+            value = abs(math.log10(float(point.settings["fit.lr"])) + 1)
+            metrics = {"val": {"squared_error": {"mean": value, "sd": None}}}
             self.rows[point.key] = {"metrics": metrics, "seconds": 1.0}
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC's
 def test_tpe_learns_from_the_rounds_before_and_random_does_not(
-    reproduced: Project, monkeypatch: pytest.MonkeyPatch
+    reproduced_regression: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(reproduced.path)
-    space = parse_space(["train.lr=interval(0.00001,1)"], PARAMS)
+    monkeypatch.chdir(reproduced_regression.path)
+    space = parse_space(["fit.lr=interval(0.00001,1)"], PARAMS)
+    maker = point_maker()
+    goal = Goal(maker.contract, "squared_error")
 
     def distances(sampler: str, seed: int) -> list[float]:
         """Return how far each trial is from the best, in decades."""
-        location = CodeLocation("", "", None)
-        computation = ClosedForm({}, io.BytesIO(), location, None, 1, METRIC, ExitStack())
+        location = CodeLocation("", "", "", None)
+        runner = ClosedForm({}, io.BytesIO(), location, None, 1, goal, ExitStack())
         options = SearchOptions(45, sampler, seed, 9, halving=False)
-        trials = search(space, options, [Rung([], 1)], read_pipeline(), computation)
+        trials = search(space, options, [Rung([], 1)], maker, runner)
         assert [trial.number for trial in trials] == list(range(45))
         assert [trial.total_seconds for trial in trials] == list(range(1, 46))
-        return [
-            -metric_value(computation.rows[trial.points[0].key]["metrics"], METRIC)
-            for trial in trials
-        ]
+        return [goal.value(runner.rows[trial.points[0].key]) for trial in trials]
 
     tpe, random = distances("tpe", 0), distances("random", 0)
     assert distances("tpe", 0) == tpe != distances("tpe", 1)
@@ -225,18 +254,23 @@ def test_tpe_learns_from_the_rounds_before_and_random_does_not(
 
 
 @pytest.mark.slow
-def test_a_trial_that_cannot_be_trained_is_the_worst_of_the_search(short_project: Project) -> None:
-    arguments = ("-S", "train.weight_decay=0,1e37", "-S", "train.lr=interval(0.1,10)")
-    done = run_search(short_project, *arguments, "--trials=6", "--promote=0", "--seed=2")
-    assert "params.yaml: train.lr: with " in done.stderr
-    assert "failed" not in done.stderr
-    rows = table(short_project)
-    assert 0 < len(rows) < 6
-    assert {row["train.weight_decay"] for row in rows} == {"0"}
-    no_lr = "-S", "train.lr=interval(1e36,1e38)"
-    none = run_search(
-        short_project, *no_lr, "-S", "train.weight_decay=1e38", "--trials=2", ok=False
+def test_a_trial_that_is_refused_is_the_worst_of_the_search(regression: Project) -> None:
+    start = '    with POINTS.open(newline="") as file:\n'
+    refusal = (
+        '    if params["points"]["noise"] > 1:\n'
+        '        raise ValueError("params.yaml: points.noise: too much")\n'
     )
+    regression.edit("regression.py", start, refusal + start)
+    regression.commit("Noise is refused")
+    arguments = ("-S", "points.noise=0.3,3.0", "-S", "fit.lr=interval(0.01,0.1)")
+    done = run_search(regression, *arguments, "--trials=6", "--promote=0", "--seed=2")
+    assert "params.yaml: points.noise: too much" in done.stderr
+    assert "failed" not in done.stderr
+    rows = table(regression)
+    assert 0 < len(rows) < 6
+    assert {row["points.noise"] for row in rows} == {"0.3"}
+    arguments = ("-S", "points.noise=3.0", "-S", "fit.lr=interval(0.01,0.1)")
+    none = run_search(regression, *arguments, "--trials=2", ok=False)
     assert none.returncode == 2
     assert "round 1/1: none of 2 trials could be trained\n" in none.stdout
     assert none.stderr.splitlines()[-1] == "none of 2 trials could be trained; narrow the ranges"
@@ -245,73 +279,42 @@ def test_a_trial_that_cannot_be_trained_is_the_worst_of_the_search(short_project
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-S", "train.lr=interval(1,0.1)"], "an interval goes up from its start to its end, not "),
-        (["-S", "train.lr=tag(log,interval(0,1))"], "a logarithmic interval starts above 0, not "),
-        (["-S", "train.lr=tag(lgo,interval(0.1,1))"], "unknown tag lgo; there are log and linear"),
-        (["-S", "train.lr=interval(0.1,inf)"], "an interval goes up from its start to its end"),
-        (["-S", "train.lr=tag(log,range(1,4))"], "the tag log belongs to an interval"),
-        (["-S", "train.batch_size=interval(3.2,3.9)"], "there are not two whole numbers from 3.2"),
-        (["-S", "train.lr=interval(0.1"], "no viable alternative"),
-        (["-S", "train.lr=0.1"], "-S train.lr=0.1: nothing to search; give a range, such as "),
-        (["-S", "train.lr=interval(-1,1)"], "-S train.lr=-1.0: params.yaml: train.lr: "),
-        (["-S", "train.rl=interval(0.1,1)"], "Is it in params.yaml?"),
-        (
-            ["-S", "train.optimizer=sgd,adam", "-S", "train.momentum=interval(0,0.9)"],
-            "params.yaml: train.momentum: belongs to sgd; with adam it has to be 0, not 0.9",
-        ),
-        (["-S", "train.lr=0.1,1", "-S", "train.lr=1"], "-S: train.lr more than once"),
-        (["-S", "train.seed=range(0,9)"], "-S train.seed: the best of many seeds was only lucky"),
-        (["-S", "train.epochs=2,3", "--halving"], "-S train.epochs: --halving varies it; give it "),
-        (
-            ["-S", "train.lr=1,2", "-S", "train.schedule=one_cycle", "--halving"],
-            "--halving: with train.schedule: one_cycle the learning rate depends on the number of ",
-        ),
-        (["-S", "train.lr=1,2", "--sampler=grid"], "argument --sampler: invalid choice: 'grid'"),
-        (["-S", "train.lr=1,2", "--trials=0"], "--trials and --round have to be 1 or more"),
-        (["-S", "train.lr=1,2", "--round=0"], "--trials and --round have to be 1 or more"),
-        (["-S", "train.lr=1,2", "--seed=-1"], "--seed has to be from 0 to 4294967295"),
-        (["-S", "train.lr=1,2", "--skip-invalid"], "--skip-invalid belongs to a grid"),
-        (["-S", "train.lr=1,2", "--metric=loss"], "--metric loss: not a metric of val; there are "),
+        (["-S", "fit.lr=interval(1,0.1)"], "an interval goes up from its start to its end, not "),
+        (["-S", "fit.lr=tag(log,interval(0,1))"], "a logarithmic interval starts above 0, not "),
+        (["-S", "fit.lr=tag(lgo,interval(0.1,1))"], "unknown tag lgo; there are log and linear"),
+        (["-S", "fit.lr=interval(0.1,inf)"], "an interval goes up from its start to its end"),
+        (["-S", "fit.lr=tag(log,range(1,4))"], "the tag log belongs to an interval"),
+        (["-S", "fit.epochs=interval(3.2,3.9)"], "there are not two whole numbers from 3.2"),
+        (["-S", "fit.lr=interval(0.1"], "no viable alternative"),
+        (["-S", "fit.lr=0.1"], "-S fit.lr=0.1: nothing to search; give a range, such as "),
+        (["-S", "fit.lr=interval(-1,1)"], "-S fit.lr=-1.0: params.yaml: fit.lr: "),
+        (["-S", "fit.rl=interval(0.1,1)"], "Is it in params.yaml?"),
+        (["-S", "fit.lr=0.1,1.0", "-S", "fit.lr=1.0"], "-S: fit.lr more than once"),
+        (["-S", "fit.seed=range(0,9)"], "-S fit.seed: the best of many seeds was only lucky"),
+        (["-S", "fit.epochs=2,3", "--halving"], "-S fit.epochs: --halving varies it; give it one"),
+        (["-S", "fit.lr=0.1,0.2", "--sampler=grid"], "argument --sampler: invalid choice: 'grid'"),
+        (["-S", "fit.lr=0.1,0.2", "--trials=0"], "--trials and --round have to be 1 or more"),
+        (["-S", "fit.lr=0.1,0.2", "--round=0"], "--trials and --round have to be 1 or more"),
+        (["-S", "fit.lr=0.1,0.2", "--seed=-1"], "--seed has to be from 0 to 4294967295"),
+        (["-S", "fit.lr=0.1,0.2", "--skip-invalid"], "--skip-invalid belongs to a grid"),
+        (["-S", "fit.lr=0.1,0.2", "--metric=loss"], "unknown metric 'loss'; known: squared_error,"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_before_anything_runs(
-    reproduced: Project, arguments: list[str], message: str
+def test_a_bad_search_is_refused_before_anything_runs(
+    reproduced_regression: Project, arguments: list[str], message: str
 ) -> None:
-    done = run_search(reproduced, "--trials=4", *arguments, ok=False)
+    done = run_search(reproduced_regression, "--trials=4", *arguments, ok=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (reproduced.path / "sweeps").exists()
-
-
-@pytest.mark.parametrize(
-    ("table", "problem"),
-    [
-        (None, "No such file"),
-        (b"", "No columns to parse from file"),
-        (b"experiment,train.lr\n", "index 2 is out of bounds"),
-        (b"experiment,train.lr,metric\na,1,b\n", "could not convert string to float: 'b'"),
-        (b"experiment,train.lr,evaluate.val.replicas.mean\na,1,2\n", "evaluate.val.replicas.sd"),
-        (bytes(range(128, 256)), "can't decode byte"),
-    ],
-)
-def test_a_report_refuses_the_table_of_a_sweep_that_is_none(
-    small_project: Project, table: bytes | None, problem: str
-) -> None:
-    if table is not None:
-        (small_project.path / "sweeps/x").mkdir(parents=True)
-        (small_project.path / "sweeps/x/sweep.csv").write_bytes(table)
-    done = small_project.run("python", "-m", "fairtrial.report", "--sweep=x", ok=False)
-    assert done.returncode == 2
-    [message] = done.stderr.splitlines()
-    assert message.startswith("sweeps/x/sweep.csv: not the table of a sweep (")
-    assert problem in message
-    assert message.endswith("); `python -m fairtrial.sweep` writes it")
+    assert not (reproduced_regression.path / "sweeps").exists()
 
 
 @pytest.mark.parametrize("option", ["--halving", "--sampler=tpe", "--seed=0", "--round=9"])
-def test_an_option_of_a_search_is_refused_for_a_grid(reproduced: Project, option: str) -> None:
-    done = run_search(reproduced, "-S", "train.lr=0.1,1", option, ok=False)
+def test_an_option_of_a_search_is_refused_for_a_grid(
+    reproduced_regression: Project, option: str
+) -> None:
+    done = run_search(reproduced_regression, "-S", "fit.lr=0.1,1.0", option, ok=False)
     assert done.returncode == 2
     name = option.partition("=")[0]
-    assert done.stderr.endswith(f"{name} belongs to a search: add --trials\n")
+    assert done.stderr == f"{name} belongs to a search: add --trials\n"

@@ -8,48 +8,59 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlxtend.evaluate import mcnemar as mlxtend_mcnemar
 from scipy import stats
 
-from tests.helpers.replicas import replicas
 from fairtrial.statistics.significance import (
     Array,
     Difference,
-    Pairs,
     Variance,
     difference,
     mcnemar,
+    mean_interval,
     required_sample_size,
+    wilson_interval,
 )
+from tests.fairtrial.replicas import replicas
 
 RANDOM = np.random.default_rng(0)
-
-
-def paired(replicas: int) -> Pairs:
-    return [(number, number) for number in range(replicas)]
 
 
 @pytest.mark.parametrize(
     ("only_a", "only_b"), [(0, 0), (0, 1), (0, 5), (3, 4), (10, 25), (120, 180), (700, 700)]
 )
-def test_mcnemar_is_that_of_mlxtend_and_the_closed_form(only_a: int, only_b: int) -> None:
+def test_mcnemar_is_the_closed_form_and_the_binomial_test(only_a: int, only_b: int) -> None:
     both, neither = 1_000, 100
-    a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
-    b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
+    a = np.repeat([1.0, 1.0, 0.0, 0.0], [both, only_a, only_b, neither])
+    b = np.repeat([1.0, 0.0, 1.0, 0.0], [both, only_a, only_b, neither])
     *counts, p = mcnemar(a, b)
     assert counts == [only_a, only_b]
     n, least = only_a + only_b, min(only_a, only_b)
     tail = sum(math.comb(n, k) for k in range(least + 1)) / 2**n
-    assert p == pytest.approx(min(1.0, 2 * tail) if only_a != only_b else 1.0)
+    assert p == pytest.approx(min(1.0, 2 * tail))
     if n:
-        _, expected = mlxtend_mcnemar(np.array([[both, only_a], [only_b, neither]]), exact=True)
-        assert p == pytest.approx(min(1.0, expected))
+        assert p == pytest.approx(stats.binomtest(only_b, n).pvalue)
+
+
+@given(st.integers(1, 1_000), st.floats(0, 1))
+def test_wilson_is_that_of_scipy(n: int, fraction: float) -> None:
+    hits = round(n * fraction)
+    expected = stats.binomtest(hits, n).proportion_ci(0.95, "wilson")
+    assert wilson_interval(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    scores = np.arange(n) < hits
+    assert mean_interval(scores.astype(float)) == wilson_interval(hits, n)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    values = RANDOM.normal(size=30)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((expected.low, expected.high))
+    assert mean_interval(values[:1]) == (-math.inf, math.inf)
 
 
 def test_the_interval_without_noise_of_seeds_is_that_of_a_paired_t_test() -> None:
-    a, b = (RANDOM.uniform(size=(1, 5_000)) < share for share in (0.8, 0.82))
-    result = difference(a, b, True, [])
-    expected = stats.ttest_rel(b[0].astype(float), a[0].astype(float))
+    a, b = (1.0 * (RANDOM.uniform(size=(1, 5_000)) < fraction) for fraction in (0.8, 0.82))
+    result = difference(a, b, True, 0)
+    expected = stats.ttest_rel(b[0], a[0])
     interval = expected.confidence_interval(0.95)
     assert result.value == pytest.approx(b.mean() - a.mean())
     assert result.interval() == pytest.approx((interval.low, interval.high))
@@ -58,58 +69,58 @@ def test_the_interval_without_noise_of_seeds_is_that_of_a_paired_t_test() -> Non
 
 
 @pytest.mark.parametrize("is_paired", [True, False])
-def test_the_interval_without_noise_of_images_is_that_of_a_t_test_of_the_seeds(
+def test_the_interval_without_noise_of_examples_is_that_of_a_t_test_of_the_seeds(
     is_paired: bool,
 ) -> None:
-    """Every image is right in the same replicas, so that images make no difference."""
+    """Examples are right in nested sets, so that they make no difference."""
     ease = np.linspace(0, 1, 200_000)
-    shares_a, shares_b = RANDOM.normal(0.80, 0.01, (2, 5))
-    a, b = (np.array([ease < share for share in shares]) for shares in (shares_a, shares_b))
-    result = difference(a, b, True, paired(5) if is_paired else [])
+    fractions = RANDOM.normal(0.80, 0.01, (2, 5))
+    a, b = (np.array([1.0 * (ease < fraction) for fraction in side]) for side in fractions)
+    result = difference(a, b, True, 5 if is_paired else 0)
     if is_paired:
         expected = stats.ttest_rel(b.mean(1), a.mean(1))
     else:
         expected = stats.ttest_ind(b.mean(1), a.mean(1), equal_var=False)
     interval = expected.confidence_interval(0.95)
-    # The few images between the replicas still vary, and unpaired seeds share all others.
+    # The few examples between the replicas still vary, and unpaired seeds share all others.
     assert result.interval() == pytest.approx((interval.low, interval.high), abs=1e-3)
     assert result.p == pytest.approx(expected.pvalue, abs=0.01)
 
 
 def anova(table: Array) -> tuple[float, float, float]:
-    """Return the mean squares of seeds, images and residuals of a table (R, N), by definition."""
+    """Return the mean squares of seeds, examples and residuals of a table (R, N), by definition."""
     r, n = table.shape
     grand = statistics.fmean(table.ravel())
     rows, columns = [statistics.fmean(x) for x in table], [statistics.fmean(x) for x in table.T]
     seeds = n * sum((x - grand) ** 2 for x in rows) / (r - 1)
-    images = r * sum((x - grand) ** 2 for x in columns) / (n - 1)
+    examples = r * sum((x - grand) ** 2 for x in columns) / (n - 1)
     residual = sum(
         (table[i, j] - rows[i] - columns[j] + grand) ** 2 for i in range(r) for j in range(n)
     )
-    return seeds, images, residual / ((r - 1) * (n - 1))
+    return seeds, examples, residual / ((r - 1) * (n - 1))
 
 
 def test_the_variance_is_that_of_a_two_way_random_effects_model() -> None:
     """By the expected mean squares: Var = (MS_seeds + MS_images - MS_residual) / (R N)."""
-    images = RANDOM.normal(1, 2, 60)
+    examples = RANDOM.normal(1, 2, 60)
     a, b = (
-        images + gap + RANDOM.normal(0, 0.5, (5, 1)) + RANDOM.normal(0, 1, (5, 60)) > 0
+        examples + gap + RANDOM.normal(0, 0.5, (5, 1)) + RANDOM.normal(0, 1, (5, 60))
         for gap in (0, 0.4)
     )
-    result = difference(a, b, True, paired(5))
-    ms_seeds, ms_images, ms_residual = anova(b - 1.0 * a)
+    result = difference(a, b, True, 5)
+    ms_seeds, ms_examples, ms_residual = anova(b - a)
     assert result.seeds is not None
     assert result.seeds.value == pytest.approx(ms_seeds / 300)
     assert result.residual == pytest.approx(ms_residual / 300)
-    assert result.images.value == pytest.approx((ms_images - ms_residual) / 300)
+    assert result.examples.value == pytest.approx((ms_examples - ms_residual) / 300)
 
 
 def test_partly_common_seeds_are_between_pairs_and_strangers() -> None:
     ease, seeds = RANDOM.normal(1, 1, 400), RANDOM.normal(0, 0.4, (8, 1))
-    a = ease + seeds + RANDOM.normal(0, 0.2, (8, 400)) > 0
-    b = ease + seeds + RANDOM.normal(0.1, 0.2, (8, 400)) > 0
+    a = 1.0 * (ease + seeds + RANDOM.normal(0, 0.2, (8, 400)) > 0)
+    b = 1.0 * (ease + seeds + RANDOM.normal(0.1, 0.2, (8, 400)) > 0)
     variances = []
-    for pairs in ([], paired(4), paired(8)):
+    for pairs in (0, 4, 8):
         result = difference(a, b, True, pairs)
         assert result.seeds is not None
         assert result.value == b.mean() - a.mean()
@@ -120,9 +131,9 @@ def test_partly_common_seeds_are_between_pairs_and_strangers() -> None:
 
 @pytest.mark.parametrize(("ra", "rb"), list(itertools.product(range(1, 7), repeat=2)))
 def test_any_numbers_of_replicas_are_compared(ra: int, rb: int) -> None:
-    a, b = RANDOM.uniform(size=(ra, 200)) < 0.8, RANDOM.uniform(size=(rb, 200)) < 0.82
+    a, b = (1.0 * (RANDOM.uniform(size=(r, 200)) < p) for r, p in ((ra, 0.8), (rb, 0.82)))
     for n_pairs in range(min(ra, rb) + 1):
-        result = difference(a, b, True, paired(n_pairs))
+        result = difference(a, b, True, n_pairs)
         low, high = result.interval()
         assert low < result.value < high
         assert 0 < result.p <= 1
@@ -135,6 +146,7 @@ def test_any_numbers_of_replicas_are_compared(ra: int, rb: int) -> None:
     st.sampled_from([1, 2, 3, 50]),
     st.sampled_from([0.0, 0.5, 0.99, 1.0]),
     st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 1e-9, 1.0, 1e9]),
     st.integers(0, 4),
     st.booleans(),
     st.integers(1, 100),
@@ -144,75 +156,89 @@ def test_p_and_interval_never_contradict(
     ra: int,
     rb: int,
     n: int,
-    share_a: float,
-    share_b: float,
+    fraction_a: float,
+    fraction_b: float,
+    spread: float,
     n_pairs: int,
-    same_images: bool,
+    same_examples: bool,
     comparisons: int,
     seed: int,
 ) -> None:
-    """Also with one image, all right, all wrong, or identical replicas."""
+    """Also with one example, all right, all wrong, or identical replicas.
+
+    spread: of further noise; without it, scores are right or wrong.
+    """
     random = np.random.default_rng(seed)
-    a, b = random.uniform(size=(ra, n)) < share_a, random.uniform(size=(rb, n)) < share_b
-    result = difference(a, b, same_images, paired(min(n_pairs, ra, rb)))
+    a, b = (
+        (random.uniform(size=(r, n)) < fraction) + spread * random.normal(size=(r, n))
+        for r, fraction in ((ra, fraction_a), (rb, fraction_b))
+    )
+    result = difference(a, b, same_examples, min(n_pairs, ra, rb))
     low, high = result.interval(comparisons)
-    assert -1 <= low <= result.value <= high <= 1
+    assert low <= result.value <= high
     assert 0 <= result.p <= 1
     if min(result.p * comparisons, 1) < 0.05 - 1e-9:
         assert low > 0 or high < 0
     if result.p * comparisons > 0.05 + 1e-9:
         assert low <= 0 <= high
     if n == 1:
-        assert (low, high, result.p) == (-1, 1, 1)
+        assert (low, high, result.p) == (-math.inf, math.inf, 1)
 
 
 def test_replicas_that_agree_do_not_make_an_interval_without_width() -> None:
-    a = np.tile(np.arange(500) < 400, (2, 1))
-    b = np.tile(np.arange(500) < 403, (2, 1))
-    low, high = difference(a, b, True, paired(2)).interval()
+    a = np.tile(1.0 * (np.arange(500) < 400), (2, 1))
+    b = np.tile(1.0 * (np.arange(500) < 403), (2, 1))
+    low, high = difference(a, b, True, 2).interval()
     assert low < 0.006 < high
-    assert high - low > 4 / 500  # twice 1.96 of an image, at least
+    assert high - low > 4 / 500  # twice 1.96 of an example, at least
 
 
-def test_unpaired_images_are_wider() -> None:
+def test_unpaired_examples_are_wider() -> None:
     a, b = replicas([0.80, 0.81, 0.79]), replicas([0.82, 0.83, 0.81])
-    same, other = (difference(a, b, same, []) for same in (True, False))
+    same, other = (difference(a, b, same, 0) for same in (True, False))
     assert other.value == pytest.approx(same.value)
     widths = [high - low for low, high in (same.interval(), other.interval())]
     assert widths[1] > 1.5 * widths[0]
-    share = math.sqrt(other.images.value) / math.sqrt(2 * 0.81 * 0.19 / 500)
-    assert share == pytest.approx(1, abs=0.05)
+    ratio = math.sqrt(other.examples.value) / math.sqrt(2 * 0.81 * 0.19 / 500)
+    assert ratio == pytest.approx(1, abs=0.05)
 
 
-def test_the_same_predictions_are_no_difference() -> None:
+def test_the_same_scores_are_no_difference() -> None:
     a = replicas([0.8, 0.82, 0.81])
-    result = difference(a, a, True, paired(3))
+    result = difference(a, a, True, 3)
     assert (result.value, result.p) == (0, 1)
     assert required_sample_size(result, 3) == (None, None)
 
 
 @pytest.mark.parametrize(
-    ("images", "seeds", "required"),
-    [(1e-6, 1e-4, "seeds"), (1e-4, 1e-6, "images"), (1e-4, 1e-5, "both"), (0.0, 1e-4, "seeds")],
+    ("examples", "seeds", "required"),
+    [(1e-6, 1e-4, "seeds"), (1e-4, 1e-6, "examples"), (1e-4, 1e-5, "both"), (0.0, 1e-4, "seeds")],
 )
-def test_the_required_sample_size_has_its_power(images: float, seeds: float, required: str) -> None:
+def test_the_required_sample_size_has_its_power(
+    examples: float, seeds: float, required: str
+) -> None:
     """By drawing from the model, with the variance's upper limit for the truth."""
-    diff = Difference(0.01, Variance(images, 499), Variance(seeds, 4), 0.0, 500)
-    more_images, more_seeds = required_sample_size(diff, 5)
-    assert (more_images is not None) == (required in ("images", "both"))
+    diff = Difference(0.01, Variance(examples, 499), Variance(seeds, 4), 0.0, 500, 1.0)
+    more_examples, more_seeds = required_sample_size(diff, 5)
+    assert (more_examples is not None) == (required in ("examples", "both"))
     assert (more_seeds is not None) == (required in ("seeds", "both"))
     limit = seeds * 4 / stats.chi2.ppf(0.2, 4)
     count = more_seeds or 5
-    true_seeds, true_images = limit * 5 / count, images * 500 / (more_images or 500)
+    true_seeds, true_examples = limit * 5 / count, examples * 500 / (more_examples or 500)
     random = np.random.default_rng(0)
     seen = 0
     for value, chi2 in zip(
-        random.normal(0.01, math.sqrt(true_seeds + true_images), 4_000),
+        random.normal(0.01, math.sqrt(true_seeds + true_examples), 4_000),
         random.chisquare(count - 1, 4_000) / (count - 1),
         strict=True,
     ):
         one = Difference(
-            value, Variance(true_images, 499), Variance(true_seeds * chi2, count - 1), 0.0, 500
+            value,
+            Variance(true_examples, 499),
+            Variance(true_seeds * chi2, count - 1),
+            0.0,
+            500,
+            1.0,
         )
         seen += one.p < 0.05
     assert seen / 4_000 == pytest.approx(0.8, abs=0.04)
@@ -221,7 +247,7 @@ def test_the_required_sample_size_has_its_power(images: float, seeds: float, req
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_two_seeds_give_no_advice(replicas: int) -> None:
     seeds = None if replicas == 1 else Variance(1e-4, 1)
-    diff = Difference(0.01, Variance(1e-4, 499), seeds, 0.0, 500)
+    diff = Difference(0.01, Variance(1e-4, 499), seeds, 0.0, 500, 1.0)
     assert required_sample_size(diff, replicas) == (None, None)
 
 
@@ -240,10 +266,43 @@ def test_the_interval_has_the_truth_as_often_as_it_says(count: int, seed_sd: flo
         ease = random.normal(1.8, 2, n)
         other = ease + 0.3 + random.normal(0, 0.5, n)
         a, b = (
-            x + random.normal(0, seed_sd, (count, 1)) + random.normal(0, 0.3, (count, n)) > 0
+            1.0
+            * (x + random.normal(0, seed_sd, (count, 1)) + random.normal(0, 0.3, (count, n)) > 0)
             for x in (ease, other)
         )
-        low, high = difference(a, b, True, []).interval()
+        low, high = difference(a, b, True, 0).interval()
         covered += low <= truth <= high
     # Within three standard errors of the aim.
     assert 0.935 - 0.023 <= covered / trials <= 0.98 + 0.013
+
+
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("seed_sd", [0.02, 0.2])
+def test_so_has_the_interval_of_any_scores(count: int, pairs: bool, seed_sd: float) -> None:
+    """Of skewed ones, as squared errors are, in any unit."""
+    random = np.random.default_rng(1)
+    trials, n, unit = 1_000, 200, 1e6
+    covered = 0
+    for _ in range(trials):
+        ease = random.exponential(1, n)
+        a, b = (
+            unit
+            * (
+                ease * scale  # so that the mean of B is 0.2 larger
+                + random.normal(0, seed_sd, (count, 1))
+                + random.exponential(0.3, (count, n))
+            )
+            for scale in (1.0, 1.2)
+        )
+        low, high = difference(a, b, True, count if pairs else 0).interval()
+        covered += low <= 0.2 * unit <= high
+    assert 0.935 - 0.023 <= covered / trials <= 0.985 + 0.013
+
+
+def test_the_unit_of_scores_changes_nothing_else() -> None:
+    a, b = RANDOM.normal(size=(3, 50)), RANDOM.normal(0.3, size=(4, 50))
+    one, thousand = (difference(k * a, k * b, True, 3) for k in (1, 1000))
+    assert thousand.p == pytest.approx(one.p)
+    assert np.array(thousand.interval()) == pytest.approx(1000 * np.array(one.interval()))
+    assert required_sample_size(thousand, 3) == required_sample_size(one, 3)

@@ -3,14 +3,20 @@
 import re
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from stages.storage.errors import printable
-from tests.helpers.replicas import replicas
-from fairtrial.project.results import Revision
-from fairtrial.tables import changed_params_table, print_tables, to_latex, to_markdown
+from fairtrial.project.errors import printable
+from fairtrial.statistics.comparison import compare
+from fairtrial.tables import (
+    changed_params_table,
+    difference_table,
+    print_tables,
+    scores_table,
+    to_latex,
+    to_markdown,
+)
+from tests.fairtrial.replicas import CONTRACT, replicas, revision
 
 
 def test_a_table_on_a_terminal_is_aligned_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,9 +121,23 @@ def test_equal_numbers_are_no_changed_parameter() -> None:
         {"a": 0.0, "b": 1, "c": False, "d": 1e5},
         {"a": 0, "b": 2, "c": 0, "d": 100_000},
     ]
-    images = np.zeros((500, 2), int)
     revisions = [
-        Revision(str(number), images, replicas([0.8]), params, "x")
+        revision(str(number), replicas([0.8]), params=params)
         for number, params in enumerate(values)
     ]
     assert changed_params_table(revisions)["parameter"].tolist() == ["b", "c"]
+
+
+def test_values_are_shown_in_the_unit_of_the_metric() -> None:
+    a, b = revision("a", replicas([0.8, 0.82])), revision("b", replicas([0.9, 0.9]))
+    for name, columns, mean, gap in (
+        ("accuracy", ["accuracy %", "mean ± sd %", "points"], "81.00 ± 1.41", "+9.00"),
+        ("loss", ["loss", "mean ± sd", "difference"], "0.19 ± 0.01414", "-0.09"),
+    ):
+        metric = CONTRACT.metrics[name]
+        scores = scores_table([a, b], name, metric)
+        difference = difference_table(a, compare(a, [b], name), metric)
+        assert [scores.columns[2], scores.columns[5], difference.columns[1]] == columns
+        assert scores[columns[1]][0] == mean
+        assert difference[columns[2]][0] == gap
+        assert scores["95 % CI"][0] == scores["95 % CI"][0].strip()

@@ -1,4 +1,4 @@
-"""`python -m fairtrial.compare A B --until-known`, on real revisions."""
+"""`python -m fairtrial until-decided A B`, on real revisions of the second project."""
 
 import itertools
 import json
@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from tests.helpers.project import Project
 from fairtrial.until_decided import MAX_BATCH, batches
+from tests.helpers.project import Project
 
-COMMAND = ("python", "-m", "fairtrial.compare")
+COMMAND = ("python", "-m", "fairtrial", "until-decided")
 
 
 def snapshot(project: Project) -> dict[str, str | bytes]:
@@ -30,101 +30,96 @@ def snapshot(project: Project) -> dict[str, str | bytes]:
         "index": (project.path / ".git/index").read_bytes(),
         "HEAD": (project.path / ".git/HEAD").read_bytes(),
         "references": project.run("git", "for-each-ref").stdout,
-        "experiments": project.run("dvc", "exp", "list", "--all-commits").stdout,
         # What DVC itself keeps there comes and goes; folders of ours do not stay.
-        "temporary": " ".join(name for name in temporary if name.startswith("until-known")),
+        "temporary": " ".join(name for name in temporary if name.startswith("until-decided")),
     }
 
 
-def val_accuracy(project: Project) -> float:
-    text = (project.path / "metrics/evaluate.json").read_text()
-    mean: float = json.loads(text)["val"]["replicas"]["mean"]
-    return mean
-
-
-@pytest.mark.slow
 def test_replicas_are_trained_until_it_is_known_and_nothing_else_changes(
-    small_project: Project,
+    regression: Project,
 ) -> None:
-    small_project.run("dvc", "exp", "run", "--temp", "-n", "fast", "-S", "train.lr=0.3")
     # The workspace is neither of the two, and has changes of each kind.
-    small_project.set_params("train.lr=0.02")
-    small_project.run("git", "add", "params.yaml")
-    small_project.set_params("train.lr=0.03")
-    (small_project.path / "notes.txt").write_text("mine")
-    before = snapshot(small_project)
-    command = (*COMMAND, "HEAD", "fast", "--until-known", "--max-replicas")
-    assert "fast is better (+" in small_project.run(*command, "7").stdout
-    assert snapshot(small_project) == before
-    # The first four replicas are those that DVC trains from train.seed.
-    result = json.loads(small_project.run(*command, "4", "--json").stdout)
-    assert result["replicas"] == 4
+    regression.set_params("fit.lr=0.02")
+    regression.run("git", "add", "params.yaml")
+    regression.set_params("fit.lr=0.03")
+    (regression.path / "notes.txt").write_text("mine")
+    before = snapshot(regression)
+    command = (*COMMAND, "main", "slow", "--max-replicas")
+    assert "slow is worse (+" in regression.run(*command, "30").stdout
+    assert snapshot(regression) == before
+    # The first replicas are those that the project itself makes of the seed.
+    result = json.loads(regression.run(*command, "4", "--json").stdout)
+    assert (result["replicas"], result["metric"]) == (4, "squared_error")
     means = []
-    for lr in ("0.01", "0.3"):
-        small_project.set_params(f"train.lr={lr}", "train.replicas=4")
+    for lr in ("0.05", "0.0005"):
+        regression.set_params(f"fit.lr={lr}", "fit.replicas=4")
         # It was trained before, with these bits: DVC has it in its cache.
-        out = small_project.run("dvc", "repro").stdout
-        assert "Stage 'train' is cached" in out
-        means.append(val_accuracy(small_project))
+        out = regression.run("dvc", "repro").stdout
+        assert "Stage 'fit' is cached" in out
+        means.append(json.loads((regression.path / "fit.json").read_text())["fit"]["val"])
     assert result["value"] == pytest.approx(means[1] - means[0], abs=2e-6)
 
 
-@pytest.mark.slow
-def test_the_workspace_is_compared_as_it_is(small_project: Project) -> None:
-    # A comment in the code changes no result: the same images are right.
-    path = small_project.path / "stages/train.py"
+def test_the_workspace_is_compared_as_it_is(regression: Project) -> None:
+    # A comment in the code changes no result: all scores are the same.
+    path = regression.path / "regression.py"
     path.write_text(path.read_text() + "\n# A comment.\n")
-    small_project.run("dvc", "repro")
-    before = snapshot(small_project)
-    done = small_project.run(
-        *COMMAND, "HEAD", "workspace", "--until-known", "--max-replicas", "100"
-    )
-    assert snapshot(small_project) == before
-    assert "each replica gets the same images right in both" in done.stdout
-    assert "after 6 replicas of each" in done.stdout
+    regression.run("dvc", "repro")
+    before = snapshot(regression)
+    done = regression.run(*COMMAND, "HEAD", "workspace", "--metric", "close", "--fail-if-worse")
+    assert snapshot(regression) == before
+    assert "no difference shown after 5 replicas of each (+0.0 points" in done.stdout
+    assert "each replica has the same scores in both" in done.stdout
 
 
-@pytest.mark.slow
-def test_what_is_interrupted_leaves_nothing(small_project: Project) -> None:
-    small_project.run("dvc", "exp", "run", "--temp", "-n", "long", "-S", "train.lr=0.02")
-    before = snapshot(small_project)
-    for how in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        with subprocess.Popen(
-            [*COMMAND, "HEAD", "long", "--until-known"],
-            cwd=small_project.path,
-            env=small_project.env,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            assert process.stderr is not None
-            assert "replicas of each" in process.stderr.readline()  # the next batch has begun
-            process.send_signal(how)
-            process.communicate(timeout=60)
-        assert process.returncode != 0
-        if how == signal.SIGKILL:
-            assert snapshot(small_project)["temporary"]  # what the next command removes
-        else:
-            assert snapshot(small_project) == before
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_interrupted_leaves_nothing(regression: Project, how: signal.Signals) -> None:
+    before = snapshot(regression)
+    with subprocess.Popen(
+        [*COMMAND, "main", "near"],
+        cwd=regression.path,
+        env=regression.env,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "replicas of each" in process.stderr.readline()  # the next batch has begun
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if how == signal.SIGKILL:
+        assert snapshot(regression)["temporary"]  # what the next command removes
+        regression.run(*COMMAND, "main", "near", "--max-replicas", "4")
+    else:
+        assert said.splitlines()[-1] == "interrupted"
+    assert snapshot(regression) == before
 
 
-@pytest.mark.slow
-def test_bad_input_is_refused_before_anything_is_trained(small_project: Project) -> None:
-    for arguments, message in (
-        (("HEAD", "HEAD", "HEAD", "--until-known"), "give one B"),
-        (("HEAD", "HEAD", "--until-known", "--split", "test"), "val"),
-        (("HEAD", "HEAD", "--until-known", "--max-replicas", "3"), "4 or more"),
-        (("HEAD", "HEAD", "--max-replicas", "30"), "belongs to --until-known"),
-    ):
-        done = small_project.run(*COMMAND, *arguments, ok=False)
+def test_what_cannot_be_paired_or_trained_is_refused(regression: Project) -> None:
+    def refused(*arguments: str) -> str:
+        done = regression.run(*COMMAND, *arguments, ok=False)
         assert done.returncode == 2
-        assert message in done.stderr
-    small_project.set_params("prepare.seed=1")
-    small_project.run("dvc", "repro")
-    done = small_project.run(*COMMAND, "HEAD", "workspace", "--until-known", ok=False)
-    assert done.returncode == 2
-    assert "HEAD and workspace have other images or labels in val" in done.stderr
-    assert "Traceback" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert "4 or more: fewer decide nothing" in refused("main", "near", "--max-replicas", "3")
+    assert "unknown metric 'f1'" in refused("main", "near", "--metric", "f1")
+    regression.set_params("points.seed=1")
+    regression.run("dvc", "repro")
+    assert refused("main", "workspace").startswith(
+        "main and workspace have other examples or labels in val, so their replicas cannot be pairs"
+    )
+    regression.run("git", "checkout", "-q", ".")
+    regression.set_params("fit.seed=two")
+    assert refused("workspace", "near").startswith("workspace: params.yaml has another fit.seed")
 
 
 def test_batches_grow_up_to_the_number_that_is_wanted() -> None:

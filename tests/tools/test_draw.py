@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,9 +141,7 @@ def test_the_page_computes_models_of_any_size(
         assert np.abs(np.array(result[1]) - expected).max() < 1e-4
 
 
-def test_a_drawing_is_brought_to_the_size_of_the_data(
-    drawn: Project, show_page: ShowPage
-) -> None:
+def test_a_drawing_is_brought_to_the_size_of_the_data(drawn: Project, show_page: ShowPage) -> None:
     page = show_page(drawn.path / "draw.html")
     ink = np.zeros((60, 60), int)
     ink[20:50, 30:40] = 255
@@ -207,7 +204,9 @@ def test_what_no_page_can_show_is_refused(small_project: Project) -> None:
     assert "nowhere: no commit, branch, tag or experiment" in refusal("nowhere")
 
 
-def test_names_of_classes_and_revisions_are_text(small_project: Project, show_page: ShowPage) -> None:
+def test_names_of_classes_and_revisions_are_text(
+    small_project: Project, show_page: ShowPage
+) -> None:
     script = "</script><script>window.ran=1</script>"
     path = small_project.path / "data/checkpoints/model.safetensors"
     model, info = read_checkpoint(path)

@@ -51,9 +51,9 @@ def test_one_picture_gets_a_digit_and_a_confidence(
     path = tmp_path / "digit.png"
     shifted(digits[0][0]).save(path)
     out = reproduced.run("python", "-m", "tools", "predict", str(path)).stdout
-    [one] = json.loads(reproduced.run("python", "-m", "tools", "predict", str(path), "--json").stdout)[
-        "pictures"
-    ]
+    [one] = json.loads(
+        reproduced.run("python", "-m", "tools", "predict", str(path), "--json").stdout
+    )["pictures"]
     assert out == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
     assert one["label"] is None
     probabilities = one["probabilities"]
@@ -109,12 +109,8 @@ def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) 
         ("none", "not found"),
     ):
         command = [
-            "python",
-            "-m",
-            "tools.predict",
-            "metrics/samples.png",
-            "--checkpoint",
-            checkpoint,
+            *("python", "-m", "tools", "predict", "metrics/samples.png"),
+            *("--checkpoint", checkpoint),
         ]
         done = reproduced.run(*command, ok=False)
         assert done.returncode == 2
@@ -156,7 +152,15 @@ def test_a_model_of_things_names_them_and_prepares_their_pictures(
     write_tensors(tmp_path / "model", weights, model="linear", width="0", dataset=text)
     for name, colour in (("Ankle boot-1", "red"), ("a leaf", "lime"), ("other", "blue")):
         Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.webp", lossless=True)
-    command = ["python", "-m", "tools", "predict", str(tmp_path), "--checkpoint", f"{tmp_path}/model"]
+    command = [
+        "python",
+        "-m",
+        "tools",
+        "predict",
+        str(tmp_path),
+        "--checkpoint",
+        f"{tmp_path}/model",
+    ]
     output = json.loads(reproduced.run(*command, "--json").stdout)
     results = [(one["label"], one["predicted"]) for one in output["pictures"]]
     assert results == [("Ankle boot", "Ankle boot"), ("a leaf", "a leaf"), (None, "007")]

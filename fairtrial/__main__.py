@@ -1,0 +1,72 @@
+"""Run a command of fairtrial: `python -m fairtrial compare HEAD~1 HEAD`."""
+
+import argparse
+import difflib
+import gc
+import importlib
+import signal
+import sys
+from types import TracebackType
+
+COMMANDS = "compare", "report", "sweep", "until-decided"
+HELP = """\
+usage: python -m fairtrial COMMAND ...
+
+  compare A B ...      Is each B better or worse than A, and is that significant?
+  until-decided A B    Train more replicas of both until it is known which is better.
+  sweep -S NAME=VALUES Train and score a grid of settings, or search ranges of them.
+  report [REV ...]     Write a page that compares revisions: tables, plots, pictures.
+
+A revision is a commit, a branch, a tag, an experiment of DVC, or `workspace`.
+
+  python -m fairtrial compare HEAD~1 HEAD
+  python -m fairtrial compare main workspace slower --md
+  python -m fairtrial until-decided HEAD slower --max-replicas 20
+  python -m fairtrial sweep -S 'train.lr=0.003,0.01,0.03'
+  python -m fairtrial report HEAD slower --output report.html
+
+`python -m fairtrial COMMAND --help` shows the options of a command.
+"""
+
+
+def report_interrupt(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say in one line that Ctrl-C was pressed; leave any other exception to Python."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def main() -> None:
+    from fairtrial.project.errors import InputError
+
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
+        raise InputError(f"unknown command '{name}'; {remedy}")
+    module = importlib.import_module(f"fairtrial.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m fairtrial {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    # As Ctrl-C, so that workers and folders do not outlive the command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    module.main(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":  # workers of a sweep import this file, too
+    # Before the slow imports, during which Ctrl-C may be pressed. Without garbage collection they
+    # take a quarter less; `run` enables it again.
+    sys.excepthook = report_interrupt
+    gc.disable()
+    from fairtrial.project.errors import run
+
+    run(main)
