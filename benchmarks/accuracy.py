@@ -28,18 +28,9 @@ from torch.nn import functional
 
 from benchmarks.bench import ENVIRONMENT
 from benchmarks.recipes import ROOT, SEEDS, read_recipe
-from stages.arithmetic import float32
+from samebits import Adam, float32
 from stages.learning.models import CNN, predict
-from stages.learning.training import (
-    Split,
-    TrainingState,
-    accuracy,
-    initial_state,
-    mean_loss,
-    num_batches,
-    seeded_generator,
-    training_steps,
-)
+from stages.learning.training import Replicas, Split, accuracy, seeded_generator
 from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, load_split
@@ -65,7 +56,7 @@ class Padded(CNN):
     """The network with a black border around each convolution, so that images stay larger."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
-        super().__init__((1, 28, 28), 10, width, generator, "float32")
+        super().__init__((1, 28, 28), 10, width, generator, float32)
         features = 4 * width * 3 * 3
         values = torch.rand((10, features), generator=generator) * 2 - 1
         self.weight = torch.nn.Parameter(values / math.sqrt(features))
@@ -74,7 +65,8 @@ class Padded(CNN):
         x = float32.pixels(images)
         for convolution in self.convolutions:
             x = convolution(functional.pad(x, (1, 1, 1, 1)))
-        return float32.linear(functional.max_pool2d(x, 2).flatten(1), self.weight, self.bias)
+        x = functional.max_pool2d(x, 2).flatten(1)
+        return float32.linear(x, self.weight, self.bias)
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -97,15 +89,20 @@ def shifted_probabilities(model: CNN, images: Tensor) -> Tensor:
     return torch.stack(of_shifts).mean(0)
 
 
-def new_state(idea: str, params: Train, train: Split) -> TrainingState:
-    state = initial_state(params, train, record_history=False)
+class Trial(Replicas):
+    """A training without its accuracies."""
+
+    def measure(self, *_: object, **__: object) -> tuple[float, float, float]:
+        return math.nan, math.nan, math.nan
+
+
+def new_trial(idea: str, params: Train, train: Split) -> Trial:
+    trial = Trial([0], [params.seed], train, train, params)
     if idea == "padded convolutions":
-        state.model = Padded(params.width, seeded_generator(params.seed, "weights"))
-        state.moments = [
-            [torch.zeros_like(weight) for _ in moments]
-            for weight, moments in zip(state.model.parameters(), state.moments, strict=True)
-        ]
-    return state
+        trial.model = Padded(params.width, seeded_generator(params.seed, "weights"))
+        trial.models = [trial.model]
+        trial.optimizer = Adam(list(trial.model.parameters()))
+    return trial
 
 
 def measure(idea: str, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -117,37 +114,30 @@ def measure(idea: str, seed: int, folder: Path) -> list[dict[str, Any]]:
     params = load_params(Train, "train").model_copy(update=update)
     train = splits["train"]
     start = time.process_time()
-    state = new_state(idea, params, train)
-    means = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    while (epoch := state.last.epoch) < params.epochs:
-        seen = train
+    trial = new_trial(idea, params, train)
+    means = {name: tensor.clone() for name, tensor in trial.model.state_dict().items()}
+    while trial.epoch < params.epochs:
         if idea == "elastic distortion":
-            generator = seeded_generator(seed, f"distortion of epoch {epoch}")
-            seen = train._replace(images=distort(train.images, generator))
-        losses = []
-        for [batch] in training_steps([state], seen, params):
-            losses.append(batch)
+            generator = seeded_generator(seed, f"distortion of epoch {trial.epoch}")
+            trial.train = train._replace(images=distort(train.images, generator))
+        for _ in trial.train_epoch():
             if idea == "as it is":
-                for name, tensor in state.model.state_dict().items():
+                for name, tensor in trial.model.state_dict().items():
                     means[name].lerp_(tensor, 1 - DECAY)
-        steps = (epoch + 1) * num_batches(len(train.labels), params)
-        state.last = state.last._replace(
-            epoch=epoch + 1, iteration=steps, train_loss=mean_loss(losses)
-        )
     seconds = time.process_time() - start
 
     def row(name: str, classify: Any) -> dict[str, Any]:
-        shares = {
-            split: 100 * accuracy(classify(state.model, splits[split].images), splits[split].labels)
+        accuracies = {
+            split: 100 * accuracy(classify(trial.model, splits[split].images), splits[split].labels)
             for split in ("val", "test")
         }
-        print(f"{name}, seed {seed}: {seconds:.0f} s, {shares}", file=sys.stderr, flush=True)
-        return {"idea": name, "seed": seed, "seconds": seconds, **shares}
+        print(f"{name}, seed {seed}: {seconds:.0f} s, {accuracies}", file=sys.stderr, flush=True)
+        return {"idea": name, "seed": seed, "seconds": seconds, **accuracies}
 
     rows = [row(idea, predict)]
     if idea == "as it is":
         rows.append(row(AFTERWARDS[1], shifted_probabilities))
-        state.model.load_state_dict(means)
+        trial.model.load_state_dict(means)
         rows.append(row(AFTERWARDS[0], predict))
     return rows
 

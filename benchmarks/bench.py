@@ -53,11 +53,11 @@ PEERS = {
 WITH_CONVOLUTIONS = list(PEERS)[:4]
 # What each stage imports that is not ours.
 IMPORTS = {
-    "check": "pydantic, yaml",
-    "fetch": "numpy, pydantic, yaml, safetensors.numpy",
-    "prepare": "numpy, pydantic, yaml, safetensors.numpy, PIL.Image, PIL.ImageFont",
-    "train": "numpy, pydantic, yaml, safetensors.numpy, torch, tqdm",
-    "evaluate": "numpy, pydantic, yaml, safetensors.numpy, torch, PIL.Image, PIL.ImageFont",
+    "check": "pydantic, ruamel.yaml",
+    "fetch": "numpy, pydantic, ruamel.yaml, safetensors.numpy",
+    "prepare": "numpy, pydantic, ruamel.yaml, safetensors.numpy, PIL.Image, PIL.ImageFont",
+    "train": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, tqdm",
+    "evaluate": "numpy, pydantic, ruamel.yaml, safetensors.numpy, torch, PIL.Image, PIL.ImageFont",
 }
 IMPORT_TORCH = ["python", "-c", "import torch"]
 
@@ -162,15 +162,15 @@ def linear(folder: Path) -> tuple[str, list[Target]]:
     one = reproduced(folder / "one", {"replicas": "1"})
     five = reproduced(folder / "five", {"replicas": "5"})
     write_idx(one)
-    stage, exact, float32 = "`python -m stages.train`", "our loop, exact", "our loop, float32"
+    stage, exact, float32 = "`python -m stages train`", "our loop, exact", "our loop, float32"
     torch_alone = '`python -c "import torch"`'
     runs = in_turn(
         {
             **{name: (one, peer(script, "linear", 10)) for name, script in PEERS.items()},
             exact: (one, peer("ours", "linear", 10, "exact")),
             float32: (one, peer("ours", "linear", 10, "float32")),
-            stage: (one, ["python", "-m", "stages.train"]),
-            f"{stage}, five replicas": (five, ["python", "-m", "stages.train"]),
+            stage: (one, ["python", "-m", "stages", "train"]),
+            f"{stage}, five replicas": (five, ["python", "-m", "stages", "train"]),
             torch_alone: (one, IMPORT_TORCH),
         }
     )

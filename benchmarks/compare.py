@@ -11,8 +11,6 @@ folder.
 """
 
 import bisect
-import contextlib
-import io
 import math
 import os
 import sys
@@ -30,12 +28,6 @@ import torch
 from scipy import stats
 
 from benchmarks.bootstrap import bootstrap
-from stages.datasets.cards import read_card
-from stages.datasets.idx import load_idx
-from stages.learning.models import predict
-from stages.learning.training import Split, initial_state, train_epoch
-from stages.params import load_params
-from stages.params.train import Train
 from fairtrial.statistics.sequential import interim_results
 from fairtrial.statistics.significance import (
     LEVEL,
@@ -45,6 +37,12 @@ from fairtrial.statistics.significance import (
     difference,
     required_sample_size,
 )
+from stages.datasets.cards import read_card
+from stages.datasets.idx import load_idx
+from stages.learning.models import predict
+from stages.learning.training import Replicas, Split
+from stages.params import load_params
+from stages.params.train import Train
 
 TRIALS = 400
 FIRST_SEED = 5_000
@@ -88,11 +86,11 @@ def train_replicas(setting: Setting, first: int, count: int) -> Array:
     rows = []
     for seed in range(first, first + count):
         params = base.model_copy(update={**setting.changes, "seed": seed})
-        state = initial_state(params, train, record_history=False)
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            for _ in range(params.epochs):
-                train_epoch([state], train, val, params)
-        rows.append(predict(state.model, scored).argmax(1).numpy() == truth)
+        trained = Replicas([0], [seed], train, val, params)
+        while trained.epoch < params.epochs:
+            for _ in trained.train_epoch():
+                pass
+        rows.append(predict(trained.model, scored).argmax(1).numpy() == truth)
     return np.array(rows)
 
 

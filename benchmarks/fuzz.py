@@ -23,7 +23,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAX_SECONDS = 2
-INSTRUMENTED = ["stages", "tools", "yaml", "PIL", "json", "pandas.io", "pandas.core.tools"]
+INSTRUMENTED = [
+    "stages",
+    "fairtrial",
+    "tools",
+    "ruamel",
+    "PIL",
+    "json",
+    "pandas.io",
+    "pandas.core.tools",
+]
 
 with atheris.instrument_imports(include=INSTRUMENTED):
     from stages.storage.errors import InputError

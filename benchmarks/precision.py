@@ -4,6 +4,7 @@ python benchmarks/precision.py [NAME ...]
 """
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -15,13 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
 from stages.learning.models import predict
-from stages.learning.training import (
-    Split,
-    TrainingState,
-    accuracy,
-    initial_state,
-    train_epoch,
-)
+from stages.learning.training import Replicas, Split, accuracy
 from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, keep_freed_memory, load_split
@@ -36,13 +31,21 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def training(params: Train, train: Split, val: Split) -> tuple[TrainingState, float]:
-    """Return the trained state and the CPU seconds of its steps, without any accuracies."""
-    state = initial_state(params, train, record_history=False)
+class Unscored(Replicas):
+    """A training without its accuracies."""
+
+    def measure(self, *_: object, **__: object) -> tuple[float, float, float]:
+        return math.nan, math.nan, math.nan
+
+
+def training(params: Train, train: Split, val: Split) -> tuple[Replicas, float]:
+    """Return a trained model, and the CPU seconds of its steps."""
+    model = Unscored([0], [params.seed], train, val, params)
     start = time.process_time()
-    while state.last.epoch < params.epochs:
-        train_epoch([state], train, val, params)
-    return state, time.process_time() - start
+    while model.epoch < params.epochs:
+        for _ in model.train_epoch():
+            pass
+    return model, time.process_time() - start
 
 
 def compare(params: Train, train: Split, val: Split) -> tuple[list[float], str]:
@@ -52,9 +55,9 @@ def compare(params: Train, train: Split, val: Split) -> tuple[list[float], str]:
     for _ in range(1 + ROUNDS):  # the first is a warm-up
         for precision, times in seconds.items():
             changed = params.model_copy(update={"precision": precision})
-            state, taken = training(changed, train, val)
+            trained, taken = training(changed, train, val)
             times.append(taken)
-            accuracies[precision] = accuracy(predict(state.model, val.images), val.labels)
+            accuracies[precision] = accuracy(predict(trained.model, val.images), val.labels)
     for times in seconds.values():
         del times[0]
     ratios = sorted(e / f for e, f in zip(seconds["exact"], seconds["float32"], strict=True))

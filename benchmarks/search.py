@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"  # as a worker of a sweep has
 
 from fairtrial.cluster.client import CodeLocation
-from fairtrial.project.pipeline import Pipeline, read_pipeline
 from fairtrial.cluster.worker import run_pipeline
+from fairtrial.project.pipeline import Pipeline, read_pipeline
 from fairtrial.search.execution import Computation
 from fairtrial.search.grid import Point, grid, make_points
 from fairtrial.search.rows import METRIC, metric_value

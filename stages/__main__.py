@@ -38,7 +38,7 @@ def refuse_arguments() -> None:
     given = " ".join(sys.argv[1:])
     similar = difflib.get_close_matches(given, NAMES, n=1)
     advice = f"did you mean {similar[0]}?" if similar else f"name one of {', '.join(NAMES)}"
-    raise InputError(f"python -m stages {given}: unknown stage; {advice}")
+    raise InputError(f"{' '.join(['python -m stages', *sys.argv[1:]])}: unknown stage; {advice}")
 
 
 # Before the imports of the stage, which take most of a short run: Ctrl-C has to be handled during

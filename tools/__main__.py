@@ -3,11 +3,13 @@
 python -m tools predict docs/seven.png
 """
 
+import difflib
 import gc
 import importlib
 import os
 import sys
-from types import TracebackType
+
+from fairtrial.__main__ import report_interrupt
 
 USAGE = """usage: python -m tools NAME ...
 
@@ -21,16 +23,6 @@ USAGE = """usage: python -m tools NAME ...
 NAMES = ("predict", "draw", "export", "card", "setup")
 
 
-def report_interrupt(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Say in one line that Ctrl-C was pressed; leave any other exception to Python."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
 def main() -> None:
     from fairtrial.project import errors
     from stages.storage.errors import InputError
@@ -40,7 +32,9 @@ def main() -> None:
         print(USAGE)
         return
     if name not in NAMES:
-        raise InputError(f"{name}: no tool has this name; known: {', '.join(NAMES)}")
+        similar = difflib.get_close_matches(name, NAMES, n=1)
+        advice = f"did you mean {similar[0]}?" if similar else f"known: {', '.join(NAMES)}"
+        raise InputError(f"{name}: no tool has this name; {advice}")
     del sys.argv[1]
     try:
         importlib.import_module(f"tools.{name}").main()
@@ -48,11 +42,11 @@ def main() -> None:
         raise InputError(*error.args) from None
 
 
-# Before the slow imports, as `stages/__main__.py` does and explains.
-sys.excepthook = report_interrupt
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-gc.disable()
+if __name__ == "__main__":
+    # Before the slow imports, as `stages/__main__.py` does and explains.
+    sys.excepthook = report_interrupt
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    gc.disable()
+    from stages.storage.errors import run
 
-from stages.storage.errors import run  # noqa: E402
-
-run(main)
+    run(main)

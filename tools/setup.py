@@ -28,7 +28,9 @@ TEMPLATE = SCRIPT.with_suffix(".html")
 
 
 def main() -> None:
-    argparse.ArgumentParser(description="Prepare DVC in this clone.").parse_args()
+    argparse.ArgumentParser(
+        prog="python -m tools setup", description="Prepare DVC in this clone."
+    ).parse_args()
     make_site_cache()
     write_plots_page()
 

@@ -1,7 +1,5 @@
-"""The loop of `stages.train`, with the precision that is given."""
+"""The loop of the stage `train`, with the precision that is given."""
 
-import contextlib
-import io
 import sys
 from pathlib import Path
 
@@ -9,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import work
 
-from stages.learning.training import initial_state, train_epoch
+from stages.learning.training import Replicas
 from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, keep_freed_memory, load_split
@@ -27,11 +25,12 @@ keep_freed_memory()
 
 
 def loop() -> tuple[float, float]:
-    state = initial_state(params, train)
-    with contextlib.redirect_stdout(io.StringIO()):
-        for _ in range(work.EPOCHS):
-            train_epoch([state], train, val, params)
-    return state.last.train_accuracy, state.last.val_accuracy
+    model = Replicas([0], [params.seed], train, val, params)
+    while model.epoch < params.epochs:
+        for _ in model.train_epoch():
+            pass
+    last = model.last_epoch(0)
+    return last["train_accuracy"], last["val_accuracy"]
 
 
 work.timed(loop)

@@ -3,15 +3,13 @@
 http://yann.lecun.com/exdb/mnist/ describes the format.
 """
 
-import contextlib
 import hashlib
+import io
 import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -34,34 +32,30 @@ def load_idx(card: Card) -> dict[str, dict[str, Array]]:
 
     Raises `InputError` if a file cannot be had, or if it is not as the card says.
     """
-    files = card.files
-    with contextlib.ExitStack() as stack:
-        archive = None
-        if files.archive:
-            content = stack.enter_context(opened(files.archive, card, MAX_ARCHIVE_BYTES))
-            archive = stack.enter_context(open_archive(files.archive, content))
-        splits = {}
-        for name, count, of_images, of_labels in (
-            ("train", card.train, files.train_images, files.train_labels),
-            ("test", card.test, files.test_images, files.test_labels),
-        ):
-            arrays = []
-            for file, shape in ((of_images, (count, *card.shape)), (of_labels, (count,))):
-                # QMNIST has 32 bytes for each label.
-                max_bytes = 100 + (32 * count if shape == (count,) else math.prod(shape))
-                if archive:
-                    compressed = read_member(archive, file.name, max_bytes)
-                else:
-                    with opened(file, card, max_bytes) as content:
-                        compressed = content.read()
-                arrays.append(parse_idx(compressed, max_bytes, file.name))
-            splits[name] = check_split(card, count, *arrays, of_images.name)
+    files, archive = card.files, None
+    if files.archive:
+        archive = open_archive(files.archive, read_file(files.archive, card, MAX_ARCHIVE_BYTES))
+
+    def read(file: File, max_bytes: int) -> Array:
+        if archive and files.archive:
+            content = read_member(archive, files.archive.name, file.name, max_bytes)
+        else:
+            content = read_file(file, card, max_bytes)
+        return parse_idx(content, max_bytes, file.name)
+
+    splits = {}
+    for name, count, of_images, of_labels in (
+        ("train", card.train, files.train_images, files.train_labels),
+        ("test", card.test, files.test_images, files.test_labels),
+    ):
+        images = read(of_images, 100 + count * math.prod(card.shape))
+        labels = read(of_labels, 100 + count * 32)  # so many bytes has a label of QMNIST
+        splits[name] = check_split(card, count, images, labels, of_images.name)
     return splits
 
 
-@contextlib.contextmanager
-def opened(file: File, card: Card, max_bytes: int) -> Iterator[BinaryIO]:
-    """Yield a file of a card, open to read.
+def read_file(file: File, card: Card, max_bytes: int) -> bytes:
+    """Return a file of a card.
 
     It comes from the folder or URL that the environment variable MNIST_MIRROR names, or else from
     the addresses of the card; but the card's own folder, if it has one, is read in any case.
@@ -74,36 +68,28 @@ def opened(file: File, card: Card, max_bytes: int) -> Iterator[BinaryIO]:
         remedy = f"unset MNIST_MIRROR to download, or set it to a folder that holds {file.name}"
     else:
         # Here, because HTTP takes as long to import as all else together.
-        from stages.datasets.download import downloaded
+        from stages.datasets.download import download
 
-        with downloaded(file, [mirror] if mirror else addresses, max_bytes) as content:
-            yield content
-        return
+        return download(file, [mirror] if mirror else addresses, max_bytes)
     path = Path(folder, file.name)
-    with contextlib.ExitStack() as stack:
-        try:
-            refuse_irregular(path, "name a folder that has the file itself")
-            content = stack.enter_context(path.open("rb"))
-            verify(content, file, max_bytes)
-        except (OSError, UnusableFileError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{path}: {reason}; {remedy}") from None
-        content.seek(0)
-        yield content
+    try:
+        refuse_irregular(path, "name a folder that has the file itself")
+        with path.open("rb") as opened:
+            content = opened.read(max_bytes + 1)
+        verify(content, file, max_bytes)
+    except (OSError, UnusableFileError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', '') or error}; {remedy}") from None
+    return content
 
 
-def verify(content: BinaryIO, file: File, max_bytes: int) -> None:
+def verify(content: bytes, file: File, max_bytes: int) -> None:
     """Raise `UnusableFileError` or `ValueError` if the content is not that of the card's file."""
-    if (size := os.fstat(content.fileno()).st_size) > max_bytes:
-        raise UnusableFileError(f"too long ({size:,} bytes)")
-    content.seek(0)
+    if len(content) > max_bytes:
+        raise UnusableFileError(f"longer than {max_bytes:,} bytes")
+    expected = file.md5
     if file.decompressed_md5:
-        expected, text = file.decompressed_md5, decompress(content.read(), max_bytes)
-        digest = hashlib.md5(text, usedforsecurity=False)
-    else:
-        expected = file.md5
-        digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
-    if digest.hexdigest() != expected:
+        expected, content = file.decompressed_md5, decompress(content, max_bytes)
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
         raise UnusableFileError("another content than the official one (its MD5 differs)")
 
 
@@ -115,33 +101,29 @@ def decompress(content: bytes, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise ValueError(f"not a gzip file ({error})") from None
     if not decompressor.eof:
-        if decompressor.unconsumed_tail:
-            raise ValueError("too long")
-        raise ValueError(f"cut short after {len(content):,} bytes")
+        too_long = bool(decompressor.unconsumed_tail)
+        raise ValueError("too long" if too_long else f"cut short after {len(content):,} bytes")
     return decompressed
 
 
-@contextlib.contextmanager
-def open_archive(file: File, content: BinaryIO) -> Iterator[zipfile.ZipFile]:
-    """Yield a zip file; raises `InputError` if it is broken."""
+def open_archive(file: File, content: bytes) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(content) as archive:
-            yield archive
+        return zipfile.ZipFile(io.BytesIO(content))
     except zipfile.BadZipFile as error:
         raise InputError(f"{file.name}: not a zip file ({error}); {REMEDY}") from None
 
 
-def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+def read_member(archive: zipfile.ZipFile, place: str, name: str, max_bytes: int) -> bytes:
     """Return a file of an archive; raises `InputError` if it is not there, or too long."""
     try:
         if archive.getinfo(name).file_size > max_bytes:
-            raise InputError(f"{archive.filename}: {name} is too long; {REMEDY}")
+            raise InputError(f"{place}: {name} is too long; {REMEDY}")
         return archive.read(name)
     except KeyError:
-        raise InputError(f"{archive.filename}: has no {name}; {REMEDY}") from None
+        raise InputError(f"{place}: has no {name}; {REMEDY}") from None
     # It needs a password, it is compressed in another way, or it is damaged.
-    except (RuntimeError, NotImplementedError, zlib.error) as error:
-        raise InputError(f"{archive.filename}: {name}: {error}; {REMEDY}") from None
+    except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{place}: {name}: {error}; {REMEDY}") from None
 
 
 def parse_idx(compressed: bytes, max_bytes: int, name: str) -> Array:
@@ -153,12 +135,11 @@ def parse_idx(compressed: bytes, max_bytes: int, name: str) -> Array:
         content = decompress(compressed, max_bytes)
     except ValueError as error:
         raise InputError(f"{name}: {error}; {REMEDY}") from None
-    header = np.frombuffer(content[:4], np.uint8)
-    dimensions = int(header[3]) if len(header) == 4 else 0
-    dtype = np.dtype(IDX_DTYPES.get(int(header[2]), "V")) if dimensions else np.dtype("V")
+    dimensions = content[3] if len(content) > 3 else 0
+    dtype = np.dtype(IDX_DTYPES.get(content[2], "V") if dimensions else "V")
     offset = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(content[4:offset], ">u4").tolist())
-    expected = offset + dtype.itemsize * int(np.prod(shape, dtype=object))
+    expected = offset + dtype.itemsize * math.prod(shape)
     if dtype.kind == "V" or len(shape) < dimensions or len(content) != expected:
         raise InputError(f"{name}: not an IDX file of bytes or integers; {REMEDY}")
     return np.frombuffer(content, dtype, offset=offset).reshape(shape)

@@ -169,8 +169,8 @@ def list_folder(folder: Path) -> Iterator[Picture]:
             yield from _list_classes(folder, Path(split), split)
     elif with_folders := [name for name in SPLITS if _has_folders(folder / name)]:
         raise InputError(
-            f"{folder}: {with_folders[0]} has folders, as a split has; give it just the two "
-            "sub-folders test and train, with the classes in both, or a sub-folder for each class"
+            f"{folder}: {with_folders[0]} has folders, as a split has; give it exactly two "
+            "sub-folders, test and train, with the classes in both, or a sub-folder for each class"
         )
     else:
         yield from _list_classes(folder, Path(), None)
@@ -239,8 +239,8 @@ def list_tar(path: Path) -> Iterator[Picture]:
             members = [member for member in tar if not member.isdir()]
     except (OSError, tarfile.TarError) as error:
         raise InputError(
-            f"{path}: not a tar file ({error}); make one by `tar --create --file {path.name} "
-            "--directory FOLDER .`"
+            f"{path}: not a tar file ({error}); name a folder of pictures, or make a tar file of it "
+            "by `tar --create --file pictures.tar --directory FOLDER .`"
         ) from None
     for member in members:
         parts = Path(member.name).parts

@@ -24,12 +24,12 @@ class Prepare(Section):
         if (type(size) is int and 0 < size < 2**31) or (type(size) is float and 0 < size < 1):
             return size
         raise ValueError(
-            "should be a number of images above 0, or a share of the training pool above 0 to "
-            f"below 1, not {short_repr(size)}"
+            "should be a number of images above 0, or a fraction of the training pool between "
+            f"0 and 1, not {short_repr(size)}"
         )
 
     def sizes(self, pool: int) -> tuple[int, int]:
-        """Return the numbers of training and of validation images, of a pool of so many.
+        """Return the numbers of training and of validation images, out of a pool of `pool` images.
 
         Raises `ValueError` if the pool is too small.
         """

@@ -12,9 +12,9 @@ MAX_FLOAT32 = 1e38  # about: the weights are float32
 
 
 def replica_seeds(seed: int, replicas: int) -> list[int]:
-    """Return the seeds of so many replicas: `seed` itself, then hashes of it and of their numbers.
+    """Return the seeds of the replicas: `seed` itself, then hashes of it and of their numbers.
 
-    So the replicas of two seeds do not overlap, as they would with seed + 1, seed + 2, ...
+    With seed + 1, seed + 2, ... the replicas of neighbouring seeds would be the same.
     """
     return [
         seed,
@@ -60,16 +60,16 @@ class Train(Section):
     score_every: int | Literal["epoch"]
 
     # No parameter is ignored: one that has no effect beside the others is refused. `info.data`
-    # has the parameters above that are valid.
+    # has the valid ones of the parameters above.
 
     @field_validator("width")
     @classmethod
     def _check_width(cls, width: int, info: ValidationInfo) -> int:
         model = info.data.get("model")
         if model == "linear" and width:
-            raise ValueError(f"linear has none; it has to be 0, not {width}")
+            raise ValueError(f"linear has no width; set it to 0, not {width}")
         if model not in ("linear", None) and not width:
-            raise ValueError(f"{model} needs one, such as {16 if model == 'cnn' else 128}")
+            raise ValueError(f"{model} needs a width; set it to {16 if model == 'cnn' else 128}")
         return width
 
     @field_validator("batch_size", mode="plain")
@@ -87,19 +87,19 @@ class Train(Section):
     def _check_momentum(cls, momentum: float, info: ValidationInfo) -> float:
         optimizer = info.data.get("optimizer", "sgd")
         if momentum and optimizer != "sgd":
-            raise ValueError(f"belongs to sgd; with {optimizer} it has to be 0, not {momentum}")
+            raise ValueError(f"{optimizer} has no momentum; set it to 0, not {momentum}")
         return momentum
 
     @field_validator("nesterov")
     @classmethod
     def _check_nesterov(cls, nesterov: bool, info: ValidationInfo) -> bool:
         if nesterov and info.data.get("momentum") == 0:
-            raise ValueError("needs a momentum above 0; without one it has to be false")
+            raise ValueError("needs a momentum above 0; without momentum set it to false")
         return nesterov
 
     @field_validator("drop_last")
     @classmethod
     def _check_drop_last(cls, drop_last: bool, info: ValidationInfo) -> bool:
         if drop_last and info.data.get("batch_size") == "full":
-            raise ValueError("the full batch leaves nothing over; with it this has to be false")
+            raise ValueError("the full batch has no rest to leave out; set it to false")
         return drop_last

@@ -44,12 +44,43 @@ def closure(file: Path) -> set[Path]:
     return reached
 
 
+# Files of folders that a stage names although it does not import them: a folder is shorter.
+UNUSED = {"check": {"stages/storage/splits.py", "stages/storage/tensors.py"}}
+
+
+def files_of(dependency: str) -> set[str]:
+    """Return the Python files that a dependency stands for."""
+    path = ROOT / dependency
+    files = path.rglob("*.py") if path.is_dir() else [path] if path.suffix == ".py" else []
+    return {str(file.relative_to(ROOT)) for file in files}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_a_stage_imports_is_what_it_depends_on(stage: str) -> None:
-    assert STAGES[stage]["cmd"].removeprefix("exec ") == f"python -m stages.{stage}"
-    declared = [dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")]
-    imported = closure(ROOT / "stages" / f"{stage}.py")
-    assert declared == sorted(str(path.relative_to(ROOT)) for path in imported)
+    assert STAGES[stage]["cmd"].removeprefix("exec ") == f"python -m stages {stage}"
+    declared = set().union(*map(files_of, STAGES[stage]["deps"]))
+    reached = closure(ROOT / "stages" / f"{stage}.py") | closure(ROOT / "stages/__main__.py")
+    imported = {str(path.relative_to(ROOT)) for path in reached}
+    assert declared - imported == UNUSED.get(stage, set())
+    assert imported <= declared
+
+
+def test_dvc_ignores_what_is_not_code_in_the_folders_that_stages_depend_on() -> None:
+    folders = {dep for stage in STAGES.values() for dep in stage["deps"] if (ROOT / dep).is_dir()}
+    code = (
+        "import sys\n"
+        "from dvc.repo import Repo\n"
+        "ignore = Repo('.').dvcignore\n"
+        "print([name for name in sys.argv[1:] if not ignore.is_ignored_file(name)])\n"
+    )
+    files = [
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".py"
+    ]
+    command = [sys.executable, "-c", code, *files]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == "[]\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -83,7 +114,8 @@ def test_a_stage_imports_nothing_heavy_that_it_does_not_need(
 ) -> None:
     script = (
         "import runpy, sys\n"
-        f"runpy.run_module('stages.{stage}', run_name='__main__', alter_sys=True)\n"
+        f"sys.argv = ['stages', '{stage}']\n"
+        "runpy.run_module('stages', run_name='__main__', alter_sys=True)\n"
         "print('\\n'.join(sys.modules))"
     )
     loaded = set(small_project.run("python", "-c", script).stdout.split())
@@ -102,8 +134,9 @@ state = lambda: (
 """
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for folder in ("stages", "tools")
+    for folder in ("samebits", "stages", "tools")
     for path in (ROOT / folder).rglob("*.py")
+    if path.name != "__main__.py"  # which runs a command
 )
 
 
@@ -122,46 +155,49 @@ def test_an_import_changes_nothing_in_the_process() -> None:
     assert done.stdout == "all\n", done.stderr
 
 
-def test_a_program_of_others_keeps_its_process(tmp_path: Path) -> None:
-    """Also where it is run with -m, and imports us while Python looks for it."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/__init__.py").write_text(
-        f"{STATE}before = state()\nimport stages.learning.models\nassert state() == before\n"
-    )
-    (tmp_path / "mine/program.py").write_text("print('done')\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "mine.program"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "done\n", done.stderr
-
-
-@pytest.mark.parametrize("package", ["stages", "tools"])
+@pytest.mark.parametrize(("package", "name"), [("stages", "check"), ("tools", "export")])
 def test_a_command_prepares_its_process_and_collects_garbage_again(
-    package: str, tmp_path: Path
+    package: str, name: str, tmp_path: Path
 ) -> None:
     """A stand-in for a command of the package, which shows what it finds."""
     code = (
         "import gc, os, sys\n"
-        "from stages.storage.errors import run\n"
         "print(gc.isenabled(), sys.excepthook.__name__, os.environ['OMP_NUM_THREADS'])\n"
-        "run(lambda: print(gc.isenabled(), gc.get_freeze_count()))\n"
+        "def main(): print(gc.isenabled(), gc.get_freeze_count())\n"
     )
-    shutil.copytree(ROOT / "stages", tmp_path / "stages")
-    shutil.copytree(ROOT / "tools", tmp_path / "tools")
-    (tmp_path / package / "look.py").write_text(code)
+    for folder in ("stages", "tools", "fairtrial", "samebits"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / package / f"{name}.py").write_text(code)
     environment = {name: of for name, of in os.environ.items() if name != "OMP_NUM_THREADS"}
     out = subprocess.check_output(
-        [sys.executable, "-m", f"{package}.look"], cwd=tmp_path, env=environment, text=True
+        [sys.executable, "-m", package, name], cwd=tmp_path, env=environment, text=True
     )
     first, second = out.splitlines()
-    assert first == "False _report_interrupt 1"
+    # The imports of a stage are not scanned for garbage. Those of tools come when it runs.
+    assert first == f"{package == 'tools'} report_interrupt 1"
     enabled, frozen = second.split()
     assert enabled == "True"
     assert int(frozen) > 1_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "python -m stages trian: unknown stage; did you mean train?"),
+        ([], "python -m stages: unknown stage; name one of check, fetch, prepare, train, evaluate"),
+        (["train", "now"], "python -m stages train now: unknown stage; did you mean train?"),
+    ],
+)
+def test_an_unknown_stage_is_refused(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "stages", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_help_names_every_stage() -> None:
+    command = [sys.executable, "-m", "stages", "--help"]
+    out = subprocess.check_output(command, cwd=ROOT, text=True)
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == [*STAGES]
 
 
 def test_text_is_utf8_in_every_locale() -> None:

@@ -1,8 +1,8 @@
 """The pipeline as its users run it: through dvc, in clones."""
 
 import csv
+import hashlib
 import json
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ FROM_TRAIN = ["check", "train", "evaluate"]
 
 
 def metrics(project: Project, name: str) -> Any:
-    return json.loads((project.path / f"metrics/{name}.json").read_text())
+    return json.loads((project.path / f"metrics/{name}.json").read_text())[name]
 
 
 def test_a_fresh_clone_gives_the_committed_bytes(project: Project) -> None:
@@ -35,7 +35,7 @@ CHANGES = [
     ("train.model=mlp train.width=32", FROM_TRAIN, 50),
     ("train.batch_size=full", FROM_TRAIN, 10),
     ("train.replicas=1", FROM_TRAIN, 50),
-    ("train.log_every=5", ["check", "train"], 50),  # more rows of history, the same weights
+    ("train.log_every=5", ["check", "train"], 50),  # more rows of the curves, the same weights
     ("prepare.train_size=200", FROM_PREPARE, 40),
 ]
 MORE_CHANGES = [
@@ -74,7 +74,7 @@ def test_a_parameter_runs_what_it_affects_and_changes_its_result(
     changed = small_project.run("git", "diff", "--name-only").stdout
     assert "params.yaml" in changed
     assert "metrics/" in changed
-    with (small_project.path / "metrics/history.csv").open() as file:
+    with (small_project.path / "metrics/curves.csv").open() as file:
         *_, last = csv.DictReader(file)
     assert int(last["iteration"]) == iterations
 
@@ -148,51 +148,87 @@ def test_accuracy_is_that_of_the_tutorial(reproduced: Project) -> None:
         assert 0.77 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 0.88
 
 
-def test_the_metrics_agree_with_the_predictions(reproduced: Project) -> None:
-    with (reproduced.path / "metrics/predictions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    evaluated = metrics(reproduced, "evaluate")
-    for split, n in (("val", 500), ("test", 2_500)):
-        mine = [row for row in rows if row["split"] == split]
-        _, data = read_split(reproduced.path / f"data/prepared/{split}.safetensors")
-        assert [int(row["label"]) for row in mine] == data["labels"].tolist()
-        assert [int(row["index"]) for row in mine] == data["index"].tolist()
-        correct = sum(row["label"] == row["predicted"] for row in mine)
-        assert evaluated[split]["n"] == len(mine) == n
-        assert evaluated[split]["accuracy"]["value"] == correct / n
-        accuracies = [
-            sum(row["label"] == row[column] for row in mine) / n
-            for column in ("predicted", *(f"replica_{number}" for number in range(1, 5)))
-        ]
-        replicas = evaluated[split]["replicas"]
-        assert replicas["n"] == 5
-        assert replicas["mean"] == pytest.approx(np.mean(accuracies), abs=1e-6)
-        assert replicas["sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
-        assert Counter(row["label"] for row in mine) == {str(d): n // 10 for d in range(10)}
-    trained = metrics(reproduced, "train")
-    assert trained["val_accuracy"] == evaluated["val"]["accuracy"]["value"]
-    assert trained["val_loss"] == pytest.approx(evaluated["val"]["cross_entropy"], abs=2e-6)
+def table(project: Project, name: str, split: str) -> list[dict[str, str]]:
+    with (project.path / f"metrics/{name}.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["split"] == split]
+
+
+@pytest.mark.parametrize(("split", "n"), [("val", 500), ("test", 2_500)])
+def test_the_metrics_are_means_of_the_scores(reproduced: Project, split: str, n: int) -> None:
+    rows = table(reproduced, "scores", split)
+    found = metrics(reproduced, "evaluate")[split]
+    accuracies, losses = (
+        [np.mean([float(row[f"{metric}.{r}"]) for row in rows]) for r in range(5)]
+        for metric in ("accuracy", "cross_entropy")
+    )
+    assert found["n"] == len(rows) == n
+    assert found["accuracy"]["value"] == accuracies[0]
+    assert found["cross_entropy"] == pytest.approx(losses[0], abs=2e-6)
+    assert found["replicas"]["n"] == 5
+    assert found["replicas"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-6)
+    assert found["replicas"]["sd"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_rows_of_scores_are_the_images_of_the_split(reproduced: Project, split: str) -> None:
+    rows = table(reproduced, "scores", split)
+    _, data = read_split(reproduced.path / f"data/prepared/{split}.safetensors")
+    assert [int(row["label"]) for row in rows] == data["labels"].tolist()
+    assert len({row["example"] for row in rows}) == len(rows)
+    hashes = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in data["images"]]
+    assert [row["example"].partition("-")[0] for row in rows] == hashes
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_tables_of_the_plots_agree_with_the_scores(reproduced: Project, split: str) -> None:
+    scores, predictions = (table(reproduced, name, split) for name in ("scores", "predictions"))
+    assert [int(row["label"] == row["predicted"]) for row in predictions] == [
+        int(row["accuracy.0"]) for row in scores
+    ]
+    bins = table(reproduced, "calibration", split)
+    right = sum(int(row["n"]) * float(row["accuracy"]) for row in bins)
+    assert sum(int(row["n"]) for row in bins) == len(scores)
+    assert right == pytest.approx(sum(int(row["accuracy.0"]) for row in scores), abs=0.01)
+    recalls = [float(row["recall"]) for row in table(reproduced, "classes", split)]
+    balanced = metrics(reproduced, "evaluate")[split]["balanced_accuracy"]
+    assert np.mean(recalls) == pytest.approx(balanced, abs=2e-6)
+
+
+def test_train_and_evaluate_agree_on_val(reproduced: Project) -> None:
+    trained, on_val = metrics(reproduced, "train"), metrics(reproduced, "evaluate")["val"]
+    assert trained["val_accuracy"] == on_val["accuracy"]["value"]
+    assert trained["val_loss"] == pytest.approx(on_val["cross_entropy"], abs=2e-6)
+
+
+def test_the_clients_of_dvc_read_each_metric_by_a_name_of_its_own(reproduced: Project) -> None:
+    """`dvc.api.metrics_show` merges all files, and raises where two have the same keys."""
+    code = "import dvc.api, json; print(json.dumps(dvc.api.metrics_show()))"
+    shown = json.loads(reproduced.run("python", "-c", code).stdout)
+    assert shown == {name: metrics(reproduced, name) for name in ("evaluate", "prepare", "train")}
 
 
 @pytest.mark.slow
 def test_dvc_compares_and_shows(small_project: Project) -> None:
     small_project.run("dvc", "exp", "run", "-n", "slower", "-S", "train.lr=0.005")
     diff = json.loads(small_project.run("dvc", "metrics", "diff", "--json").stdout)
-    assert diff["metrics/evaluate.json"]["val.accuracy.value"]["diff"] < 0
+    changed = diff["metrics/evaluate.json"]
+    assert changed["evaluate.val.accuracy.value"]["diff"] < 0
     params = json.loads(small_project.run("dvc", "params", "diff", "--json").stdout)
     assert params["params.yaml"] == {"train.lr": {"old": 0.01, "new": 0.005, "diff": -0.005}}
     assert "slower" in small_project.run("dvc", "exp", "show", "--csv").stdout
     plots = json.loads(small_project.run("dvc", "plots", "diff", "--json").stdout)["data"]
     assert sorted(plots) == [
-        "metrics/accuracy.csv",
-        "metrics/history.csv",
+        "Loss",
+        "metrics/calibration.csv",
+        "metrics/classes.csv",
+        "metrics/curves.csv",
         "metrics/mistakes.png",
         "metrics/predictions.csv",
-        "metrics/replicas.csv",
         "metrics/samples.png",
+        "metrics/scores.csv",
         "metrics/weights.png",
     ]
-    for name in [name for name in plots if name.endswith(".csv")]:
+    for name in [name for name in plots if not name.endswith(".png")]:
         [plot] = plots[name]
         points = plot["content"]["data"]["values"]
         assert {point["rev"] for point in points} == {"HEAD", "workspace"}

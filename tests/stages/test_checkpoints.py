@@ -66,7 +66,7 @@ def test_evaluate_refuses_the_checkpoint_of_another_model(
     assert f"unknown model 'forest'; known: {', '.join(MODELS)}; `dvc repro`" in refusal("evaluate")
     for width in ("", "0", "513", "-1", "9" * 5_000, "²", "wide"):
         write_tensors(path, weights, model="cnn", width=width, dataset=DATASET)
-        assert f"{width[:9]!r} is no width of cnn" in refusal("evaluate")
+        assert f"cnn cannot have the width {width[:9]!r}" in refusal("evaluate")
     write_tensors(
         path,
         {**weights, "bias": np.zeros(9, np.float32)},

@@ -15,7 +15,7 @@ from tests.helpers.project import ROOT, Project
 # Nine levels of ten aliases: a thousand million numbers, if somebody wrote them out.
 LEVELS = [f"&a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]
 BOMB = f"[&a0 [1], {', '.join(LEVELS)}]"
-SMALL_BOMB = f"[&a0 [1], {', '.join(LEVELS[:3])}]"  # a thousand, which the reader accepts
+LIST = f"[{', '.join('1' * 1_000)}]"
 GOOD = (ROOT / "params.yaml").read_text()
 
 
@@ -108,19 +108,19 @@ def test_the_committed_file_is_valid() -> None:
         ),
         (
             "  lr: 0.01",
-            f"  lr: {SMALL_BOMB}",
+            f"  lr: {LIST}",
             "train.lr: input should be a valid number, not a list",
         ),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
         ("mnist-5k.yaml", "cifar.yaml", "fetch: source: sources/cifar.yaml not found; name a data"),
-        ("width: 0 ", "width: 9 ", "train.width: linear has none; it has to be 0, not 9"),
-        ("model: linear ", "model: mlp ", "train.width: mlp needs one, such as 128"),
+        ("width: 0 ", "width: 9 ", "train.width: linear has no width; set it to 0, not 9"),
+        ("model: linear ", "model: mlp ", "train.width: mlp needs a width; set it to 128"),
         ("width: 0 ", "width: 513 ", "train.width: input should be less than or equal to 512"),
         ("nesterov: false", "nesterov: true", "train.nesterov: needs a momentum above 0"),
         ("batch_size: 64", "batch_size: all", "train.batch_size: should be a number of images"),
         ("batch_size: 64", "batch_size: 0", "train.batch_size: should be a number of images"),
         ("batch_size: 64", "batch_size: true", "train.batch_size: should be a number of images"),
-        ("batch_size: 64", f"batch_size: {SMALL_BOMB}", "train.batch_size: should be a number of"),
+        ("batch_size: 64", f"batch_size: {LIST}", "train.batch_size: should be a number of"),
     ],
 )
 def test_a_bad_value_is_named_with_its_remedy(old: str, new: str, line: str) -> None:
@@ -132,15 +132,15 @@ def test_a_bad_value_is_named_with_its_remedy(old: str, new: str, line: str) -> 
     [
         (
             [("optimizer: sgd", "optimizer: adam"), ("momentum: 0.0", "momentum: 0.9")],
-            "train.momentum: belongs to sgd; with adam it has to be 0, not 0.9",
+            "train.momentum: adam has no momentum; set it to 0, not 0.9",
         ),
         (
             [("batch_size: 64", "batch_size: full"), ("drop_last: false", "drop_last: true")],
-            "train.drop_last: the full batch leaves nothing over; with it this has to be false",
+            "train.drop_last: the full batch has no rest to leave out; set it to false",
         ),
         (
             [("model: linear ", "model: cnn ")],
-            "train.width: cnn needs one, such as 16",
+            "train.width: cnn needs a width; set it to 16",
         ),
         (
             [("mnist-5k.yaml", "mnist.yaml"), ("train_size: 2000", "train_size: 60000")],
@@ -175,12 +175,12 @@ def test_all_problems_come_at_once() -> None:
         ("# nothing but a remark\n", "is empty; it needs sections"),
         ("- fetch\n- train\n", "is a list; it needs sections"),
         ("train: [1,\n", "line 2, column 1: not valid YAML"),
-        pytest.param("train: " + "[" * 100_000, "column 57: nested deeper than 50", id="deep"),
+        pytest.param("train: " + "[" * 100_000, "line 1: nested deeper than 50", id="deep"),
         pytest.param("train: " + "[" * 200_000, "longer than 150,000 characters", id="long"),
-        pytest.param(f"train: {BOMB}", "more than 12,000 values", id="bomb"),
+        pytest.param(f"train: {BOMB}", "line 1: an alias is not supported", id="bomb"),
         ("train:\n\tlr: 1\n", "line 2, column 1: not valid YAML"),
-        ("train: {lr: 1, lr: 2}\n", "line 1, column 16: not valid YAML: found duplicate key 'lr'"),
-        (b"train: \xff\n", "cannot be read as UTF-8 text"),
+        ("train: {lr: 1, lr: 2}\n", "line 1, column 16: not valid YAML (found duplicate key"),
+        (b"train: \xff\n", "line 1: not UTF-8 text"),
         ("train: \x00\n", "not valid YAML"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_pool_that_is_too_small_is_refused() -> None:
         ("rest", 0.001, (99, 1)),
     ],
 )
-def test_sizes_may_be_a_share_and_the_rest(
+def test_sizes_may_be_a_fraction_and_the_rest(
     train_size: int | str, val_size: float, expected: tuple[int, int]
 ) -> None:
     params = prepare_params(train_size=train_size, val_size=val_size)

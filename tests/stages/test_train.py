@@ -7,21 +7,26 @@ import pty
 import re
 import subprocess
 import termios
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from stages import train
-from stages.learning import training
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
 from stages.learning.models import PRECISIONS
+from stages.learning.training import Replicas
 from stages.params.train import replica_seeds
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 
-CURVES = ("metrics/accuracy.csv", "metrics/history.csv", "metrics/replicas.csv")
+CURVES = "metrics/curves.csv"
+
+
+def curve_rows(project: Project) -> list[dict[str, str]]:
+    with (project.path / CURVES).open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -31,38 +36,40 @@ def test_the_model_is_the_same_for_any_number_of_replicas(
     monkeypatch.chdir(project.path)
     project.set_params(f"train.precision={precision}", "train.epochs=2")
     third_seed = replica_seeds(0, 3)[2]
-    files = CHECKPOINT, *CURVES[:2], "metrics/train.json"
-    contents: list[list[bytes]] = []
-    rows: list[list[str]] = []
+    models: list[bytes] = []
+    rows: list[list[dict[str, str]]] = []
     replicas: list[list[Array]] = []
     for count, seed in ((5, 0), (3, 0), (1, 0), (1, third_seed)):
         project.set_params(f"train.replicas={count}", f"train.seed={seed}")
         train.main()
-        contents.append([(project.path / file).read_bytes() for file in files])
-        rows.append((project.path / CURVES[2]).read_text().splitlines())
-        models = read_replicas(REPLICAS)
-        replicas.append([model.filters.detach().numpy() for model in models])
-        assert len(models) == count - 1
-    assert contents[0] == contents[1] == contents[2] != contents[3]
+        models.append(CHECKPOINT.read_bytes() + Path("metrics/train.json").read_bytes())
+        rows.append(curve_rows(project))
+        replicas.append([model.filters.detach().numpy() for model in read_replicas(REPLICAS)])
+        assert len(replicas[-1]) == count - 1
+    assert models[0] == models[1] == models[2] != models[3]
     np.testing.assert_array_equal(replicas[0][:2], replicas[1])
-    assert [len(lines) for lines in rows] == [1 + 2 * 5, 1 + 2 * 3, 1 + 2, 1 + 2]
-    assert rows[0][:7] == rows[1]
-    assert rows[0][5:7] == [f"2{line[1:]}" for line in rows[3][1:]]
-    # The third replica is the model of its seed.
+    assert rows[1] == [row for row in rows[0] if int(row["replica"]) < 3]
+    assert rows[2] == [row for row in rows[0] if row["replica"] == "0"]
+    # The third replica is the model of its seed, which has scores on train too.
+    third = [row | {"replica": "0"} for row in rows[0] if row["replica"] == "2"]
+    assert [row for row in rows[3] if row["loss"]] == [
+        row | {"accuracy": other["accuracy"]}
+        for row, other in zip(third, (row for row in rows[3] if row["loss"]), strict=True)
+    ]
     model, _ = read_checkpoint(CHECKPOINT)
     np.testing.assert_array_equal(replicas[0][1], model.filters.detach())
 
 
 def test_the_last_row_of_each_replica_is_what_evaluate_finds(reproduced: Project) -> None:
-    with (reproduced.path / CURVES[2]).open() as file:
-        last = [row for row in csv.DictReader(file) if row["epoch"] == "10"]
-    on_val = json.loads((reproduced.path / "metrics/evaluate.json").read_text())["val"]
-    accuracies = [float(row["val_accuracy"]) for row in last]
+    last = [row for row in curve_rows(reproduced) if (row["epoch"], row["split"]) == ("10", "val")]
+    metrics = json.loads((reproduced.path / "metrics/evaluate.json").read_text())
+    on_val = metrics["evaluate"]["val"]
+    accuracies = [float(row["accuracy"]) for row in last]
     assert [row["replica"] for row in last] == ["0", "1", "2", "3", "4"]
     assert accuracies[0] == on_val["accuracy"]["value"]
     assert np.mean(accuracies) == pytest.approx(on_val["replicas"]["mean"], abs=2e-6)
     assert np.std(accuracies, ddof=1) == pytest.approx(on_val["replicas"]["sd"], abs=2e-6)
-    assert float(last[0]["val_loss"]) == pytest.approx(on_val["cross_entropy"], abs=2e-6)
+    assert float(last[0]["loss"]) == pytest.approx(on_val["cross_entropy"], abs=2e-6)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)  # replicas together, and one after the other
@@ -71,32 +78,34 @@ def test_the_curves_are_written_at_most_once_a_second_while_it_trains(
 ) -> None:
     monkeypatch.chdir(small_project.path)
     small_project.set_params(f"train.precision={precision}", "train.epochs=6")
-    paths = [small_project.path / name for name in CURVES]
+    paths = [small_project.path / name for name in (CURVES, "metrics/train.json")]
     now, seen = 100.0, []
+    train_epoch = Replicas.train_epoch
 
-    def train_epoch(*args: Any) -> None:
-        """Train, as in 0.6 seconds, and see first what others see meanwhile."""
+    def slow_epoch(self: Replicas) -> Iterator[None]:
+        """Train, as in 0.6 seconds, and note first what others see meanwhile."""
         nonlocal now
-        seen.append([path.read_text().splitlines() if path.exists() else [] for path in paths])
+        seen.append([path.exists() for path in paths])
+        if all(seen[-1]):
+            seen[-1] = [json.loads(paths[1].read_text()), curve_rows(small_project)]
         now += 0.6
-        training.train_epoch(*args)
+        yield from train_epoch(self)
 
-    monkeypatch.setattr(train, "train_epoch", train_epoch)
+    monkeypatch.setattr(Replicas, "train_epoch", slow_epoch)
     monkeypatch.setattr("time.monotonic", lambda: now)
     for path in paths:
         path.unlink()
     train.main()
-    final = [path.read_text().splitlines() for path in paths]
-    assert seen[0] == [[], [], []]
-    for of_file, lines in zip(zip(*seen, strict=True), final, strict=True):
-        for early in of_file[1:6]:
-            assert early[0] == lines[0]
-            assert {*early} < {*lines}
-    epochs = [int(accuracy[-1].split(",")[1]) for accuracy, _, _ in seen[1:6]]
+    final = curve_rows(small_project)
+    assert seen[0] == [False, False]
+    epochs = []
+    for metrics, rows in seen[1:6]:
+        on_val = [row for row in rows if (row["replica"], row["split"]) == ("0", "val")]
+        assert all(row in final for row in on_val)
+        assert float(on_val[-1]["accuracy"]) == metrics["train"]["val_accuracy"]
+        epochs.append(int(on_val[-1]["epoch"]))
     assert epochs == [1, 1, 3, 3, 5]
-    if precision == "float32":
-        assert seen[-1][0] == final[0]  # the model's own curve, while the other replica trains
-        assert [line.split(",")[0] for line in seen[-1][2][-2:]] == ["1", "1"]
+    assert json.loads(paths[1].read_text()).keys() == {"train"}
     small_project.run("git", "checkout", "-q", ".")
 
 
@@ -142,32 +151,76 @@ def test_a_terminal_shows_a_progress_bar(project: Project) -> None:
     assert len(process.stdout.splitlines()) == 3
 
 
-def test_a_longer_training_continues_from_a_state_that_is_kept(
-    small_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("epochs", "printed"),
+    [(3, [1, 2, 3]), (101, [*range(2, 101, 2), 101]), (250, [*range(3, 250, 3), 250])],
+)
+def test_at_most_a_hundred_epochs_are_printed_and_the_last_is_one_of_them(
+    small_project: Project,
+    epochs: int,
+    printed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(small_project.path)
-    results = "metrics/history.csv", "metrics/accuracy.csv", "metrics/train.json", str(CHECKPOINT)
+    small_project.set_params(
+        f"train.epochs={epochs}", "train.batch_size=full", "train.replicas=1", "train.log_every=100"
+    )
+    train.main()
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if "epoch" in line] == [f"epoch {n}/{epochs}" for n in printed]
+    iterations = range(100, epochs + 1, 100)  # as rare as that they are printed, too
+    assert [line for line in lines if "epoch" not in line] == [f"iteration {n}" for n in iterations]
 
-    def fit(epochs: int, replicas: int, states: Path | None) -> list[bytes]:
+
+@pytest.fixture
+def fit(
+    small_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int, int, bool], list[bytes]]:
+    """Return a function that trains, perhaps with states that are kept, and returns the results."""
+    monkeypatch.chdir(small_project.path)
+
+    def run(epochs: int, replicas: int, keep: bool) -> list[bytes]:
         small_project.set_params(f"train.epochs={epochs}", f"train.replicas={replicas}")
-        train.main(states)
-        return [Path(path).read_bytes() for path in results]
+        if keep:
+            monkeypatch.setenv("FAIRTRIAL_STATES", "states")
+        else:
+            monkeypatch.delenv("FAIRTRIAL_STATES", raising=False)
+        train.main()
+        return [Path(path).read_bytes() for path in (CURVES, "metrics/train.json", CHECKPOINT)]
 
-    shorter, longer = fit(2, 1, None), fit(5, 3, None)
+    return run
+
+
+def test_a_longer_training_continues_from_a_state_that_is_kept(
+    fit: Callable[[int, int, bool], list[bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shorter, longer = fit(2, 1, False), fit(5, 3, False)
+    assert not Path("states").exists()
     capsys.readouterr()
-    assert fit(2, 1, Path("states")) == shorter
+    assert fit(2, 1, True) == shorter
     assert "resuming" not in capsys.readouterr().out
-    assert fit(5, 3, Path("states")) == longer
-    # The first model, whose epochs are printed, waits for the others, which are new.
+    assert fit(5, 3, True) == longer
+    # The first model, whose epochs are printed, goes on; the others are new.
     assert re.findall(r"epoch (\d)/5", capsys.readouterr().out) == ["3", "4", "5"]
     assert len(list(Path("states").glob("*.safetensors"))) == 3
-    # Nothing is left to train; a state of more epochs is not that of a shorter training.
-    assert fit(5, 3, Path("states")) == longer
+    assert fit(5, 3, True) == longer  # nothing is left to train
     assert "epoch" not in capsys.readouterr().out
-    assert fit(2, 1, Path("states")) == shorter
+
+
+def test_a_state_of_more_epochs_is_not_that_of_a_shorter_training(
+    fit: Callable[[int, int, bool], list[bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shorter = fit(2, 1, False)
+    fit(3, 1, True)
+    capsys.readouterr()
+    assert fit(2, 1, True) == shorter
     assert "epoch 1/2" in capsys.readouterr().out
-    # With one cycle the learning rate of each step depends on the number of epochs.
+
+
+def test_states_are_not_kept_of_a_schedule_that_depends_on_the_number_of_epochs(
+    small_project: Project,
+) -> None:
     small_project.set_params("train.schedule=one_cycle")
-    shorter, longer = fit(2, 1, None), fit(5, 1, None)
-    assert fit(2, 1, Path("states")) == shorter
-    assert fit(5, 1, Path("states")) == longer
+    small_project.env["FAIRTRIAL_STATES"] = "states"
+    assert small_project.refused("train").startswith("params.yaml: train.schedule: with one_cycle")
