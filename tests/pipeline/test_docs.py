@@ -102,7 +102,7 @@ def test_the_python_of_the_recipes_works(small_reproduced: Project) -> None:
 
 
 def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> None:
-    out = reproduced.run("python", "-m", "tools.predict", "docs/seven.png").stdout
+    out = reproduced.run("python", "-m", "tools", "predict", "docs/seven.png").stdout
     assert out.startswith("7, with a confidence of ")
 
 
@@ -181,9 +181,9 @@ def test_a_model_is_added_as_the_page_says(project: Project) -> None:
     for command in [*CHECKS, tests]:
         project.run("bash", "-euc", command)
     project.run("dvc", "exp", "run", "-S", "train.model=deep", "-S", "train.width=16")
-    page = project.run("python", "-m", "fairtrial.report").stdout
+    page = project.run("python", "-m", "fairtrial", "report").stdout
     assert page.startswith("report.html")
-    assert project.run("python", "-m", "tools.predict", "docs/seven.png").stdout.startswith("7, ")
+    assert project.run("python", "-m", "tools", "predict", "docs/seven.png").stdout.startswith("7, ")
 
 
 def test_a_stage_is_added_as_the_page_says(project: Project) -> None:

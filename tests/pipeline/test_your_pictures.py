@@ -47,12 +47,12 @@ def test_the_road_of_the_page(project: Project) -> None:
     output = project.run("python", "-m", "fairtrial", "sweep", "--workers=1", *settings).stdout
     assert "2 points, of which 0 are done" in output
     [best] = re.findall(r"^(sweep-\w+) is an experiment", output, re.MULTILINE)
-    assert best in project.run("python", "-m", "fairtrial.compare", "HEAD", best).stdout
-    project.run("python", "-m", "fairtrial.report", "HEAD", best)
+    assert best in project.run("python", "-m", "fairtrial", "compare", "HEAD", best).stdout
+    project.run("python", "-m", "fairtrial", "report", "HEAD", best)
     page = (project.path / "report.html").read_text(encoding="utf-8")
     assert "triangle" in page
     picture = "data/pictures/circle/0.png"
-    prediction = project.run("python", "-m", "tools.predict", picture).stdout
+    prediction = project.run("python", "-m", "tools", "predict", picture).stdout
     assert prediction.split(",")[0] in CLASSES
 
 
