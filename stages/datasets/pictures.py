@@ -1,16 +1,15 @@
 """Labelled pictures of your own: a folder, or a tar file, with a sub-folder for each class.
 
-That is the convention of `torchvision.datasets.ImageFolder`. With sub-folders `train` and `test`
-that hold the classes, these are the splits.
+That is the convention of `torchvision.datasets.ImageFolder`. Sub-folders `train` and `test` that
+hold the classes are the splits.
 """
 
 import os
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,25 +24,25 @@ from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
-CHUNK = 64  # pictures that a process decodes before it sends them
-OVERSAMPLING = 4  # a JPEG is decoded to at least so many times the size of an image
+CHUNK = 64  # pictures that are sent to a process at once
+OVERSAMPLING = 4  # a JPEG is decoded to at least this many times the size of an image
 
 
 class Picture(NamedTuple):
     """A labelled picture."""
 
     name: str  # its path in the source
-    split: str | None  # where the source says it
+    split: str | None  # if the source has splits
     class_name: str
-    read: Callable[[], bytes]
+    place: tuple[int, int] | None = None  # in a tar file: where its bytes begin, and how many
 
 
 def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]]:
     """Return a data set and its splits: images uint8 (N, C, H, W), labels (N,).
 
     Pictures are sorted by the hash of their bytes, so that the first ones are of all classes, and
-    that another name changes nothing. Raises `InputError` if something in the source is no
-    picture of a class.
+    another name changes nothing. Raises `InputError` if something in the source is not a picture
+    of a class.
     """
     pictures = list(list_tar(source) if source.is_file() else list_folder(source))
     classes = check_classes(source, pictures)
@@ -52,63 +51,47 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         params.check_test_fraction(has_split)
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
-    images = np.empty((len(pictures), *params.shape), np.uint8)
+    images = np.zeros((len(pictures), *params.shape), np.uint8)
     hashes: list[bytes] = []
     problems: list[str] = []
-    tasks = partial(decode_chunk, source=str(source), size=params.size, mode=params.mode)
+    decode = partial(load_picture, source, size=params.size, mode=params.mode)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for chunk in pool.map(tasks, batched(pictures, CHUNK)):
-            images[len(hashes) : len(hashes) + len(chunk.images)] = chunk.images
-            hashes += chunk.hashes
-            problems += chunk.problems
+        for image, hash_, problem in pool.map(decode, pictures, chunksize=CHUNK):
+            if image is None:
+                problems.append(problem)
+            else:
+                images[len(hashes)] = image
+            hashes.append(hash_)
     if problems:
         raise InputError(*problems)
     order = sorted(range(len(pictures)), key=hashes.__getitem__)
-    splits = [
-        pictures[i].split or ("test" if is_test(hashes[i], params.fraction_for_test) else "train")
-        for i in order
-    ]
     report_copies(source, [pictures[i] for i in order], [hashes[i] for i in order])
     # DVC takes the hash of the folder when this stage has ended.
-    if source.is_dir() and [picture.name for picture in list_folder(source)] != [
-        picture.name for picture in pictures
-    ]:
+    if source.is_dir() and list(list_folder(source)) != pictures:
         raise InputError(f"{source}: pictures came or went while they were read; run it again")
-    label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.array([label_of[picture.class_name] for picture in pictures])
+    positions: dict[str, list[int]] = {"train": [], "test": []}
+    for i in order:
+        in_test = is_test(hashes[i], params.fraction_for_test)
+        positions[pictures[i].split or ("test" if in_test else "train")].append(i)
+    labels = np.array([classes.index(picture.class_name) for picture in pictures])
     info = DatasetInfo(title=source.name, shape=params.shape, classes=classes, style="natural")
     return info, {
         name: {"images": images[chosen], "labels": labels[chosen]}
-        for name in ("train", "test")
-        for chosen in [[i for i, split in zip(order, splits, strict=True) if split == name]]
+        for name, chosen in positions.items()
     }
 
 
-class DecodedChunk(NamedTuple):
-    images: Array  # uint8 (N, C, size, size); zeros where there is a problem
-    hashes: list[bytes]  # SHA-256 of the pictures' bytes
-    problems: list[str]  # of pictures that cannot be read
-
-
-def decode_chunk(pictures: list[Picture], source: str, size: int, mode: str) -> DecodedChunk:
-    """Return pictures as images, of which one array is sent faster than many."""
-    images = np.zeros((len(pictures), 1 if mode == "grey" else 3, size, size), np.uint8)
-    hashes, problems = [], []
-    for image, picture in zip(images, pictures, strict=True):
-        content = b""
-        try:
-            content = picture.read()
-            decoded = decode_picture(content, f"{source}/{picture.name}", OVERSAMPLING * size)
-            image[:] = fit_picture(decoded, size, mode)
-        except InputError as error:
-            problems.append(str(error))
-        hashes.append(sha256(content).digest())
-    return DecodedChunk(images, hashes, problems)
-
-
-def batched(pictures: list[Picture], size: int) -> Iterator[list[Picture]]:
-    for start in range(0, len(pictures), size):
-        yield pictures[start : start + size]
+def load_picture(
+    source: Path, picture: Picture, size: int, mode: str
+) -> tuple[Array | None, bytes, str]:
+    """Return an image or None, the SHA-256 of the picture's bytes, and what is wrong with it."""
+    content = b""
+    try:
+        content = read_tar(source, picture) if picture.place else read_file(source, picture)
+        decoded = decode_picture(content, f"{source}/{picture.name}", OVERSAMPLING * size)
+        return fit_picture(decoded, size, mode), sha256(content).digest(), ""
+    except InputError as error:
+        return None, sha256(content).digest(), str(error)
 
 
 def is_test(digest: bytes, fraction: float) -> bool:
@@ -120,7 +103,10 @@ def is_test(digest: bytes, fraction: float) -> bool:
 
 
 def check_classes(source: Path, pictures: list[Picture]) -> tuple[str, ...]:
-    """Return the names of the classes, sorted; raises `InputError` if they are of no use."""
+    """Return the sorted names of the classes.
+
+    Raises `InputError` if a model cannot be trained on them.
+    """
     counts = Counter((picture.split, picture.class_name) for picture in pictures)
     classes = sorted({name for _, name in counts})
     if len(classes) < 2:
@@ -189,37 +175,36 @@ def _list_classes(root: Path, parent: Path, split: str | None) -> Iterator[Pictu
         if not names:
             raise InputError(f"{root / folder}: the class has no pictures; add some or remove it")
         for name in names:
-            read = _FileReader(root, root / folder / name)
-            yield Picture(str(folder / name), split, class_name, read)
+            yield Picture(str(folder / name), split, class_name)
 
 
-@dataclass(frozen=True)
-class _FileReader:
-    """Reads a picture below `root`."""
+def read_file(root: Path, picture: Picture) -> bytes:
+    """Return the bytes of a picture in a folder."""
+    path = root / picture.name
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            if not path.resolve(strict=True).is_relative_to(root.resolve()):
+                raise InputError(f"{path}: a link out of {root}; copy the picture instead")
+            status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: a folder in the folder of a class; move its pictures up")
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
+            raise InputError(f"{path}: not a regular file; remove it")
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); remove it") from None
 
-    root: Path
-    path: Path
 
-    def __call__(self) -> bytes:
-        try:
-            status = self.path.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                if not self.path.resolve(strict=True).is_relative_to(self.root.resolve()):
-                    raise InputError(
-                        f"{self.path}: a link out of {self.root}; copy the picture instead"
-                    )
-                status = self.path.stat()
-            if stat.S_ISDIR(status.st_mode):
-                raise InputError(
-                    f"{self.path}: a folder in the folder of a class; move its pictures up"
-                )
-            if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
-                raise InputError(f"{self.path}: not a regular file; remove it")
-            with self.path.open("rb") as file:
-                return file.read(MAX_BYTES + 1)
-        except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path}: cannot be read ({reason}); remove it") from None
+def read_tar(path: Path, picture: Picture) -> bytes:
+    """Return the bytes of a picture in a tar file."""
+    assert picture.place
+    start, size = picture.place
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(min(size, MAX_BYTES + 1))
 
 
 def _entries(folder: Path) -> list[str]:
@@ -239,8 +224,8 @@ def list_tar(path: Path) -> Iterator[Picture]:
             members = [member for member in tar if not member.isdir()]
     except (OSError, tarfile.TarError) as error:
         raise InputError(
-            f"{path}: not a tar file ({error}); name a folder of pictures, or pack it by "
-            "`tar --create --file pictures.tar --directory FOLDER .`"
+            f"{path}: not a tar file ({error}); name a folder of pictures, or make one "
+            "by `tar --create --file pictures.tar --directory FOLDER .`"
         ) from None
     for member in members:
         parts = Path(member.name).parts
@@ -251,19 +236,5 @@ def list_tar(path: Path) -> Iterator[Picture]:
             raise InputError(
                 f"{path}: {member.name} is not a file in the folder of a class; remove it"
             )
-        read = _TarReader(path, member.offset_data, member.size)
-        yield Picture(member.name, parts[0] if is_split else None, parts[-2], read)
-
-
-@dataclass(frozen=True)
-class _TarReader:
-    """Reads a picture of a tar file, at its place in it."""
-
-    path: Path
-    start: int
-    size: int
-
-    def __call__(self) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            return file.read(min(self.size, MAX_BYTES + 1))
+        place = member.offset_data, member.size
+        yield Picture(member.name, parts[0] if is_split else None, parts[-2], place)

@@ -1,4 +1,4 @@
-"""Augmentation: images rotated, scaled, sheared, shifted and mirrored, anew in each epoch.
+"""Augmentation: rotate, scale, shear, shift and flip images, in other ways in each epoch.
 
 IEEE 754 fixes the result of every operation, and the images are rounded to uint8 again, so that
 they are the same on every CPU.
@@ -19,11 +19,11 @@ NUM_TRANSFORM_PARAMS = 5  # for each image: rotation, scale, shear, shift to the
 
 
 def affine(images: Tensor, transform_params: Tensor, black_outside: bool) -> Tensor:
-    """Return images uint8 (N, C, H, W), H = W, each with an affine transformation of its own.
+    """Transform each image of uint8 (N, C, H, W), H = W, in its own affine way.
 
-    transform_params: float32 (N, 5) in [-1, 1], as shares of the largest rotation, scale, shear,
-    and shift to the right and down. Values between pixels are interpolated bilinearly. Outside
-    the image they are black, or else those of its border.
+    transform_params: float32 (N, 5) in [-1, 1], fractions of the largest rotation, scale, shear,
+    and shift to the right and down. Values between pixels are interpolated bilinearly. The area
+    outside an image is black, or has the values of its border.
     """
     n, channels, size, _ = images.shape
     centre, max_shift = (size - 1) / 2, size * MAX_SHIFT
@@ -55,7 +55,7 @@ def affine(images: Tensor, transform_params: Tensor, black_outside: bool) -> Ten
 
 
 def mirror(images: Tensor, is_mirrored: Tensor) -> Tensor:
-    """Return images (N, C, H, W), those of which `is_mirrored`, bool (N,), says so mirrored."""
+    """Flip the images (N, C, H, W) where `is_mirrored`, bool (N,), is true."""
     return torch.where(is_mirrored[:, None, None, None], images.flip(3), images)
 
 

@@ -55,7 +55,7 @@ def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
 
 
 def for_display(images: Array, style: str) -> Array:
-    """Return images uint8 (N, C, H, W) as (N, H, W, C): those that are light on black inverted."""
+    """Return images uint8 (N, C, H, W) as (N, H, W, C); light on black becomes dark on white."""
     channels_last = images.transpose(0, 2, 3, 1)
     return channels_last if style == "natural" else 255 - channels_last
 
@@ -65,10 +65,10 @@ def heatmap(values: Array) -> Array:
 
     All images share one scale, on which the largest magnitude has the full colour.
     """
-    share = values / max(float(np.abs(values).max()), np.finfo(np.float32).tiny)
-    fade = np.rint(255 * (1 - np.abs(share))).astype(np.uint8)
+    strength = values / max(float(np.abs(values).max()), np.finfo(np.float32).tiny)
+    fade = np.rint(255 * (1 - np.abs(strength))).astype(np.uint8)
     full = np.full_like(fade, 255)
-    red, green, blue = np.where(share < 0, fade, full), fade, np.where(share > 0, fade, full)
+    red, green, blue = np.where(strength < 0, fade, full), fade, np.where(strength > 0, fade, full)
     return np.stack([red, green, blue], axis=-1)
 
 

@@ -36,7 +36,7 @@ class DatasetInfo(BaseModel):
         if self.shape[1] != self.shape[2]:
             raise ValueError(f"images of {self.shape[1]} x {self.shape[2]} pixels are not square")
         if (self.style == "strokes") != (self.ink_box is not None):
-            raise ValueError("ink_box is given just where the style is strokes")
+            raise ValueError("ink_box is given exactly when the style is strokes")
         if self.ink_box and self.ink_box > self.shape[1]:
             raise ValueError(f"ink_box is larger than the image, {self.shape[1]} pixels")
         if self.ink_box and self.shape[0] != 1:

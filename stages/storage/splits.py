@@ -66,7 +66,7 @@ def read_split(
     if (invalid := split["labels"] >= len(info.classes)).any():
         position = int(invalid.argmax())
         raise InputError(
-            f"{path}: label {split['labels'][position]} of image {position} is none of the "
-            f"{len(info.classes)} classes; {REMEDY}"
+            f"{path}: label {split['labels'][position]} of image {position} is not one of "
+            f"the {len(info.classes)} classes; {REMEDY}"
         )
     return info, split
