@@ -33,7 +33,7 @@ class Pipeline(NamedTuple):
 
     stages: list[Stage]  # each after those it depends on; first perhaps the contract's `data`
     sources: list[str]  # paths of the code and other files in git that all points depend on
-    templates: list[str]  # such paths with parameters in them, such as ${fetch.source}
+    templates: list[str]  # paths with parameters in them, such as ${fetch.source}
     made_by_template: list[str]  # the paths with parameters in them that stages make
     tracked: list[str]  # paths of the .dvc files with data that no stage makes
 

@@ -11,7 +11,7 @@ CHOSEN = SWEEPS / "chosen.json"
 
 
 def record_chosen(names: list[str], points: int) -> None:
-    """Note that the experiments of these names were chosen as the best of so many points."""
+    """Note that the experiments of these names were chosen as the best of this number of points."""
     write_json(CHOSEN, {**load_chosen(), **dict.fromkeys(names, points)})
 
 

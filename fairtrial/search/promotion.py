@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from fairtrial.project.contract import DVC_YAML, path_from_root, stage_definitions
 from fairtrial.project.errors import InputError
 from fairtrial.project.lock import LOCK
 from fairtrial.project.revisions import read_files
@@ -27,9 +28,13 @@ def promote(point: Point, row: Row, goal: Goal) -> str:
         result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         if result.returncode != 0:
             raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
-    [lock] = read_files(point.name, LOCK)
-    stages = parse_yaml(lock, f"{point.name}: {LOCK}")["stages"].values()
-    made = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
+    definition, lock = read_files(point.name, DVC_YAML, LOCK)
+    stages = stage_definitions(definition, f"{point.name}: {DVC_YAML}")
+    made = {
+        path_from_root(stages.get(name.partition("@")[0], {}), out["path"]): out.get("md5")
+        for name, stage in parse_yaml(lock, f"{point.name}: {LOCK}")["stages"].items()
+        for out in stage.get("outs", [])
+    }
     others = [path for path, md5 in row["md5"].items() if made.get(path) != md5]
     if not others:
         return f"reproduced bit for bit as experiment {point.name}: dvc exp apply {point.name}"

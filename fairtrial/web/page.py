@@ -69,6 +69,7 @@ def render_report(
     plots = sorted([*drawn, *more_plots, *plots], key=lambda plot: plot.held_out)
     tables = _metric_tables(revisions, best_of)
     provenance, params = provenance_table(revisions), params_table(revisions)
+    provenance = provenance[(provenance.iloc[:, 1:] != "").any(axis=1)]
     settings = changed_params_table(revisions)
     if many:  # a row for each revision
         provenance, params, settings = map(_transpose, (provenance, params, settings))

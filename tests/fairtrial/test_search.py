@@ -26,6 +26,7 @@ from fairtrial.search.grid import Point, PointMaker
 from fairtrial.search.space import parse_space
 from fairtrial.search.trials import Rung, SearchOptions, read_rungs, replace, search
 from tests.fairtrial.clusters import kill_midway
+from tests.fairtrial.commands import refused
 from tests.helpers.project import ROOT, Project
 
 PARAMS = {"fit.lr": 0.01, "fit.batch": 64, "fit.optimizer": "sgd", "fit.epochs": 5}
@@ -276,6 +277,7 @@ def test_a_trial_that_is_refused_is_the_worst_of_the_search(regression: Project)
     assert none.stderr.splitlines()[-1] == "none of 2 trials could be trained; narrow the ranges"
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library of DVC's
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -292,7 +294,6 @@ def test_a_trial_that_is_refused_is_the_worst_of_the_search(regression: Project)
         (["-S", "fit.lr=0.1,1.0", "-S", "fit.lr=1.0"], "-S: fit.lr more than once"),
         (["-S", "fit.seed=range(0,9)"], "-S fit.seed: the best of many seeds was only lucky"),
         (["-S", "fit.epochs=2,3", "--halving"], "-S fit.epochs: --halving varies it; give it one"),
-        (["-S", "fit.lr=0.1,0.2", "--sampler=grid"], "argument --sampler: invalid choice: 'grid'"),
         (["-S", "fit.lr=0.1,0.2", "--trials=0"], "--trials and --round have to be 1 or more"),
         (["-S", "fit.lr=0.1,0.2", "--round=0"], "--trials and --round have to be 1 or more"),
         (["-S", "fit.lr=0.1,0.2", "--seed=-1"], "--seed has to be from 0 to 4294967295"),
@@ -301,20 +302,18 @@ def test_a_trial_that_is_refused_is_the_worst_of_the_search(regression: Project)
     ],
 )
 def test_a_bad_search_is_refused_before_anything_runs(
-    reproduced_regression: Project, arguments: list[str], message: str
+    reproduced_regression: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
-    done = run_search(reproduced_regression, "--trials=4", *arguments, ok=False)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (reproduced_regression.path / "sweeps").exists()
+    assert message in refused(reproduced_regression, monkeypatch, "--trials=4", *arguments)
 
 
 @pytest.mark.parametrize("option", ["--halving", "--sampler=tpe", "--seed=0", "--round=9"])
 def test_an_option_of_a_search_is_refused_for_a_grid(
-    reproduced_regression: Project, option: str
+    reproduced_regression: Project, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    done = run_search(reproduced_regression, "-S", "fit.lr=0.1,1.0", option, ok=False)
-    assert done.returncode == 2
     name = option.partition("=")[0]
-    assert done.stderr == f"{name} belongs to a search: add --trials\n"
+    message = refused(reproduced_regression, monkeypatch, "-S", "fit.lr=0.1,1.0", option)
+    assert message == f"{name} belongs to a search: add --trials"

@@ -1,7 +1,7 @@
 """The readers of files that others may have made, each with a few good inputs to start from.
 
 A reader writes the bytes to a file in the current folder and reads it. It returns if they are
-good, and raises `InputError` if they are not. Anything else is a defect.
+good, and raises one of `REFUSALS` if they are not. Anything else is a defect.
 """
 
 import json
@@ -18,13 +18,18 @@ import safetensors.numpy
 import torch
 from PIL import ExifTags, Image
 
-from fairtrial.project.results import parse_predictions
-from fairtrial.search.rows import METRIC, POINTS, exclusive_lock, load_chosen, load_rows
+from fairtrial.project import errors
+from fairtrial.project.contract import parse_contract
+from fairtrial.project.scores import parse_scores
+from fairtrial.project.sweeps import load_chosen
+from fairtrial.search.goal import Goal
+from fairtrial.search.rows import POINTS, exclusive_lock, load_rows
 from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model
 from stages.params import load_params
 from stages.storage.dataset_info import DatasetInfo
+from stages.storage.errors import InputError
 from stages.storage.splits import read_split, write_split
 from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
@@ -32,6 +37,8 @@ from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT
 from tools.digit_photos import load_images
 
+REFUSALS = (InputError, errors.InputError)
+CONTRACT = parse_contract((ROOT / "dvc.yaml").read_bytes(), "workspace")
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")
 PARTS = DatasetInfo(title="Parts", shape=(3, 16, 16), classes=("bolt", "nut"), style="natural")
@@ -75,17 +82,16 @@ def read_picture_file(content: bytes) -> None:
         assert images.dtype == np.uint8
 
 
-def read_predictions(content: bytes) -> None:
-    table = parse_predictions(content, [*map(str, range(10))], "fuzzed")
-    # What is done with the table, before any statistics.
-    table[table["split"] == "val"].sort_values("index")[["index", "label"]].to_numpy()
+def read_scores(content: bytes) -> None:
+    scores = parse_scores("fuzzed", "val", {"scores.csv": content}, {"train.replicas": 2}, CONTRACT)
+    assert all(np.isfinite(table).all() for table in scores.scores.values())
 
 
 def read_points(content: bytes) -> None:
     POINTS.parent.mkdir(exist_ok=True)
     POINTS.write_bytes(content)
     with exclusive_lock() as file:
-        load_rows(file, ["0a" * 32], METRIC)
+        load_rows(file, ["0a" * 32], Goal(CONTRACT, "accuracy"))
 
 
 def read_chosen(content: bytes) -> None:
@@ -194,24 +200,17 @@ def params_seeds() -> list[bytes]:
     return [content, b"\n".join(line.partition(b" #")[0] for line in lines)]
 
 
-def predictions_seeds() -> list[bytes]:
-    lines = (ROOT / "metrics/predictions.csv").read_bytes().splitlines(keepends=True)
-    return [b"".join(lines[:4])]
+def scores_seeds() -> list[bytes]:
+    header = "split,example,label,accuracy.0,accuracy.1,cross_entropy.0,cross_entropy.1"
+    return [f"{header}\nval,a,3,1,0,0.5,1.25\ntest,b,4,0,0,2,3e-05\n".encode()]
 
 
 def points_seeds() -> list[bytes]:
-    split = {
-        "n": 500,
-        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
-        "replicas": {"n": 2, "mean": 0.5, "sd": 0.1},
-        "ensemble": 0.5,
-        "cross_entropy": 0.7,
-        "calibration_error": 0.01,
-    }
+    summary = {"mean": 0.5, "sd": 0.1, "replicas": 2, "n": 500}
     row = {
         "key": "0a" * 32,
         "overrides": ["train.lr=0.1"],
-        "metrics": {"evaluate": {"val": split}},
+        "metrics": {"val": {"accuracy": summary}},
         "md5": {"data/checkpoints/model.safetensors": "0b" * 16},
         "seconds": 1.5,
     }
@@ -242,15 +241,15 @@ READERS = {
         picture_seeds,
         "IHDR PLTE IDAT IEND tRNS gAMA iCCP cHRM sRGB tEXt zTXt iTXt pHYs eXIf acTL fcTL".split(),
     ),
-    "predictions": Reader(
-        read_predictions,
-        predictions_seeds,
-        'split index label predicted confidence replica_1 val test nan inf 1e400 -1 " ,'.split(),
+    "scores": Reader(
+        read_scores,
+        scores_seeds,
+        'split example label group accuracy.0 accuracy.1 val nan inf 1e400 -1 " ,'.split(),
     ),
     "points": Reader(
         read_points,
         points_seeds,
-        'key overrides metrics md5 seconds evaluate val null NaN 1e400 -1 [] {} "" \\ud800'.split(),
+        'key overrides metrics md5 seconds val mean sd null NaN 1e400 -1 [] {} "" \\ud800'.split(),
     ),
     "chosen": Reader(read_chosen, lambda: [b'{"a": 1}'], "null NaN 1e400 {} [] 0".split()),
 }

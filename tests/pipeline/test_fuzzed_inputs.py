@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.storage.errors import InputError
 from tests.helpers.cards import SOURCES
-from tests.helpers.readers import READERS
+from tests.helpers.readers import READERS, REFUSALS
 
 YAML = [
     *(b'"', b"]", b"?", b"-", b"|-", b"<<", b"!r", b"!<", b"{d", b"&|", b"|0", b"? -", b'"\\'),
@@ -88,8 +87,8 @@ PICTURES = [
         )
     ),
 ]
-COLUMNS = b"split,index,label,predicted,confidence"
-PREDICTIONS = [
+COLUMNS = b"split,example,label,accuracy.0,accuracy.1,cross_entropy.0,cross_entropy.1"
+SCORES = [
     *(
         b"",
         b"\n",
@@ -102,16 +101,14 @@ PREDICTIONS = [
         COLUMNS + b"\nval",
     ),
     *(
-        COLUMNS + b"\nval,%s,3,3,0.5" % index
-        for index in (b"x", b"1.5", b"", b"9" * 30, b"-1", b"1e400")
+        COLUMNS + b"\nval,a,3,%s,0,1,2" % number
+        for number in (b"nan", b"inf", b"x", b"1e400", b"", b"9" * 5_000, b'"', b"\0")
     ),
-    *(
-        COLUMNS + b"\nval,1,3,3,%s" % number
-        for number in (b"nan", b"2", b"-1", b"x", b"1e400", b'"')
-    ),
-    COLUMNS + b",replica_1\nval,1,3,3,0.5,",
-    COLUMNS + b",replica_1,replica_1\nval,1,3,3,0.5,18446744073709551615,-1",
-    COLUMNS + b",split,split\nval,1,3,3,0.5,\0,\0",
+    COLUMNS + b"\nval,a,3,1,0,1,2\nval,a,3,1,0,1,2",
+    COLUMNS + b"\nval,a,3,1,0,1",
+    COLUMNS + b",accuracy.2,cross_entropy.2\nval,a,3,1,0,1,2,1,1",
+    COLUMNS + b",accuracy.0\nval,a,3,1,0,1,2,1",
+    COLUMNS + b",split,split\nval,a,3,1,0,1,2,\0,\0",
 ]
 LINES = [  # of JSON
     b"[" * 5_000,
@@ -129,7 +126,7 @@ INPUTS = {
     "split": TENSORS,
     "checkpoint": TENSORS,
     "picture": PICTURES,
-    "predictions": PREDICTIONS,
+    "scores": SCORES,
     "points": LINES,
     "chosen": LINES,
 }
@@ -148,6 +145,6 @@ def test_a_fuzzed_input_is_read_or_refused(
     for content in INPUTS[name]:
         try:
             read(content)
-        except InputError:
+        except REFUSALS:
             refused += 1
     assert refused > len(INPUTS[name]) / 2

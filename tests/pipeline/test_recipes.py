@@ -108,9 +108,8 @@ def test_a_recipe_reaches_its_published_accuracy(small_project: Project, name: s
     assert settings(name)["train.precision"] == "exact"
     small_project.env["MNIST_MIRROR"] = str(MNIST)
     make_recipe(small_project, name)
-    result = json.loads((small_project.path / "metrics/evaluate.json").read_text())["evaluate"][
-        "test"
-    ]
+    metrics = json.loads((small_project.path / "metrics/evaluate.json").read_text())
+    result = metrics["evaluate"]["test"]
     mean, sd = published(name)
     assert result["n"] == 10_000
     assert result["replicas"]["n"] == 5

@@ -1,6 +1,5 @@
 """The road of docs/your-pictures.md: other pictures and shapes, with no line of code changed."""
 
-import csv
 import json
 import re
 import shutil
@@ -37,16 +36,16 @@ def test_the_road_of_the_page(project: Project) -> None:
         "dvc.lock",
     }
     metrics = json.loads((project.path / "metrics/evaluate.json").read_text())["evaluate"]
-    with (project.path / "metrics/classes.csv").open() as file:
-        assert [row["class"] for row in csv.DictReader(file)] == [*CLASSES, *CLASSES]
     # By chance it is 25 %.
     assert metrics["test"]["accuracy"]["low"] > 0.5
+    rows = (project.path / "metrics/classes.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows if row.startswith("test,")] == list(CLASSES)
     project.commit("Shapes")
     # The sweep, the comparison, the report and the prediction of the page work on them.
     settings = ["-S", "train.lr=0.005,0.01", "-S", "train.epochs=2"]
     output = project.run("python", "-m", "fairtrial", "sweep", "--workers=1", *settings).stdout
-    assert "2 points, of which 0 are done" in output
-    [best] = re.findall(r"^(sweep-\w+) is an experiment", output, re.MULTILINE)
+    assert "2 points, 0 of them done" in output
+    [best] = re.findall(r"bit for bit as experiment (sweep-\w+):", output)
     assert best in project.run("python", "-m", "fairtrial", "compare", "HEAD", best).stdout
     project.run("python", "-m", "fairtrial", "report", "HEAD", best)
     page = (project.path / "report.html").read_text(encoding="utf-8")
@@ -140,7 +139,7 @@ BAD = {
     ),
     "train alone": (
         "mkdir -p data/x/train && mv data/bad/* data/x/train && mv data/x/train data/bad",
-        "data/bad: train has folders, as a split has; give it exactly two sub-folders, test and tr",
+        "data/bad: train has folders, as a split has; give it exactly two sub-folders, test",
     ),
     "a third split": (
         "mkdir data/x && mv data/bad/* data/x && for split in train test val; do cp -r data/x "

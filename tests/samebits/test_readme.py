@@ -20,8 +20,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     source = shutil.copytree(PACKAGE, folder / "clone/samebits")  # a build leaves files beside it
     subprocess.run(
-        ["uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation"]
-        + ["--python", sys.executable, "--target", str(folder / "site"), str(source)],
+        [
+            *("uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation"),
+            *("--python", sys.executable, "--target", str(folder / "site"), str(source)),
+        ],
         check=True,
     )
     return folder / "site"
@@ -29,8 +31,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}]
-    + [{"OMP_NUM_THREADS": "2"}, {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "2"}],
+    [
+        {},
+        {"ATEN_CPU_CAPABILITY": "avx2"},
+        {"ATEN_CPU_CAPABILITY": "default"},
+        {"OMP_NUM_THREADS": "2"},
+        {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "2"},
+    ],
 )
 def test_the_example_prints_the_hash_of_the_readme(
     installed: Path, tmp_path: Path, environment: dict[str, str]
@@ -47,7 +54,10 @@ def test_the_example_prints_the_hash_of_the_readme(
 
 
 def test_nothing_but_torch_and_numpy_is_imported(installed: Path, tmp_path: Path) -> None:
-    code = "import sys, numpy, torch; old = {*sys.modules}; import samebits; print({*sys.modules} - old)"
+    code = (
+        "import sys, numpy, torch; old = {*sys.modules}; import samebits\n"
+        "print({*sys.modules} - old)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
