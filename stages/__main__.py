@@ -3,25 +3,10 @@
 python -m stages train
 """
 
-import difflib
 import gc
-import importlib
 import os
 import sys
 from types import TracebackType
-
-from stages.storage.errors import InputError, run
-
-NAMES = ("check", "fetch", "prepare", "train", "evaluate")
-USAGE = """usage: python -m stages NAME
-
-  check      refuse a bad params.yaml before anything is removed or run
-  fetch      fetch the data set
-  prepare    take the training and validation images out of it
-  train      train the model
-  evaluate   score the model
-
-`dvc repro` runs all of them that have something to do."""
 
 
 def report_interrupt(
@@ -34,25 +19,40 @@ def report_interrupt(
         sys.__excepthook__(kind, error, trace)
 
 
-def refuse_arguments() -> None:
-    given = " ".join(sys.argv[1:])
-    similar = difflib.get_close_matches(given, NAMES, n=1)
-    advice = f"did you mean {similar[0]}?" if similar else f"name one of {', '.join(NAMES)}"
-    raise InputError(f"{' '.join(['python -m stages', *sys.argv[1:]])}: unknown stage; {advice}")
-
-
-# Before the imports of the stage, which take most of a short run: Ctrl-C has to be handled during
-# them, and torch reads the number of threads. With small tensors several threads only wait for one
-# another.
+# Before the other imports, which take most of a short run: Ctrl-C has to be handled during them,
+# torch reads the number of threads, and scanning the imported modules for garbage takes a quarter
+# of the run. (With small tensors several threads only wait for one another.)
 sys.excepthook = report_interrupt
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.disable()  # `run` enables it again
+
+import difflib  # noqa: E402
+import importlib  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from stages.storage.errors import InputError, run  # noqa: E402
+
+FILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
+
+
+def show_help() -> None:
+    print("usage: python -m stages NAME\n")
+    for name, path in FILES.items():
+        first_line = path.read_text(encoding="utf-8").partition("\n")[0].strip('"')
+        print(f"  {name:<10}{first_line}")
+    print("\n`dvc repro` runs all of them that have something to do.")
+
+
+def refuse_arguments() -> None:
+    given = " ".join(sys.argv[1:])
+    similar = difflib.get_close_matches(given, FILES, n=1)
+    advice = f"did you mean {similar[0]}?" if similar else f"name one of {', '.join(FILES)}"
+    raise InputError(f"{f'python -m stages {given}'.rstrip()}: unknown stage; {advice}")
+
 
 if sys.argv[1:] in (["-h"], ["--help"]):
-    run(lambda: print(USAGE))
-elif sys.argv[1:] not in [[name] for name in NAMES]:
+    run(show_help)
+elif len(sys.argv) != 2 or sys.argv[1] not in FILES:
     run(refuse_arguments)
 else:
-    # Scanning the imported modules for garbage takes a quarter of a short run; `run` enables the
-    # collector again.
-    gc.disable()
     run(importlib.import_module(f"stages.{sys.argv[1]}").main)

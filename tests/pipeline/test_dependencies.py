@@ -184,7 +184,7 @@ def test_a_command_prepares_its_process_and_collects_garbage_again(
     ("arguments", "message"),
     [
         (["trian"], "python -m stages trian: unknown stage; did you mean train?"),
-        ([], "python -m stages: unknown stage; name one of check, fetch, prepare, train, evaluate"),
+        ([], "python -m stages: unknown stage; name one of check, evaluate, fetch, prepare, train"),
         (["train", "now"], "python -m stages train now: unknown stage; did you mean train?"),
     ],
 )
@@ -197,7 +197,7 @@ def test_an_unknown_stage_is_refused(arguments: list[str], message: str) -> None
 def test_help_names_every_stage() -> None:
     command = [sys.executable, "-m", "stages", "--help"]
     out = subprocess.check_output(command, cwd=ROOT, text=True)
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == [*STAGES]
+    assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} == {*STAGES}
 
 
 def test_text_is_utf8_in_every_locale() -> None:

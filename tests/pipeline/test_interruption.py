@@ -366,14 +366,14 @@ def test_a_state_of_other_threads_is_not_used_in_float32(project: Project) -> No
 def test_a_broken_state_is_set_aside(
     killed_project: Project, uninterrupted: Project, damage: str
 ) -> None:
-    state, _ = killed_project.path.glob(STATES)  # the other replica goes on from its own
+    state, _ = killed_project.path.glob(STATES)
     whole = state.read_bytes()
     flipped = bytearray(whole)
     flipped[-1] ^= 1
     state.write_bytes({"cut": whole[:-9], "flipped": bytes(flipped), "empty": b""}[damage])
     done = killed_project.run(*TRAIN)
-    assert RESUMING not in done.stdout
-    assert "training starts anew, and the file is " in done.stderr
+    assert done.stdout.count(RESUMING) == 1  # the other replica goes on from its own state
+    assert "training starts anew, and the file is renamed to " in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert state.with_suffix(".broken").exists()
     assert not state.exists()
@@ -402,7 +402,7 @@ def test_an_experiment_elsewhere_resumes_what_was_begun_here(killed_project: Pro
 @pytest.mark.parametrize(
     "imported",
     [
-        pytest.param("stages", marks=pytest.mark.slow),
+        pytest.param("stages.storage.errors", marks=pytest.mark.slow),
         pytest.param("numpy", marks=pytest.mark.slow),
         "torch._C",
         pytest.param("torch", marks=pytest.mark.slow),
