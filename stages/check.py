@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationInfo, field_validator
 
 from stages.datasets.cards import find_card
-from stages.params import PATH, Section, read_model
+from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
@@ -52,7 +52,7 @@ def check_params(path: Path = PATH) -> Params:
 
     Whether there is a GPU is not checked: a sweep checks parameters that its workers run elsewhere.
     """
-    return read_model(Params, path)
+    return load_params(Params, path=path)
 
 
 def main() -> None:

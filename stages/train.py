@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_csv, write_json
 from stages.storage.splits import read_split
-from stages.storage.tensors import read_metadata, write_tensors
+from stages.storage.tensors import Array, read_metadata, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
 DECIMALS = 6  # of the metrics
@@ -63,22 +64,27 @@ def load_groups(train: Split, val: Split, params: Train, paths: list[Path]) -> l
     """
     seeds = replica_seeds(params.seed, params.replicas)
     layout = Replicas([0], seeds[:1], train, val, params).layout()
-    last_iteration = params.epochs * len(batch_sizes(len(train.labels), params))
-    states, groups = {}, dict[tuple[int, int], list[int]]()
+    groups: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
     for number, path in enumerate(paths):
-        state = resume.load_state(path, layout)
-        iteration = len(state["losses"]) if state else 0
-        if state and iteration <= last_iteration:
-            states[number] = state
-        key = iteration if number in states else 0, 0 if stacks(params) else number
-        groups.setdefault(key, []).append(number)
+        state = resume.load_state(path, layout) or {"losses": np.empty(0)}
+        iteration = len(state["losses"])
+        if iteration > params.epochs * len(batch_sizes(len(train.labels), params)):
+            iteration = 0
+        key = iteration, 0 if stacks(params) else number
+        groups.setdefault(key, {})[number] = state
     result = []
-    for numbers in groups.values():
-        group = Replicas(numbers, [seeds[number] for number in numbers], train, val, params)
-        if numbers[0] in states:
-            group.restore([states[number] for number in numbers])
+    for (iteration, _), states in groups.items():
+        group = Replicas([*states], [seeds[number] for number in states], train, val, params)
+        if iteration:
+            group.restore([*states.values()])
         result.append(group)
     return result
+
+
+def by_number(groups: list[Replicas]) -> list[tuple[int, Replicas, int]]:
+    """Return each replica's number, its group and its position in that."""
+    replicas = [(n, group, i) for group in groups for i, n in enumerate(group.numbers)]
+    return sorted(replicas, key=lambda replica: replica[0])
 
 
 def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> None:
@@ -107,12 +113,10 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
                 if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
                     # DVC was killed: do not overwrite what its next run writes in this folder.
                     sys.exit(f"train: stopped after epoch {group.epoch}, because DVC has ended")
-            for number, scores in zip(group.numbers, group.scores, strict=True):
+            for number, [*_, last] in zip(group.numbers, group.scores, strict=True):
                 if number:
-                    accuracy = scores[-1].val_accuracy
-                    print_line(
-                        f"replica {number + 1}/{params.replicas}: accuracy val {accuracy:.4f}"
-                    )
+                    name = f"replica {number + 1}/{params.replicas}"
+                    print_line(f"{name}: accuracy val {last.val_accuracy:.4f}")
 
 
 def print_progress(group: Replicas, params: Train) -> None:
@@ -152,20 +156,15 @@ def progress_bar(groups: list[Replicas], params: Train) -> "tqdm[NoReturn]":
 
 def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
     """Write the curves of all replicas, and the last epoch of the first, which is the model."""
-    replicas = sorted(
-        (number, position, group)
-        for group in groups
-        for position, number in enumerate(group.numbers)
-        if group.epoch
-    )
+    replicas = by_number(groups)
     rows = [
         [number, *(round(x, DECIMALS) if isinstance(x, float) else x for x in row)]
-        for number, position, group in replicas
+        for number, group, position in replicas
         for row in group.curve(position)
     ]
     header = ["replica", "iteration", "epoch", "split", "loss", "accuracy"]
     write_csv(Path("metrics/curves.csv"), header, rows, fsync)
-    last = replicas[0][2].last_epoch(0)
+    last = replicas[0][1].last_epoch(0)
     names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
     values = {name: round(last[name], DECIMALS) for name in names}
     write_json(Path("metrics/train.json"), {"train": values}, fsync)
@@ -234,8 +233,7 @@ def main() -> None:
         groups = load_groups(train, val, params, paths)
         train_groups(groups, params, paths)
         write_metrics(groups)
-        numbered = {n: m for g in groups for n, m in zip(g.numbers, g.models, strict=True)}
-        models = [numbered[number] for number in range(params.replicas)]
+        models = [group.models[position] for _, group, position in by_number(groups)]
         write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)
         write_replicas(REPLICAS, models, params.model, params.width, info)
         if not kept_states:

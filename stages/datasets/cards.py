@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from stages.params import Section, Size, read_model, short_repr
+from stages.params import Section, Size, load_params, short_repr
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 
@@ -95,4 +95,4 @@ def find_card(params: Fetch) -> Card | None:
 
 def read_card(path: Path) -> Card:
     """Return a data card; raises `InputError` with a line for each problem."""
-    return read_model(Card, path)
+    return load_params(Card, path=path)

@@ -14,80 +14,12 @@ from stages.learning.models import MODELS, Model, build_model
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.splits import parse_info
-from stages.storage.tensors import (
-    REMEDY,
-    Array,
-    Layout,
-    read_metadata,
-    read_tensors,
-    write_tensors,
-)
+from stages.storage.tensors import REMEDY, Array, read_metadata, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
 REPLICAS = Path("data/checkpoints/replicas.safetensors")
 
 MAX_WIDTH = 512  # as in `stages.params.train`, so that a forged checkpoint cannot claim memory
-
-
-def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
-    """Write the weights of a model; name, width and data set are those it was built with."""
-    _write(path, model.state_dict(), name, width, info)
-
-
-def write_replicas(
-    path: Path, models: list[Model], name: str, width: int, info: DatasetInfo
-) -> None:
-    """Write the weights of all models but the first, stacked along a new first dimension."""
-    weights = [model.state_dict() for model in models]
-    stacked = {key: torch.stack([state[key] for state in weights])[1:] for key in weights[0]}
-    _write(path, stacked, name, width, info)
-
-
-def _write(
-    path: Path, weights: dict[str, torch.Tensor], name: str, width: int, info: DatasetInfo
-) -> None:
-    arrays = {key: tensor.cpu().numpy() for key, tensor in weights.items()}
-    dataset = info.model_dump_json()
-    write_tensors(path, arrays, model=name, width=str(width), dataset=dataset)
-
-
-def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:
-    """Return the model of a checkpoint, and the data set that it was trained on.
-
-    Raises `InputError` if the file holds no model.
-    """
-    description = read_description(path)
-    model = description.build()
-    layout = {key: ("F32", tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-    load_weights(model, _read_finite(path, layout))
-    return model, description.info
-
-
-def read_replicas(path: Path) -> list[Model]:
-    """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
-    description = read_description(path)
-    weights = description.build().state_dict()
-    layout = {key: ("F32", (None, *tensor.shape)) for key, tensor in weights.items()}
-    tensors = _read_finite(path, layout)
-    count, *others = {len(array) for array in tensors.values()}
-    if others:
-        raise InputError(f"{path}: its tensors differ in the number of replicas; {REMEDY}")
-    models = [description.build() for _ in range(count)]
-    for number, model in enumerate(models):
-        load_weights(model, {key: array[number] for key, array in tensors.items()})
-    return models
-
-
-def _read_finite(path: Path, layout: Layout) -> dict[str, Array]:
-    """Return the tensors of a checkpoint; raises `InputError` if one has NaN or infinity."""
-    tensors = read_tensors(path, layout)
-    for name, array in tensors.items():
-        if not np.isfinite(array).all():
-            raise InputError(
-                f"{path}: {name} is not finite, and gives logits that are not finite; "
-                "lower train.lr, and train again"
-            )
-    return tensors
 
 
 class Description(NamedTuple):
@@ -103,8 +35,52 @@ class Description(NamedTuple):
         return build_model(self.name, self.width, self.info.shape, classes, torch.Generator())
 
 
+def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
+    """Write the weights of a model; name, width and data set are those it was built with."""
+    weights = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
+    _write(path, weights, name, width, info)
+
+
+def write_replicas(
+    path: Path, models: list[Model], name: str, width: int, info: DatasetInfo
+) -> None:
+    """Write the weights of all models but the first, stacked along a new first dimension."""
+    weights = [model.state_dict() for model in models]
+    stacked = {key: torch.stack([state[key] for state in weights])[1:] for key in weights[0]}
+    _write(path, {key: tensor.cpu().numpy() for key, tensor in stacked.items()}, name, width, info)
+
+
+def _write(path: Path, weights: dict[str, Array], name: str, width: int, info: DatasetInfo) -> None:
+    write_tensors(path, weights, model=name, width=str(width), dataset=info.model_dump_json())
+
+
+def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:
+    """Return the model of a checkpoint, and the data set that it was trained on.
+
+    Raises `InputError` if the file has no model.
+    """
+    description = read_description(path)
+    tensors = _read(path, description, ())
+    model = description.build()
+    model.load_state_dict({key: torch.from_numpy(array) for key, array in tensors.items()})
+    return model, description.info
+
+
+def read_replicas(path: Path) -> list[Model]:
+    """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
+    description = read_description(path)
+    tensors = _read(path, description, (None,))
+    count, *others = {len(array) for array in tensors.values()}
+    if others:
+        raise InputError(f"{path}: its tensors differ in the number of replicas; {REMEDY}")
+    models = [description.build() for _ in range(count)]
+    for number, model in enumerate(models):
+        model.load_state_dict({k: torch.from_numpy(array[number]) for k, array in tensors.items()})
+    return models
+
+
 def read_description(path: Path) -> Description:
-    """Return what a checkpoint says of its model; raises `InputError` if it says none."""
+    """Return what a checkpoint says of its model; raises `InputError` if it says nothing."""
     metadata = read_metadata(path)
     name, width = metadata.get("model"), metadata.get("width", "")
     if name not in MODELS:
@@ -114,6 +90,18 @@ def read_description(path: Path) -> Description:
     return Description(name, int(width), parse_info(path, metadata))
 
 
-def load_weights(model: Model, weights: dict[str, Array]) -> None:
-    """Give a model these weights."""
-    model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
+def _read(
+    path: Path, description: Description, more_dimensions: tuple[None, ...]
+) -> dict[str, Array]:
+    """Return the weights of models; raises `InputError` if one is NaN or infinite."""
+    weights = description.build().state_dict().items()
+    tensors = read_tensors(
+        path, {key: ("F32", (*more_dimensions, *weight.shape)) for key, weight in weights}
+    )
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{path}: {name} is not finite, and gives logits that are not finite; "
+                "lower train.lr, and train again"
+            )
+    return tensors

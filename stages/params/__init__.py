@@ -6,6 +6,7 @@ states everything that a run uses.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -18,6 +19,7 @@ from stages.storage.yaml_reader import read_yaml
 # names the parent workspace, whose parameters may differ.)
 PATH = Path("params.yaml")
 
+NUMBER = re.compile(r"'[-+]?[\d.]+(e[-+]?\d+)?'", re.IGNORECASE)  # in quotes
 Size = Annotated[int, Field(gt=0, lt=2**31)]
 
 
@@ -25,19 +27,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-S = TypeVar("S", bound=Section)
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_params(model: type[S], name: str | None = None) -> S:
-    """Return the section `name` of `params.yaml`, or the whole file, checked against `model`.
-
-    Raises `InputError` with a line for each problem.
-    """
-    return read_model(model, PATH, name)
-
-
-def read_model(model: type[M], path: Path, name: str | None = None) -> M:
+def load_params(model: type[M], name: str | None = None, path: Path = PATH) -> M:
     """Return the section `name` of a YAML file, or the whole file, checked against `model`.
 
     Raises `InputError` with a line for each problem.
@@ -70,7 +63,7 @@ def _messages(
                 messages.append(f"{place}: missing; every section and parameter has to be given")
             case "value_error":
                 messages.append(f"{place}: {problem['ctx']['error']}")
-            case "float_type" | "int_type" if _is_number(problem["input"]):
+            case "float_type" | "int_type" if NUMBER.fullmatch(repr(problem["input"])):
                 messages.append(f"{place}: a number is written without quotes")
             case "model_type" | "model_attributes_type":
                 messages.append(f"{place}: should be a section of `key: value` lines")
@@ -92,17 +85,6 @@ def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     known = list(model.model_fields)
     similar = difflib.get_close_matches(str(unknown), known, n=1)
     return f"; did you mean {similar[0]}?" if similar else f"; known are {', '.join(known)}"
-
-
-def _is_number(value: object) -> bool:
-    """Return whether a value is a number in quotes."""
-    if not isinstance(value, str):
-        return False
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
 
 
 def check_count_or(word: str, value: object, unit: str = "images") -> object:

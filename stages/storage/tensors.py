@@ -104,13 +104,10 @@ def _mismatch(layout: Layout, file: safe_open) -> str | None:
         return f"holds {sorted(file.keys())} instead of {sorted(layout)}"
     for name, (dtype, shape) in layout.items():
         tensor = file.get_slice(name)
-        actual_shape = tensor.get_shape()
-        fits = len(actual_shape) == len(shape) and all(
-            expected in (None, actual) for expected, actual in zip(shape, actual_shape, strict=True)
-        )
-        if tensor.get_dtype() != dtype or not fits:
-            expected_shape = ["any" if size is None else size for size in shape]
-            return (
-                f"{name} is {tensor.get_dtype()} {actual_shape} instead of {dtype} {expected_shape}"
-            )
+        found, found_shape = tensor.get_dtype(), tensor.get_shape()
+        pairs = zip(shape, found_shape, strict=False)
+        fits = len(shape) == len(found_shape) and all(size in (None, n) for size, n in pairs)
+        if found != dtype or not fits:
+            expected = ["any" if size is None else size for size in shape]
+            return f"{name} is {found} {found_shape} instead of {dtype} {expected}"
     return None
