@@ -77,6 +77,7 @@ def main() -> None:
         "val": {name: tensor[val_index] for name, tensor in pool.items()},
         "test": test,
     }
+    del pool  # its memory is needed for the files
     index = {"train": train_index, "val": val_index, "test": np.arange(len(test["labels"]))}
     metrics = {}
     for name, split in splits.items():

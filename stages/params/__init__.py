@@ -63,7 +63,7 @@ def _messages(
                 messages.append(f"{place}: missing; every section and parameter has to be given")
             case "value_error":
                 messages.append(f"{place}: {problem['ctx']['error']}")
-            case "float_type" | "int_type" if NUMBER.fullmatch(repr(problem["input"])):
+            case "float_type" | "int_type" if NUMBER.fullmatch(short_repr(problem["input"])):
                 messages.append(f"{place}: a number is written without quotes")
             case "model_type" | "model_attributes_type":
                 messages.append(f"{place}: should be a section of `key: value` lines")
