@@ -587,7 +587,7 @@ def test_an_experiment_on_mnist_from_a_server(project: Project) -> None:
         stderr = run_experiment(project, url)
     assert "%|" not in stderr  # progress bars are for terminals
     assert_raw_splits_are_mnist(project)
-    metrics = json.loads((project.path / "metrics/evaluate.json").read_text())
+    metrics = json.loads((project.path / "metrics/evaluate.json").read_text())["evaluate"]
     assert metrics["test"]["n"] == 10_000
 
 

@@ -53,7 +53,7 @@ def test_a_split_of_any_shape_and_number_of_classes_is_read_as_written(
     split["labels"][7] = classes
     if classes != 256:  # which is 0 as uint8
         write_split(tmp_path / "split", info, split)
-        with pytest.raises(InputError, match=rf"label {classes} of image 7 is none of the"):
+        with pytest.raises(InputError, match=rf"label {classes} of image 7 is not one of the"):
             read_split(tmp_path / "split")
 
 
@@ -73,8 +73,8 @@ def test_a_split_of_any_shape_and_number_of_classes_is_read_as_written(
         ({"classes": ("bolt", "\x1b[31m")}, r"the class name '\\x1b\[31m' cannot be printed"),
         ({"classes": (0, 1)}, "valid string"),
         ({"style": "cubist"}, "'strokes', 'light_on_black' or 'natural'"),
-        ({"style": "strokes"}, "ink_box is given just where the style is strokes"),
-        ({"ink_box": 8}, "ink_box is given just where the style is strokes"),
+        ({"style": "strokes"}, "ink_box is given exactly when the style is strokes"),
+        ({"ink_box": 8}, "ink_box is given exactly when the style is strokes"),
         ({"style": "strokes", "ink_box": 17}, "ink_box is larger than the image, 16 pixels"),
         ({"style": "strokes", "ink_box": 8}, "strokes are grey"),
         ({"colour": "red"}, "Extra inputs are not permitted"),

@@ -135,7 +135,7 @@ def header(content: bytes | bytearray) -> object:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is none of the 10 classes"),
+        ({"labels": np.full(20, 10, np.uint8)}, "label 10 of image 0 is not one of the 10 classes"),
         ({"labels": np.zeros(19, np.uint8)}, "its tensors need the same length above 0"),
         (
             random_split(0),
