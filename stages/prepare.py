@@ -1,10 +1,9 @@
 """Take the training and the validation images out of the training pool.
 
 Reads `data/raw` and section `prepare` of `params.yaml`. Writes
-`data/prepared/{train,val,test}.safetensors`: images uint8 (N, C, H, W), labels (N,),
-index int32 (N,), the position of the image in its raw split; `metrics/prepare.json`, the size of
-each split and of each of its classes; `metrics/samples.png`, the first training images. The test
-split is passed on unchanged, whatever the parameters.
+`data/prepared/{train,val,test}.safetensors`: images uint8 (N, C, H, W), labels (N,);
+`metrics/prepare.json`, the size of each split and of each of its classes;
+`metrics/samples.png`, the first training images. The test split is passed on unchanged.
 
     python -m stages prepare
 """
@@ -58,8 +57,8 @@ def _class_progress(labels: Array) -> Array:
 
 def main() -> None:
     params = load_params(Prepare, "prepare")
-    info, pool = read_split(RAW_DATA / "train.safetensors", with_index=False)
-    _, test = read_split(RAW_DATA / "test.safetensors", with_index=False)
+    info, pool = read_split(RAW_DATA / "train.safetensors")
+    _, test = read_split(RAW_DATA / "test.safetensors")
     try:
         params.sizes(len(pool["labels"]))
     except ValueError as error:
@@ -71,17 +70,15 @@ def main() -> None:
             f"training pool has {counts.min()} of {info.classes[counts.argmin()]}; add some, or "
             "set it to random"
         )
-    train_index, val_index = split_pool(pool["labels"], params)
+    positions = dict(zip(("train", "val"), split_pool(pool["labels"], params), strict=True))
     splits = {
-        "train": {name: tensor[train_index] for name, tensor in pool.items()},
-        "val": {name: tensor[val_index] for name, tensor in pool.items()},
-        "test": test,
+        name: {key: tensor[chosen] for key, tensor in pool.items()}
+        for name, chosen in positions.items()
     }
+    splits["test"] = test
     del pool  # its memory is needed for the files
-    index = {"train": train_index, "val": val_index, "test": np.arange(len(test["labels"]))}
     metrics = {}
     for name, split in splits.items():
-        split["index"] = index[name].astype(np.int32)
         write_split(Path(f"data/prepared/{name}.safetensors"), info, split)
         counts = np.bincount(split["labels"], minlength=len(info.classes))
         classes = dict(zip(info.classes, counts.tolist(), strict=True))

@@ -34,18 +34,15 @@ def parse_info(path: Path, metadata: dict[str, str], remedy: str = REMEDY) -> Da
 
 
 def write_split(path: Path, info: DatasetInfo, tensors: dict[str, Array]) -> None:
-    """Write images uint8 (N, C, H, W), labels (N,), and perhaps index int32 (N,)."""
+    """Write images uint8 (N, C, H, W) and labels (N,)."""
     labels = tensors["labels"].astype(label_dtype(info))
     write_tensors(path, {**tensors, "labels": labels}, dataset=info.model_dump_json())
 
 
-def read_split(
-    path: Path, with_index: bool = True, mmap: bool = False
-) -> tuple[DatasetInfo, dict[str, Array]]:
-    """Return a data set, and the tensors of one of its splits: images, labels and perhaps index.
+def read_split(path: Path, mmap: bool = False) -> tuple[DatasetInfo, dict[str, Array]]:
+    """Return a data set, and the tensors of one of its splits.
 
-    images: uint8 (N, C, H, W); labels: uint8 or uint16 (N,); index: int32 (N,), the position of
-    each image in its raw split, which the files of `data/raw` lack.
+    images: uint8 (N, C, H, W); labels: uint8 or uint16 (N,).
 
     Raises `InputError` as `read_tensors` does, and if the split is empty, if the tensors differ
     in length, or if a label is of no class.
@@ -55,8 +52,6 @@ def read_split(
         "images": ("U8", (None, *info.shape)),
         "labels": (f"U{8 * label_dtype(info).itemsize}", (None,)),
     }
-    if with_index:
-        layout = {**layout, "index": ("I32", (None,))}
     split = read_tensors(path, layout, mmap=mmap)
     lengths = {name: len(tensor) for name, tensor in split.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():

@@ -62,7 +62,7 @@ def read_yaml_text(content: bytes) -> None:
 def read_split_file(content: bytes) -> None:
     TENSORS.write_bytes(with_checksum(content))
     read_metadata(TENSORS)
-    read_split(TENSORS, with_index=b"index" in content)
+    read_split(TENSORS)
 
 
 def read_checkpoint_file(content: bytes) -> None:
@@ -146,9 +146,8 @@ def split_seeds() -> list[bytes]:
     for info, labels in ((DIGITS, [3, 7]), (PARTS, [1, 0])):
         images = np.arange(2 * math.prod(info.shape)).astype(np.uint8).reshape(2, *info.shape)
         tensors = {"images": images, "labels": np.array(labels)}
-        for index in ({}, {"index": np.array([5, 0], np.int32)}):
-            write_split(TENSORS, info, {**tensors, **index})
-            seeds.append(split_header_and_data(TENSORS.read_bytes()))
+        write_split(TENSORS, info, tensors)
+        seeds.append(split_header_and_data(TENSORS.read_bytes()))
     return seeds
 
 

@@ -47,7 +47,7 @@ def closure(file: Path) -> set[Path]:
 # Files of the folders that a stage names although it does not import them.
 UNUSED = {
     "check": {"stages/storage/splits.py", "stages/storage/tensors.py"},
-    **dict.fromkeys(("fetch", "prepare", "train", "evaluate"), set[str]()),
+    **{stage: set[str]() for stage in ("fetch", "prepare", "train", "evaluate")},
 }
 
 

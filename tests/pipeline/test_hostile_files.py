@@ -123,7 +123,7 @@ def lying_headers(draw: st.DrawFn) -> bytes:
     """A well-formed header that is wrong about dtypes, shapes, places or what the file holds."""
     sizes = st.sampled_from([-1, 0, 1, 2, 20, 784, 2**31, 2**40, 2**63, 2**64, 1.5, "x", None])
     header: dict[str, object] = {}
-    for name in draw(st.lists(st.sampled_from(["images", "labels", "index", ""]), max_size=3)):
+    for name in draw(st.lists(st.sampled_from(["images", "labels", "weight", ""]), max_size=3)):
         header[name] = {
             "dtype": draw(st.sampled_from(["U8", "I64", "F64", "F8_E4M3", "BOOL", "U9", "", 8])),
             "shape": draw(st.lists(sizes, max_size=5) | st.just([20, 1, 28, 28])),
@@ -162,7 +162,7 @@ def test_no_tensor_file_gets_more_than_a_message(tmp_path: Path) -> None:
         tracemalloc.start()
         try:
             read_metadata(path)
-            _, split = read_split(path, with_index=False)
+            _, split = read_split(path)
         except InputError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ")

@@ -551,7 +551,7 @@ def assert_raw_splits_are_mnist(project: Project) -> None:
     splits = {}
     for name in ("train", "test"):
         path = project.path / f"data/raw/{name}.safetensors"
-        info, splits[name] = read_split(path, with_index=False)
+        info, splits[name] = read_split(path)
         assert info == card("mnist").info
     assert len(splits["train"]["labels"]) == 60_000
     assert len(splits["test"]["labels"]) == 10_000

@@ -107,7 +107,7 @@ def test_stratified_needs_two_images_of_each_class(
     project: Project, refusal: Callable[[str], str]
 ) -> None:
     path = project.path / "data/raw/train.safetensors"
-    info, pool = read_split(path, with_index=False)
+    info, pool = read_split(path)
     sevens = np.flatnonzero(pool["labels"] == 7)
     kept = np.setdiff1d(np.arange(len(pool["labels"])), sevens[1:])
     few = {name: tensor[kept] for name, tensor in pool.items()}

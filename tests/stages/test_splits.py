@@ -28,7 +28,6 @@ def random_split(info: DatasetInfo, n: int = 20) -> dict[str, Array]:
     return {
         "images": random.integers(0, 256, (n, *info.shape), np.uint8),
         "labels": random.integers(0, len(info.classes), n),
-        "index": np.arange(n, dtype=np.int32),
     }
 
 

@@ -54,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_tensors_that_are_read_are_those_written(path: Path) -> None:
     write_split(path, DIGITS, random_split())
-    info, split = read_split(path, with_index=False)
+    info, split = read_split(path)
     assert info == DIGITS
     for name, tensor in split.items():
         np.testing.assert_array_equal(tensor, random_split()[name])
@@ -63,7 +63,7 @@ def test_the_tensors_that_are_read_are_those_written(path: Path) -> None:
 @pytest.mark.parametrize(
     "arrays",
     [
-        {**random_split(), "index": np.arange(20, dtype=np.int32)},
+        random_split(),
         {"weight": np.ones((0, 10, 784), np.float32), "bias é": np.ones((0, 10), np.float32)},
         {"rows": np.eye(3), "model w": np.eye(4, dtype=np.float32), "unlogged": np.ones((0, 2))},
         {"transposed": np.arange(6, dtype=np.int64).reshape(2, 3).T},
@@ -108,7 +108,7 @@ def test_a_cut_or_a_flipped_bit_is_noticed(path: Path) -> None:
     for length in [0, 1, 7, 8, 9, len(content) - 1, *random_lengths]:
         path.write_bytes(content[:length])
         with pytest.raises(InputError, match=r"split.safetensors: .*; `dvc repro` makes it again"):
-            read_split(path, with_index=False)
+            read_split(path)
     for bit in random.integers(0, 8 * len(content), 300).tolist():
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -116,7 +116,7 @@ def test_a_cut_or_a_flipped_bit_is_noticed(path: Path) -> None:
         # A flipped space around the JSON of the header is no damage.
         if header(flipped) != header(content) or bit // 8 >= header_end(content):
             with pytest.raises(InputError, match=r"split\.safetensors: "):
-                read_split(path, with_index=False)
+                read_split(path)
 
 
 def header_end(content: bytes | bytearray) -> int:
@@ -152,14 +152,14 @@ def test_tensors_that_are_no_split_are_refused(
 ) -> None:
     write_tensors(path, {**random_split(), **changes}, dataset=DIGITS.model_dump_json())
     with pytest.raises(InputError, match=message):
-        read_split(path, with_index=False)
+        read_split(path)
 
 
 def test_a_file_without_a_checksum_is_refused(path: Path) -> None:
     about = json.dumps({"dataset": DIGITS.model_dump_json()})
     save_file(random_split(), path, {"about": about})
     with pytest.raises(InputError, match="altered since it was written"):
-        read_split(path, with_index=False)
+        read_split(path)
 
 
 def test_a_missing_file_is_refused_with_a_remedy(path: Path) -> None:
