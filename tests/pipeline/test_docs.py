@@ -127,7 +127,7 @@ def test_the_commands_of_a_page_work(page: Path, small_project: Project, tmp_pat
         run(small_project, command, tmp_path / "storage")
 
 
-@pytest.mark.parametrize("page", [page for page in [*PAGES, *LIBRARIES]], ids=str)
+@pytest.mark.parametrize("page", [*PAGES, *LIBRARIES], ids=str)
 def test_a_page_has_a_command_before_its_first_section(page: Path) -> None:
     assert "```sh\n" in (ROOT / page).read_text().partition("\n## ")[0]
 
