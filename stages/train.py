@@ -7,9 +7,9 @@ the learning curves of all replicas; `metrics/train.json`, the model's last epoc
 written during the training, too. A training that was killed is resumed after its last complete
 epoch.
 
-Every `log_every` iterations the curves have the mean training loss since the row before, and after
-each epoch, or also every `score_every` iterations, the accuracy on train, of the model alone, and
-the loss and the accuracy on val.
+Every `log_every` iterations the curves have the mean training loss since the row before. After
+each epoch, and every `score_every` iterations, they have the loss and the accuracy on val; every
+`score_every` iterations, and at the end, the accuracy of the model on train.
 
 If the environment variable FAIRTRIAL_STATES names a folder, the states after the last epoch are
 kept there, and a training with more epochs or replicas goes on from them.
@@ -18,6 +18,7 @@ kept there, and a training with more epochs or replicas goes on from them.
 """
 
 import ctypes
+import math
 import os
 import sys
 import time
@@ -125,7 +126,8 @@ def print_progress(group: Replicas, params: Train) -> None:
     scores = ""
     if score and score[0].iteration == iteration:
         train, val = score[0].train_accuracy, score[0].val_accuracy
-        scores = f", accuracy train {train:.4f}, val {val:.4f}"
+        on_train = "" if math.isnan(train) else f"train {train:.4f}, "
+        scores = f", accuracy {on_train}val {val:.4f}"
     if params.log_every >= 100 and iteration % params.log_every == 0:  # more would only scroll by
         loss = group.mean_loss(0, iteration - params.log_every, iteration)
         print_line(f"iteration {iteration}: loss {loss:.5g}{scores}")
@@ -166,7 +168,7 @@ def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
     write_csv(Path("metrics/curves.csv"), header, rows, fsync)
     last = replicas[0][1].last_epoch(0)
     names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
-    values = {name: round(last[name], DECIMALS) for name in names}
+    values = {name: round(last[name], DECIMALS) for name in names if not math.isnan(last[name])}
     write_json(Path("metrics/train.json"), {"train": values}, fsync)
 
 
@@ -232,6 +234,7 @@ def main() -> None:
     with resume.exclusive(folder, names[0]):
         groups = load_groups(train, val, params, paths)
         train_groups(groups, params, paths)
+        groups[0].finish()
         write_metrics(groups)
         models = [group.models[position] for _, group, position in by_number(groups)]
         write_checkpoint(CHECKPOINT, models[0], params.model, params.width, info)

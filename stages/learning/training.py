@@ -33,7 +33,7 @@ class Scores(NamedTuple):
     """How good a replica is after an iteration."""
 
     iteration: int
-    train_accuracy: float  # NaN for all but the first replica: it costs a third of the training
+    train_accuracy: float  # of the first replica if it was due, else NaN: it takes time
     val_loss: float
     val_accuracy: float
 
@@ -136,21 +136,31 @@ class Replicas:
                 )
         ends_epoch = self.iteration % len(self.sizes) == 0
         every = self.params.score_every
-        if ends_epoch or (every != "epoch" and self.iteration % every == 0):
+        is_due = ends_epoch if every == "epoch" else self.iteration % every == 0
+        if is_due or ends_epoch:
             for number, model, scores in zip(self.numbers, self.models, self.scores, strict=True):
-                scores.append(Scores(self.iteration, *self.measure(model, first=number == 0)))
+                on_train = self.train_accuracy(model) if is_due and not number else math.nan
+                scores.append(Scores(self.iteration, on_train, *self.measure(model)))
             self.model.train()
 
     @torch.inference_mode()
-    def measure(self, model: Model, first: bool) -> tuple[float, float, float]:
-        """Return accuracy on train, loss and accuracy on val, as of one batch."""
-        train_accuracy = math.nan
-        if first:
-            train_logits = predict(model, self.train.images)
-            train_accuracy = accuracy(train_logits, self.train.labels)
+    def measure(self, model: Model) -> tuple[float, float]:
+        """Return the loss and the accuracy on val, as of one batch."""
         logits = predict(model, self.val.images)
         val_loss = float(self.loss(logits, self.val.labels))
-        return train_accuracy, val_loss, accuracy(logits, self.val.labels)
+        return val_loss, accuracy(logits, self.val.labels)
+
+    def train_accuracy(self, model: Model) -> float:
+        return accuracy(predict(model, self.train.images), self.train.labels)
+
+    def finish(self) -> None:
+        """Score the first replica on train after the last epoch, even if that was not due.
+
+        A longer training goes on from a state without this.
+        """
+        last = self.scores[0][-1]
+        if not self.numbers[0] and math.isnan(last.train_accuracy):
+            self.scores[0][-1] = last._replace(train_accuracy=self.train_accuracy(self.models[0]))
 
     def mean_loss(self, position: int, start: int, end: int) -> float:
         """Return the mean loss of a replica over the images of batches `start` to `end` - 1."""

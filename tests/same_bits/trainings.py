@@ -87,6 +87,7 @@ def result(settings: dict[str, object], precision: str, train: Split, val: Split
     for _ in range(params.epochs):
         for _ in replicas.train_epoch():
             pass
+    replicas.finish()
     logits = predict(replicas.model, val.images).double().numpy()
     scored = [score(logits, val.labels.numpy())]
     # All that the state of a training and the files of metrics are made of.
