@@ -29,7 +29,7 @@ from torch.nn import functional
 from benchmarks.bench import ENVIRONMENT
 from benchmarks.recipes import ROOT, SEEDS, read_recipe
 from samebits import Adam, float32
-from stages.learning.models import CNN, predict
+from stages.learning.models import CNN, Model, predict
 from stages.learning.training import Replicas, Split, accuracy, seeded_generator
 from stages.params import load_params
 from stages.params.train import Train
@@ -92,8 +92,11 @@ def shifted_probabilities(model: CNN, images: Tensor) -> Tensor:
 class Trial(Replicas):
     """A training without its accuracies."""
 
-    def measure(self, *_: object, **__: object) -> tuple[float, float, float]:
-        return math.nan, math.nan, math.nan
+    def measure(self, model: Model) -> tuple[float, float]:
+        return math.nan, math.nan
+
+    def train_accuracy(self, model: Model) -> float:
+        return math.nan
 
 
 def new_trial(idea: str, params: Train, train: Split) -> Trial:

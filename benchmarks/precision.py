@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
-from stages.learning.models import predict
+from stages.learning.models import Model, predict
 from stages.learning.training import Replicas, Split, accuracy
 from stages.params import load_params
 from stages.params.train import Train
@@ -34,8 +34,11 @@ MODELS: dict[str, dict[str, Any]] = {
 class Unscored(Replicas):
     """A training without its accuracies."""
 
-    def measure(self, *_: object, **__: object) -> tuple[float, float, float]:
-        return math.nan, math.nan, math.nan
+    def measure(self, model: Model) -> tuple[float, float]:
+        return math.nan, math.nan
+
+    def train_accuracy(self, model: Model) -> float:
+        return math.nan
 
 
 def training(params: Train, train: Split, val: Split) -> tuple[Replicas, float]:

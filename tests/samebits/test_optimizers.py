@@ -9,10 +9,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from samebits import SGD, Adam, one_cycle
 
+NESTEROV: dict[str, Any] = {"momentum": 0.9, "nesterov": True}
 OPTIMIZERS: list[tuple[Callable[..., SGD | Adam], Any, dict[str, Any], dict[str, Any]]] = [
     (SGD, torch.optim.SGD, {}, {}),
     (SGD, torch.optim.SGD, {"momentum": 0.9}, {"momentum": 0.9}),
-    (SGD, torch.optim.SGD, *[{"momentum": 0.9, "nesterov": True}] * 2),
+    (SGD, torch.optim.SGD, NESTEROV, NESTEROV),
     (Adam, torch.optim.Adam, {}, {}),
     (Adam, torch.optim.AdamW, {"decoupled": True}, {}),
 ]
