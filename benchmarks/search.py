@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"  # as a worker of a sweep has
 
 from fairtrial.cluster.client import CodeLocation
-from fairtrial.cluster.worker import run_pipeline
-from fairtrial.project.pipeline import Pipeline, read_pipeline
-from fairtrial.search.execution import Computation
-from fairtrial.search.grid import Point, grid, make_points
-from fairtrial.search.rows import METRIC, metric_value
+from fairtrial.cluster.stages import run_point
+from fairtrial.project.contract import Contract, read_contract
+from fairtrial.project.pipeline import read_pipeline
+from fairtrial.search.execution import PointRunner
+from fairtrial.search.goal import Goal
+from fairtrial.search.grid import Point, PointMaker, grid
 from fairtrial.search.space import parse_space
-from fairtrial.search.trials import ROUND, SAMPLERS, SearchOptions, best_first, read_rungs, search
+from fairtrial.search.trials import SearchOptions, best_first, read_rungs, search
 
 ROOT = Path(__file__).parent.parent
 RANGES = [
@@ -40,12 +41,13 @@ GRID = [
     "train.weight_decay=0.0,0.001,0.01,0.03,0.1",
     "train.optimizer=sgd,adam",
 ]
-SHARES = (0.1, 0.2)  # of the grid's CPU seconds
+FRACTIONS = (0.1, 0.2)  # of the grid's CPU seconds
 TRIALS = 108  # take about a fifth of them
 FRESH = ["train.seed=12345", "train.replicas=20"]
+SAMPLERS, ROUND = ("tpe", "random"), 9
 
 
-class InProcess(Computation):
+class InProcess(PointRunner):
     """Computes points in this process, in the clone it is in, and takes their CPU seconds."""
 
     def compute(self, points: list[Point], label: str | None = None) -> None:
@@ -55,52 +57,53 @@ class InProcess(Computation):
                 continue
             start = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
-                result = run_pipeline(point.params, pull=False, states=self.location.states)
+                result = run_point(point.params, pull=False, states=self.location.states)
             seconds = time.process_time() - start
             self.rows[point.key] = {**result, "seconds": seconds}
         Path("params.yaml").write_text(params)  # from which the next points are made
 
     def value(self, point: Point) -> float:
-        return metric_value(self.rows[point.key]["metrics"], METRIC)
+        return self.goal.value(self.rows[point.key])
 
 
-def in_process(states: str | None = None) -> InProcess:
-    location = CodeLocation("", "", None, states)
-    return InProcess({}, io.BytesIO(), location, None, 1, METRIC, contextlib.ExitStack())
+def in_process(contract: Contract, states: str | None = None) -> InProcess:
+    location = CodeLocation("", "", "", None, states)
+    goal = Goal(contract, contract.default_metric)
+    return InProcess({}, io.BytesIO(), location, None, 1, goal, contextlib.ExitStack())
 
 
-def best_of_grid(pipeline: Pipeline) -> tuple[list[str], float]:
+def best_of_grid(maker: PointMaker) -> tuple[list[str], float]:
     """Return the overrides of the best point of the grid, and the CPU seconds of the grid."""
-    computation = in_process()
-    points, _ = grid(GRID, pipeline)
-    computation.compute(points)
-    best = max(points, key=computation.value)
-    print(f"grid: {len(points)} points, best {computation.value(best):.4f} {best.overrides}")
-    return best.overrides, sum(row["seconds"] for row in computation.rows.values())
+    runner = in_process(maker.contract)
+    points, _ = grid(GRID, maker)
+    runner.compute(points)
+    best = max(points, key=runner.value)
+    print(f"grid: {len(points)} points, best {runner.value(best):.4f} {best.overrides}")
+    return best.overrides, sum(row["seconds"] for row in runner.rows.values())
 
 
 def best_of_search(
-    sampler: str, seed: int, limits: list[float], pipeline: Pipeline
+    sampler: str, seed: int, limits: list[float], maker: PointMaker
 ) -> list[list[str]]:
     """Return the overrides of the best trial within each limit of CPU seconds."""
     with tempfile.TemporaryDirectory() as states, contextlib.redirect_stdout(io.StringIO()):
-        computation = in_process(states)
+        runner = in_process(maker.contract, states)
         space = parse_space(RANGES, {})
-        rungs = read_rungs(space, pipeline, halving=True)
+        rungs = read_rungs(space, maker, halving=True)
         options = SearchOptions(TRIALS, sampler, seed, ROUND, halving=True)
-        trials = search(space, options, rungs, pipeline, computation)
+        trials = search(space, options, rungs, maker, runner)
     return [
-        best_first([one for one in trials if one.total_seconds < limit], computation)[0].overrides
+        best_first([one for one in trials if one.total_seconds < limit], runner)[0].overrides
         for limit in limits
     ]
 
 
-def true_accuracy(overrides: list[str], pipeline: Pipeline) -> float:
+def true_accuracy(overrides: list[str], maker: PointMaker) -> float:
     """Return the mean accuracy on val over fresh seeds."""
-    [point], _ = make_points([[*overrides, *FRESH]], pipeline)
-    computation = in_process()
-    computation.compute([point])
-    return computation.value(point)
+    [point], _ = maker.make([[*overrides, *FRESH]])
+    runner = in_process(maker.contract)
+    runner.compute([point])
+    return runner.value(point)
 
 
 def main() -> None:
@@ -109,30 +112,29 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         subprocess.run(["dvc", "repro", "--quiet"], cwd=folder, check=True, capture_output=True)
         with contextlib.chdir(folder):
-            pipeline = read_pipeline()
-            in_process().compute(make_points([["train.lr=0.02"]], pipeline)[0])  # imports torch
-            overrides, seconds = best_of_grid(pipeline)
-            default, best = (true_accuracy(one, pipeline) for one in ([], overrides))
+            contract = read_contract()
+            maker = PointMaker(read_pipeline(contract), contract)
+            in_process(contract).compute(maker.make([["train.lr=0.02"]])[0])  # imports torch
+            overrides, seconds = best_of_grid(maker)
+            default, best = (true_accuracy(one, maker) for one in ([], overrides))
             print(
                 f"CPU seconds {seconds:.0f}; on fresh seeds default {default:.4f}, best {best:.4f}"
             )
             print("| sampler | of the grid's CPU time | gain, median | 10 % | 90 % | reach 99 % |")
             print("|---|---|---|---|---|---|")
-            limits = [share * seconds for share in SHARES]
+            limits = [fraction * seconds for fraction in FRACTIONS]
             for sampler in SAMPLERS:
-                found = [
-                    best_of_search(sampler, seed, limits, pipeline) for seed in range(searches)
-                ]
-                for share, of_share in zip(SHARES, zip(*found, strict=True), strict=True):
+                found = [best_of_search(sampler, seed, limits, maker) for seed in range(searches)]
+                for fraction, of_fraction in zip(FRACTIONS, zip(*found, strict=True), strict=True):
                     gains = sorted(
-                        100 * (true_accuracy(one, pipeline) - default) / (best - default)
-                        for one in of_share
+                        100 * (true_accuracy(one, maker) - default) / (best - default)
+                        for one in of_fraction
                     )
                     low, *_, high = statistics.quantiles(gains, n=10)
                     reached = sum(gain >= 99 for gain in gains)
                     cells = (
                         sampler,
-                        f"{share:g}",
+                        f"{fraction:g}",
                         *(f"{one:.1f} %" for one in (statistics.median(gains), low, high)),
                         f"{reached} of {searches}",
                     )

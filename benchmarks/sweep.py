@@ -33,13 +33,18 @@ def settings(count: int) -> str:
 
 def sweep(count: int, *options: str) -> list[str]:
     arguments = ["-S", settings(count), "--promote=0", *options]
-    return [sys.executable, "-m", "fairtrial.sweep", *arguments]
+    return [sys.executable, "-m", "fairtrial", "sweep", *arguments]
 
 
 def of_sweep(folder: Path) -> dict[float, str]:
     """Return the MD5 of the model at each learning rate of a sweep; each has to be there once."""
     rows = [json.loads(line) for line in (folder / "sweeps/points.jsonl").read_text().splitlines()]
-    found = {float(row["overrides"][0].partition("=")[2]): row["md5"]["model"] for row in rows}
+    found = {
+        float(row["overrides"][0].partition("=")[2]): row["md5"][
+            "data/checkpoints/model.safetensors"
+        ]
+        for row in rows
+    }
     assert len(found) == len(rows), "a point was computed twice"
     return found
 
