@@ -9,6 +9,7 @@ import subprocess
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def test_the_curves_are_written_at_most_once_a_second_while_it_trains(
     monkeypatch.chdir(small_project.path)
     small_project.set_params(f"train.precision={precision}", "train.epochs=6")
     paths = [small_project.path / name for name in (CURVES, "metrics/train.json")]
-    now, seen = 100.0, []
+    now = 100.0
+    seen: list[list[Any]] = []
     train_epoch = Replicas.train_epoch
 
     def slow_epoch(self: Replicas) -> Iterator[None]:
