@@ -15,8 +15,8 @@ from fairtrial.project.scores import load_scores
 from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import compare, shared_metric, summary_lines, to_json
 from fairtrial.tables import (
-    changed_params_table,
     difference_table,
+    params_table,
     print_tables,
     scores_table,
     to_latex,
@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
     best_of = [args.best_of or chosen.get(other, 1) for other in args.others]
     comparisons = compare(first, revisions[1:], name, best_of)
     tables = [
-        changed_params_table(revisions),
+        params_table(revisions, only_changed=True),
         scores_table(revisions, name, metric),
         difference_table(first, comparisons, metric),
     ]

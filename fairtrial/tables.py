@@ -5,9 +5,10 @@ terminal would not print, or that Markdown or LaTeX would interpret, are escaped
 """
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
 
 import pandas as pd
+from tabulate import tabulate
 
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError, printable
@@ -18,36 +19,22 @@ from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
 from fairtrial.statistics.significance import mean_interval
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
 PACKAGES = "torch", "torchvision", "tensorflow", "jax", "scikit-learn", "numpy", "dvc"
 
 
-def params_table(revisions: list[Revision]) -> pd.DataFrame:
-    """Return all parameters, a row for each and a column for each revision."""
-    keys = dict.fromkeys(key for revision in revisions for key in revision.params)
-    rows = [[str(revision.params.get(key, "(none)")) for revision in revisions] for key in keys]
-    names = [revision.name for revision in revisions]
-    table = pd.DataFrame(rows, list(keys), names, dtype=str)
-    return table.reset_index(names="parameter", allow_duplicates=True)
-
-
-def changed_params_table(revisions: list[Revision]) -> pd.DataFrame:
-    """Return the parameters that are not the same in all revisions, as `params_table` does."""
-    table = params_table(revisions)
-    is_changed = [
-        len({_comparable(revision.params.get(key)) for revision in revisions}) > 1
-        for key in table["parameter"]
-    ]
-    return table[is_changed]
-
-
-def _comparable(value: Any) -> tuple[str, str]:
-    """Return the same for equal values: 0 and 0.0 are the same number, but not false."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "number", repr(float(value)) if abs(value) < 2**53 else repr(value)
-    return type(value).__name__, repr(value)
+def params_table(revisions: list[Revision], only_changed: bool = False) -> pd.DataFrame:
+    """Return the parameters, a row for each and a column for each revision."""
+    rows = []
+    for key in dict.fromkeys(key for revision in revisions for key in revision.params):
+        first, *others = (revision.params.get(key) for revision in revisions)
+        # 0 and 0.0 are the same number, but not false.
+        is_changed = any(
+            other != first or isinstance(other, bool) != isinstance(first, bool) for other in others
+        )
+        if is_changed or not only_changed:
+            rows.append([key, *(str(revision.params.get(key, "(none)")) for revision in revisions)])
+    heads = ["parameter", *(revision.name for revision in revisions)]
+    return pd.DataFrame(rows, columns=heads, dtype=str)
 
 
 def scores_table(revisions: list[Revision], name: str, metric: Metric) -> pd.DataFrame:
@@ -85,29 +72,27 @@ def difference_table(
     first: Revision, comparisons: list[Comparison], metric: Metric
 ) -> pd.DataFrame:
     """Return the differences from the first revision, a row for each comparison."""
-    rows = [_difference_cells(first.name, one, metric) for one in comparisons]
-    if all(one.mcnemar_p is None for one in comparisons):
-        rows = [{key: row[key] for key in list(row)[:5]} for row in rows]
-    return pd.DataFrame(rows)
-
-
-def _difference_cells(first: str, comparison: Comparison, metric: Metric) -> dict[str, str]:
-    name, value, low, high, p = comparison[:5]
-    mcnemar_p = comparison.mcnemar_p
     unit = metric.points.strip() if metric.unit == "%" else f"difference{metric.points}"
 
     def signed(number: float) -> str:
         return metric.text(number, "+.2f", "+.4g")
 
-    return {
-        f"against {first}": name,
-        unit: signed(value),
-        "95 % CI": "" if low is None or high is None else f"{signed(low)} to {signed(high)}",
-        "p": "" if p is None else f"{p:.2g}",
-        "seeds won": f"{comparison.won:g} of {comparison.pairs}" if comparison.pairs else "",
-        "only B, only A": "" if mcnemar_p is None else f"{comparison.only_b}, {comparison.only_a}",
-        "McNemar": "" if mcnemar_p is None else f"{mcnemar_p:.2g}",
-    }
+    rows = []
+    for one in comparisons:
+        row = {
+            f"against {first.name}": one.name,
+            unit: signed(one.value),
+            "95 % CI": "",
+            "p": "" if one.p is None else f"{one.p:.2g}",
+            "seeds won": f"{one.won:g} of {one.pairs}" if one.pairs else "",
+        }
+        if one.low is not None and one.high is not None:
+            row["95 % CI"] = f"{signed(one.low)} to {signed(one.high)}"
+        if one.mcnemar_p is not None:
+            row["only B, only A"] = f"{one.only_b}, {one.only_a}"
+            row["McNemar"] = f"{one.mcnemar_p:.2g}"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
 
 
 def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
@@ -137,37 +122,25 @@ def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
 
 def print_tables(tables: list[pd.DataFrame], lines: list[str]) -> None:
     """Print tables in aligned columns, without those that are empty, and then lines."""
-    from rich.console import Console
-    from rich.table import Table
-
-    # Cells are printed as they are and never cut: the terminal wraps what is too wide for it.
-    console = Console(width=10_000, highlight=False, markup=False, emoji=False)
-    for frame in tables:
-        if frame.empty:
-            continue
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for index, column in enumerate(frame):
-            justify: Literal["left", "right"] = "left" if index == 0 else "right"
-            table.add_column(printable(str(column)), justify=justify, no_wrap=True)
-        for row in frame.itertuples(index=False):
-            table.add_row(*(printable(str(cell)) for cell in row))
-        console.print(table)
-        console.print()
+    for table in _rendered(tables, "plain", printable):
+        print(table, end="\n\n")
     for line in lines:
-        console.print(printable(line), soft_wrap=True)
+        print(printable(line))
 
 
 def to_markdown(tables: list[pd.DataFrame], lines: list[str]) -> str:
     """Return tables, without those that are empty, and a list of lines as Markdown."""
-    texts = [
-        frame.astype(str)
-        .map(escape_markdown)
-        .rename(columns=escape_markdown)
-        .to_markdown(index=False, disable_numparse=True)
-        for frame in tables
-        if not frame.empty
-    ]
+    texts = _rendered(tables, "pipe", escape_markdown)
     return "\n\n".join([*texts, "\n".join(f"- {escape_markdown(line)}" for line in lines)])
+
+
+def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
+    """Return tables, without those that are empty, and lines as LaTeX, for the package booktabs."""
+    tables = [*tables, pd.DataFrame({"result": lines}, dtype=str)]
+    text = "\n".join(_rendered(tables, "latex_booktabs", printable))
+    text = re.sub(r"^ +| +(?= )", "", text, flags=re.MULTILINE)
+    # After the end of a row, LaTeX takes these for arguments of its command.
+    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 
 
 def escape_markdown(text: str) -> str:
@@ -175,32 +148,16 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"[\\`*\[\]<>|&~]|\b_|_\b", r"\\\g<0>", printable(text))
 
 
-def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
-    """Return tables, without those that are empty, and lines as LaTeX, for the package booktabs."""
-    texts = [_style_latex(frame) for frame in tables if not frame.empty]
-    rendered = [
-        text.to_latex(hrules=True, column_format="l" + "r" * (len(text.columns) - 1))
-        for text in texts
-    ]
-    if lines:
-        list_of_lines = _style_latex(pd.DataFrame({"line": lines})).hide(axis="columns")
-        rendered.append(list_of_lines.to_latex(column_format="l"))
-    return "\n".join(rendered)
-
-
-def _style_latex(frame: pd.DataFrame) -> "Styler":
-    """Return a table with its cells and columns escaped for LaTeX."""
-
-    def protect(text: str) -> str:
-        # After the end of a row, LaTeX takes these for arguments of its command.
-        return f"{{}}{text}" if text.startswith(("[", "*")) else text
-
-    columns = [printable(str(column)) for column in frame]
-    return (
-        frame.astype(str)
-        .map(printable)
-        .set_axis(columns, axis=1)
-        .style.hide(axis="index")
-        .format(protect, escape="latex")
-        .format_index(protect, escape="latex", axis=1)
-    )
+def _rendered(tables: list[pd.DataFrame], form: str, escape: Callable[[str], str]) -> Iterator[str]:
+    """Yield the tables that are not empty in a form of `tabulate`, with each text escaped."""
+    for table in tables:
+        if not table.empty:
+            heads = [escape(str(column)) for column in table]
+            yield tabulate(
+                [heads, *table.astype(str).map(escape).to_numpy().tolist()],
+                # Without a line under it a head is like other rows; tabulate would widen it.
+                () if form == "plain" else "firstrow",
+                form,
+                disable_numparse=True,
+                colalign=["left", *["right"] * (len(table.columns) - 1)],
+            )

@@ -35,7 +35,7 @@ from fairtrial.statistics.comparison import (
     size_text,
 )
 from fairtrial.statistics.sequential import MIN_DECISIVE, InterimResult, interim_results
-from fairtrial.tables import changed_params_table
+from fairtrial.tables import params_table
 
 MAX_REPLICAS = 100  # of each revision, unless the user says otherwise
 MAX_BATCH = 100  # replicas that a project is asked for at once
@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> None:
         "required_examples": result.required_examples,
         "verdict": verdict,
     }
-    print_result(args, values, [changed_params_table([first, other])], [verdict])
+    print_result(args, values, [params_table([first, other], only_changed=True)], [verdict])
     if args.fail_if_worse and result.outcome == "worse":
         sys.exit(1)
 

@@ -13,7 +13,6 @@ from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import compare, remark_lines, shared_metric
 from fairtrial.tables import (
-    changed_params_table,
     difference_table,
     params_table,
     provenance_table,
@@ -70,7 +69,7 @@ def render_report(
     tables = _metric_tables(revisions, best_of)
     provenance, params = provenance_table(revisions), params_table(revisions)
     provenance = provenance[(provenance.iloc[:, 1:] != "").any(axis=1)]
-    settings = changed_params_table(revisions)
+    settings = params_table(revisions, only_changed=True)
     if many:  # a row for each revision
         provenance, params, settings = map(_transpose, (provenance, params, settings))
     tables.insert(1 if others else 0, settings)

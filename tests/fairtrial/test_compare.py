@@ -93,7 +93,7 @@ def test_markdown_and_latex_have_the_tables_and_the_verdict(reproduced_regressio
     assert markdown.count("|:--") >= 3
     assert "- slow is worse (" in markdown
     latex = output(reproduced_regression, "HEAD", "slow", "--latex")
-    assert latex.count(r"\toprule") == 3
+    assert latex.count(r"\toprule") == 4
     assert "slow is worse (" in latex
 
 

@@ -9,8 +9,8 @@ import pytest
 from fairtrial.project.errors import printable
 from fairtrial.statistics.comparison import compare
 from fairtrial.tables import (
-    changed_params_table,
     difference_table,
+    params_table,
     print_tables,
     scores_table,
     to_latex,
@@ -37,9 +37,9 @@ def test_a_table_on_a_terminal_is_aligned_and_whole(capsys: pytest.CaptureFixtur
 def test_markdown_has_tables_and_a_list() -> None:
     frame = pd.DataFrame({"revision": ["a"], "accuracy": ["80.0"]})
     assert to_markdown([frame, pd.DataFrame()], ["one", "two"]).splitlines() == [
-        "| revision   | accuracy   |",
-        "|:-----------|:-----------|",
-        "| a          | 80.0       |",
+        "| revision   |   accuracy |",
+        "|:-----------|-----------:|",
+        "| a          |       80.0 |",
         "",
         "- one",
         "- two",
@@ -87,15 +87,15 @@ def test_no_value_is_latex() -> None:
     lines = to_latex([frame], ["[2pt]"]).splitlines()
     assert lines[2] == r"{}[2pt] \\"
     assert lines[4:11] == [
-        r"\textbackslash x1b]0;PWNED\textbackslash x07 \\",
+        r"\textbackslash{}x1b]0;PWNED\textbackslash{}x07 \\",
         r"{}[link=http://x]x[/link] \\",
         r"{}[/nothing] \\",
         r"{}*| \\",
-        r"<b>\_x\_ a\_b \\",
-        r"50 \% \textbackslash n\textbackslash n \\",
-        r"\{\#\textasciicircum \textasciitilde \&\$\} \\",
+        r"\ensuremath{<}b\ensuremath{>}\_x\_ a\_b \\",
+        r"50 \% \textbackslash{}n\textbackslash{}n \\",
+        r"\{\#\^{}\textasciitilde{}\&\$\} \\",
     ]
-    assert lines[-2] == r"{}[2pt] \\"
+    assert lines[-3] == r"{}[2pt] \\"
 
 
 def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:
@@ -109,9 +109,12 @@ def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:
         r"a\_b & 80.0 \\",
         r"\bottomrule",
         r"\end{tabular}",
-        "",
         r"\begin{tabular}{l}",
+        r"\toprule",
+        r"result \\",
+        r"\midrule",
         r"50 \% \& more \\",
+        r"\bottomrule",
         r"\end{tabular}",
     ]
 
@@ -125,7 +128,7 @@ def test_equal_numbers_are_no_changed_parameter() -> None:
         revision(str(number), replicas([0.8]), params=params)
         for number, params in enumerate(values)
     ]
-    assert changed_params_table(revisions)["parameter"].tolist() == ["b", "c"]
+    assert params_table(revisions, only_changed=True)["parameter"].tolist() == ["b", "c"]
 
 
 def test_values_are_shown_in_the_unit_of_the_metric() -> None:
