@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from fairtrial.project.contract import DVC_YAML, Contract, path_from_root
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten
+from fairtrial.project.revisions import NO_GIT, flatten
 
 PARAMS = "params.yaml"
 LOCK = "dvc.lock"
@@ -78,6 +78,7 @@ def _changed_files(stages: list[str]) -> list[str]:
     """Return the files of the workspace that these stages read, no stage made, and have changed."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     try:
         with Repo() as repo:
@@ -92,5 +93,7 @@ def _changed_files(stages: list[str]) -> list[str]:
                 if not known.intersection([Path(file.fs_path), *Path(file.fs_path).parents])
                 for path in file.workspace_status()
             ]
+    except SCMError:
+        raise InputError(NO_GIT) from None
     except DvcException as error:
         raise InputError(f"{DVC_YAML}: {' '.join(str(error).split())}") from None
