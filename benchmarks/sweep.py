@@ -5,15 +5,11 @@ python benchmarks/sweep.py killed    # 40 points on two hosts, one of which is k
 """
 
 import argparse
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -21,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from ruamel.yaml import YAML
 
 from benchmarks.bench import ENVIRONMENT, reproduced
+from tests.fairtrial.clusters import hosts, kill_midway
+from tests.helpers.project import Project
 
 
 def run(folder: Path, *command: str) -> str:
@@ -59,93 +57,6 @@ def of_queue(folder: Path) -> dict[float, str]:
     return found
 
 
-def share(project: Path, folder: Path) -> None:
-    """Give a project a bare git repository and a DVC remote in a folder, and push to both."""
-    run(project, "git", "init", "--quiet", "--bare", str(folder / "git"))
-    run(project, "git", "config", "remote.origin.url", str(folder / "git"))
-    run(project, "git", "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
-    if "remote" not in (project / ".dvc/config").read_text():
-        run(project, "dvc", "remote", "add", "--default", "storage", str(folder / "storage"))
-    run(project, "git", "commit", "--quiet", "--all", "--message", "A place to share results")
-    run(project, "git", "push", "--quiet", "origin", "HEAD:refs/heads/main")
-    run(project, "dvc", "push", "--quiet")
-
-
-@contextlib.contextmanager
-def host(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a process of `dask` in a new folder, which is all that its computer has."""
-    folder.mkdir(exist_ok=True)
-    # Nothing can be downloaded: the data is in the DVC remote, or the workers do not get it.
-    own = {"HOME": str(folder), "TMPDIR": str(folder), "MNIST_MIRROR": str(folder / "missing")}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dask", *arguments],
-            cwd=folder,
-            env={**ENVIRONMENT, **own},
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@contextlib.contextmanager
-def scheduler(
-    folder: Path, *options: str, port: str = "0"
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Yield the address of a Dask scheduler, and its process."""
-    about = folder / "scheduler.json"
-    arguments = "scheduler", f"--port={port}", f"--scheduler-file={about}", "--no-dashboard"
-    with host(folder, *arguments, *options) as process:
-        while not about.exists() or not about.read_text().rstrip().endswith("}"):
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield json.loads(about.read_text())["address"], process
-
-
-@contextlib.contextmanager
-def hosts(
-    project: Path, folder: Path, threads: int = 1, options: Sequence[str] = ()
-) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Yield the address of a Dask cluster and its two workers, which have folders of their own.
-
-    options: of `dask scheduler` and of `dask worker`.
-
-    What they have in common with `project` is a bare git repository and its DVC remote, a folder
-    if it has none yet.
-    """
-    share(project, folder)
-    with contextlib.ExitStack() as stack:
-        address, _ = stack.enter_context(scheduler(folder / "scheduler", *options))
-        worker = "worker", address, f"--nthreads={threads}", "--no-dashboard", *options
-        workers = [stack.enter_context(host(folder / name, *worker)) for name in ("one", "two")]
-        yield address, workers
-
-
-def kill_midway(
-    project: Path,
-    of: subprocess.Popen[bytes],
-    victim: subprocess.Popen[bytes],
-    points: int,
-    by: signal.Signals = signal.SIGKILL,
-) -> None:
-    """Kill a process in the middle of a point of a sweep, when so many have arrived."""
-    wait_for_points(project, of, points)
-    os.killpg(victim.pid, by)
-
-
-def wait_for_points(project: Path, of: subprocess.Popen[bytes], points: int) -> None:
-    """Wait until so many points of a sweep, which is the process `of`, have arrived."""
-    file = project / "sweeps/points.jsonl"
-    while not file.exists() or file.read_bytes().count(b"\n") < points:
-        assert of.poll() is None, "the sweep has ended"
-        time.sleep(0.1)
-
-
 def queue(folder: Path) -> None:
     count = 100
     for replicas in ("5", "1"):
@@ -182,13 +93,13 @@ def killed(folder: Path) -> None:
         place = folder / f"hosts{deaths}"
         place.mkdir()
         project = reproduced(place / "project", {})
-        with hosts(project, place) as (address, workers):
+        with hosts(Project(project), place) as (address, workers):
             start = time.monotonic()
             process = subprocess.Popen(
                 sweep(count, "--scheduler", address), cwd=project, env=ENVIRONMENT
             )
             if deaths:
-                kill_midway(project, process, workers[0], 10)
+                kill_midway(Project(project), process, workers[0], 10)
             assert process.wait() == 0
             seconds = time.monotonic() - start
         found = of_sweep(project)

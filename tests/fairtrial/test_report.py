@@ -6,70 +6,20 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from fairtrial.web.plots import adapt_dvc_plot
+from tests.helpers.browser import needs_browser
 from tests.helpers.project import ROOT, Project
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
-)
-# DVC's own template smooths a curve, of which Vega warns until it has data.
-OF_DVC = "WARN Infinite extent for field"
 
 
 def report(project: Project, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     return project.run("python", "-m", "fairtrial", "report", *arguments, ok=ok)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def show_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a file in the browser, and fail on warnings, errors and requests to elsewhere."""
-    problems: list[str] = []
-    contexts = []
-
-    def show(path: Path, **options: Any) -> Page:
-        def check_message(message: ConsoleMessage) -> None:
-            if not message.text.startswith(OF_DVC):
-                problems.append(message.text)
-
-        def check_request(request: Request) -> None:
-            if not request.url.startswith(("data:", path.parent.as_uri())):
-                problems.append(request.url)
-
-        contexts.append(browser.new_context(offline=True, **options))
-        page = contexts[-1].new_page()
-        page.on("console", check_message)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", check_request)
-        page.goto(path.as_uri())
-        for held_out in page.locator("#held-out").all():  # it is folded
-            assert not held_out.locator(".plot svg").count()
-            page.get_by_role("link", name="Held out", exact=True).click()
-        # Not by wait_for_function, which evaluates a text: the policy of the page forbids that.
-        page.wait_for_selector(".plot:not(:has(svg.marks))", state="detached")
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert problems == []
 
 
 PLOTS = """
