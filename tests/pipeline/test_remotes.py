@@ -84,7 +84,7 @@ def test_a_sweep_here_asks_no_remote_for_what_the_cache_has(shared: Project) -> 
     shutil.rmtree(shared.path.parent / "server")  # the keys of SSH
     arguments = "-S", "train.lr=0.01,0.02", "--workers=2", "--promote=1"
     done = shared.run("python", "-m", "fairtrial", "sweep", *arguments)
-    assert "is an experiment of the same bits" in done.stdout
+    assert "reproduced bit for bit as experiment sweep-" in done.stdout
 
 
 @pytest.mark.slow
