@@ -97,7 +97,7 @@ def difference_table(
 
 def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
     """Return the commit, data and packages of revisions, a row an entry and a column a revision."""
-    from fairtrial.project.packages import pinned_versions
+    from fairtrial.project.packages import describe_versions
 
     columns = {}
     for revision in revisions:
@@ -108,14 +108,11 @@ def provenance_table(revisions: list[Revision]) -> pd.DataFrame:
             [requirements] = read_files(revision.name, "requirements.txt")
         except InputError:
             requirements = b""  # not every project pins its packages
-        versions = pinned_versions(requirements.decode(errors="replace"))
         columns[revision.name] = {
             "commit": describe_commit(revision.name),
             "examples": f"{len(revision.examples):,} of {revision.split}",
             **{f"MD5 of {out['path']}": str(out.get("md5")) for out in outs},
-            "packages": ", ".join(
-                f"{package} {versions[package]}" for package in PACKAGES if package in versions
-            ),
+            "packages": describe_versions(requirements, PACKAGES),
         }
     return pd.DataFrame(columns).fillna("").reset_index(names="")
 

@@ -23,6 +23,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 from pydantic import ValidationError
 
+from fairtrial.project.packages import describe_versions
 from fairtrial.project.revisions import commit_of_results, read_files
 from fairtrial.project.scores import load_scores
 from fairtrial.statistics.significance import wilson_interval
@@ -118,7 +119,7 @@ def load_context(revision: str) -> dict[str, Any]:
         "commit": commit_of_results(revision),
         "checkpoint_md5": hashes[CHECKPOINT],
         "pull": "" if card else Markup(code(f"dvc pull {printable(shlex.quote(source))}")),
-        "packages": pinned_packages(requirements.decode()),
+        "packages": describe_versions(requirements, PACKAGES),
     }
 
 
@@ -147,12 +148,6 @@ def read_table(content: bytes) -> pd.DataFrame:
     text = {"split": str, "class": str}
     table = pd.read_csv(io.BytesIO(content), dtype=text, keep_default_na=False, na_values=NO_NAMES)
     return table[table["split"] == "test"]
-
-
-def pinned_packages(requirements: str) -> str:
-    """Return the versions that a requirements.txt pins of the packages that decide the bits."""
-    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements, re.MULTILINE))
-    return ", ".join(f"{name} {pins[name]}" for name in PACKAGES if name in pins)
 
 
 def render_card(context: dict[str, Any]) -> str:

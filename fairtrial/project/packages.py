@@ -1,6 +1,7 @@
 """The packages that a project pins in `requirements.txt`, and those that are installed."""
 
 import re
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def pinned_versions(requirements: str) -> dict[str, str]:
         if not pin.marker or pin.marker.evaluate():
             pins[pin.name] = str(pin.specifier).removeprefix("==")
     return pins
+
+
+def describe_versions(requirements: bytes, packages: Iterable[str]) -> str:
+    """Return the versions that a requirements.txt pins of some packages, as one text."""
+    versions = pinned_versions(requirements.decode(errors="replace"))
+    return ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
 
 
 def refuse_other_packages(folder: Path) -> None:

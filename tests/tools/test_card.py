@@ -7,6 +7,7 @@ import re
 import shutil
 import statistics
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def test_data_model_and_all_settings_are_in_it(small_project: Project) -> None:
     assert "http://yann.lecun.com/exdb/mnist/" in cells(card, "source")[0]
     assert cells(card, "train images") == ["300"]
     assert "a box of 20 x 20 pixels" in card
+    assert f"among them torch {version('torch')}, numpy {version('numpy')}." in card
     params = yaml.safe_load((small_project.path / "params.yaml").read_text())
     for section, values in params.items():
         for name, value in values.items():
