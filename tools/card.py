@@ -7,7 +7,6 @@ unless a revision is named. Its bytes depend on the results alone.
     python -m tools card HEAD~1 --output card.md
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -34,6 +33,7 @@ from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
 from stages.storage.yaml_reader import parse_yaml
+from tools.arguments import parse_arguments
 
 CHECKPOINT = "data/checkpoints/model.safetensors"
 COUNTS, METRICS = "metrics/prepare.json", "metrics/evaluate.json"
@@ -230,18 +230,7 @@ def code(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools card", description="Write a model card.")
-    parser.add_argument(
-        "revision",
-        metavar="REV",
-        nargs="?",
-        default="workspace",
-        help="a commit, branch, tag, experiment or `workspace` (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("metrics/model-card.md"), help="(%(default)s)"
-    )
-    args = parser.parse_args()
+    args = parse_arguments("card", "Write a model card.", "metrics/model-card.md")
     try:
         context = load_context(args.revision)
         card = render_card(context)

@@ -6,7 +6,6 @@ The page needs no network and no other file. Its model computes in the browser, 
     python -m tools draw HEAD~1 --output draw.html
 """
 
-import argparse
 import base64
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from fairtrial.project.revisions import read_files
 from fairtrial.web.vega import content_security_policy
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
+from tools.arguments import parse_arguments
 
 CANVAS = Path(__file__).with_name("canvas")
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -79,17 +79,6 @@ def render_page(model: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools draw", description="Write a page to draw on."
-    )
-    parser.add_argument(
-        "revision",
-        metavar="REV",
-        nargs="?",
-        default="workspace",
-        help="a commit, branch, tag, experiment or `workspace` (default: %(default)s)",
-    )
-    parser.add_argument("--output", type=Path, default=Path("draw.html"), help="(%(default)s)")
-    args = parser.parse_args()
+    args = parse_arguments("draw", "Write a page to draw on.", "draw.html")
     write_bytes(args.output, render_page(load_model(args.revision)).encode())
     print(shorten(printable(f"{args.output}: open it; it has the model of {args.revision}")))
