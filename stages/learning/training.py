@@ -8,7 +8,7 @@ no state of a random generator.
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import torch
@@ -60,12 +60,7 @@ class Replicas:
         if len(seeds) > 1:
             self.model = initial_model(seeds[0], train, params)
             stack_weights(self.model, self.models)
-        weights = list(self.model.parameters())
-        self.optimizer = (
-            SGD(weights, params.momentum, params.nesterov, params.weight_decay)
-            if params.optimizer == "sgd"
-            else Adam(weights, params.weight_decay, decoupled=params.optimizer == "adamw")
-        )
+        self.optimizer = make_optimizer(list(self.model.parameters()), params)
         self.losses: list[list[float]] = [[] for _ in seeds]  # of each batch
         self.scores: list[list[Scores]] = [[] for _ in seeds]
 
@@ -253,6 +248,17 @@ def stack_weights(model: Model, parts: list[Model]) -> None:
         stacked.data = torch.stack([weight.data for weight in weights])
         for weight, data in zip(weights, stacked.data, strict=True):
             weight.data = data
+
+
+def make_optimizer(weights: list[Tensor], params: Train) -> SGD | Adam:
+    """Return the optimizer of these weights that the parameters name."""
+    match params.optimizer:
+        case "sgd":
+            return SGD(weights, params.momentum, params.nesterov, params.weight_decay)
+        case "adam" | "adamw":
+            return Adam(weights, params.weight_decay, decoupled=params.optimizer == "adamw")
+        case _:
+            assert_never(params.optimizer)  # mypy finds a name that is missing here
 
 
 def augmented_batches(
