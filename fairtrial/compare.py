@@ -13,7 +13,7 @@ import pandas as pd
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import load_scores
 from fairtrial.project.sweeps import load_chosen
-from fairtrial.statistics.comparison import compare, shared_metric, summary_lines, to_json
+from fairtrial.statistics.comparison import compare, summary_lines, to_json
 from fairtrial.tables import (
     difference_table,
     params_table,
@@ -71,7 +71,6 @@ def main(args: argparse.Namespace) -> None:
     first = revisions[0]
     name, metric = first.contract.metric(args.metric)
     revisions += [load_scores(other, first.split) for other in args.others]
-    shared_metric(revisions, name)
     chosen = {} if args.best_of else load_chosen()
     best_of = [args.best_of or chosen.get(other, 1) for other in args.others]
     comparisons = compare(first, revisions[1:], name, best_of)

@@ -12,6 +12,20 @@ PARAMS = "params.yaml"
 LOCK = "dvc.lock"
 
 
+def locked_hashes(
+    lock: dict[str, Any], definitions: dict[str, dict[str, Any]], key: str
+) -> dict[str, dict[str, str | None]]:
+    """Return the MD5s of what each stage read or made, by their paths.
+
+    definitions: of the stages in `dvc.yaml`; key: `deps` or `outs`.
+    """
+    return {
+        stage: {path_from_root(folder, one["path"]): one.get("md5") for one in entry.get(key, [])}
+        for stage, entry in lock["stages"].items()
+        for folder in [definitions.get(stage.partition("@")[0], {})]
+    }
+
+
 def refuse_stale(
     name: str,
     contract: Contract,
@@ -29,18 +43,11 @@ def refuse_stale(
         raise InputError(f"{name}: {problem}; `dvc repro` there makes its results again")
 
     try:
-        # The MD5s of what each stage read and made, by their paths, and the parameters it used.
-        read: dict[str, dict[str, str | None]] = {}
-        made: dict[str, dict[str, str | None]] = {}
-        used: dict[str, Any] = {}
+        read, made = (locked_hashes(lock, definitions, key) for key in ("deps", "outs"))
+        used: dict[str, Any] = {}  # the parameters of each stage
         makers: dict[str, set[str]] = {}  # of each path, and of what lies in it
         for stage, entry in lock["stages"].items():
             folder = definitions.get(stage.partition("@")[0], {})
-            for key, hashes in (("deps", read), ("outs", made)):
-                files = entry.get(key, [])
-                hashes[stage] = {
-                    path_from_root(folder, one["path"]): one.get("md5") for one in files
-                }
             for path in made[stage]:
                 for place in (path, *map(str, PurePosixPath(path).parents)):
                     makers.setdefault(place, set()).add(stage)

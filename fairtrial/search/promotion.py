@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from fairtrial.project.contract import DVC_YAML, path_from_root, stage_definitions
+from fairtrial.project.contract import DVC_YAML, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import LOCK
+from fairtrial.project.lock import LOCK, locked_hashes
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import load_scores
 from fairtrial.project.yaml_reader import parse_yaml
@@ -30,11 +30,8 @@ def promote(point: Point, row: Row, goal: Goal) -> str:
             raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
     definition, lock = read_files(point.name, DVC_YAML, LOCK)
     stages = stage_definitions(definition, f"{point.name}: {DVC_YAML}")
-    made = {
-        path_from_root(stages.get(name.partition("@")[0], {}), out["path"]): out.get("md5")
-        for name, stage in parse_yaml(lock, f"{point.name}: {LOCK}")["stages"].items()
-        for out in stage.get("outs", [])
-    }
+    outs = locked_hashes(parse_yaml(lock, f"{point.name}: {LOCK}"), stages, "outs")
+    made = {path: md5 for of_stage in outs.values() for path, md5 in of_stage.items()}
     others = [path for path, md5 in row["md5"].items() if made.get(path) != md5]
     if not others:
         return f"reproduced bit for bit as experiment {point.name}: dvc exp apply {point.name}"

@@ -11,7 +11,7 @@ import pandas as pd
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.sweeps import load_chosen
-from fairtrial.statistics.comparison import compare, remark_lines, shared_metric
+from fairtrial.statistics.comparison import Comparison, compare, remark_lines
 from fairtrial.tables import (
     difference_table,
     params_table,
@@ -49,13 +49,15 @@ def render_report(
 
     Raises `InputError` if a revision is unknown or lacks results.
     """
-    first, *others = revisions = [load_scores(name) for name in names[:1]]
+    first = load_scores(names[0])
     contract = first.contract
-    others += [load_scores(name, contract.split) for name in names[1:]]
+    others = [load_scores(name, contract.split) for name in names[1:]]
     revisions = [first, *others]
     chosen = load_chosen()
     best_of = [chosen.get(other.name, 1) for other in others]
-    comparisons = compare(first, others, None, best_of)
+    name, metric = contract.metric()
+    by_metric = {one: compare(first, others, one, best_of) for one in contract.metrics}
+    comparisons = by_metric[name]
     held_out = [name for name in _splits(first) if name != contract.split]
     with tempfile.TemporaryDirectory() as folder:
         parts = load_dvc_plots(names, Path(folder))
@@ -63,10 +65,9 @@ def render_report(
     many = len(names) > MAX_REVISIONS
     if many:
         plots = [plot for plot in plots if "facet" not in plot.spec]  # a panel for each of them
-    name, metric = contract.metric()
     drawn = differences(name, metric, first.name, comparisons)
     plots = sorted([*drawn, *more_plots, *plots], key=lambda plot: plot.held_out)
-    tables = _metric_tables(revisions, best_of)
+    tables = _metric_tables(revisions, by_metric)
     provenance, params = provenance_table(revisions), params_table(revisions)
     provenance = provenance[(provenance.iloc[:, 1:] != "").any(axis=1)]
     settings = params_table(revisions, only_changed=True)
@@ -74,7 +75,7 @@ def render_report(
         provenance, params, settings = map(_transpose, (provenance, params, settings))
     tables.insert(1 if others else 0, settings)
     of_held_out = [
-        (split, _metric_tables([load_scores(one.name, split) for one in revisions], []))
+        (split, _metric_tables([load_scores(one.name, split) for one in revisions], {}))
         for split in held_out
     ]
     figures = draw_figures(plots)
@@ -106,15 +107,15 @@ def _splits(revision: Revision) -> list[str]:
     return splits_of(dict(zip(paths, read_files(revision.name, *paths), strict=True)))
 
 
-def _metric_tables(revisions: list[Revision], best_of: list[int]) -> list[pd.DataFrame]:
-    """Return tables of the scores and, with `best_of`, of the differences by each metric."""
-    first, *others = revisions
+def _metric_tables(
+    revisions: list[Revision], by_metric: dict[str, list[Comparison]]
+) -> list[pd.DataFrame]:
+    """Return tables of the scores and, where there are comparisons, of the differences."""
+    first = revisions[0]
     tables = []
-    for name in first.contract.metrics:
-        _, metric = shared_metric(revisions, name)
-        if best_of:
-            compared = compare(first, others, name, best_of)
-            table = difference_table(first, compared, metric)
+    for name, metric in first.contract.metrics.items():
+        if comparisons := by_metric.get(name):
+            table = difference_table(first, comparisons, metric)
             tables.append(table.rename(columns={table.columns[0]: f"{name} against {first.name}"}))
         tables.append(scores_table(revisions, name, metric))
     return tables
