@@ -92,15 +92,16 @@ def _open_locked(draft: Path) -> BinaryIO:
     """Open a draft to write, and lock it until it is closed."""
     while True:
         if draft.is_symlink():
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         # A pipe would wait for its reader.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.fdopen(os.open(draft, flags, 0o666), "wb")
         fcntl.flock(file, fcntl.LOCK_EX)
-        # Its last writer may have renamed it meanwhile.
-        if draft.exists() and os.path.samestat(draft.stat(), os.fstat(file.fileno())):
-            file.truncate(0)
-            return file
+        # Its last writer may have renamed or removed it meanwhile, even between two looks at it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(draft.stat(), os.fstat(file.fileno())):
+                file.truncate(0)
+                return file
         file.close()
 
 
