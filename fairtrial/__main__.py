@@ -8,11 +8,13 @@ import signal
 import sys
 from types import TracebackType
 
-COMMANDS = "compare", "report", "sweep", "until-decided"
+COMMANDS = "compare", "plan", "rank", "report", "sweep", "until-decided"
 HELP = """\
 usage: python -m fairtrial COMMAND ...
 
   compare A B ...      Is each B better or worse than A, and is that significant?
+  rank A B ...         Which of several can be told apart?
+  plan A               How many seeds and examples does a difference need?
   until-decided A B    Train more replicas of both until it is known which is better.
   sweep -S NAME=VALUES Train and score a grid of settings, or search ranges of them.
   report [REV ...]     Write a page that compares revisions: tables, plots, pictures.

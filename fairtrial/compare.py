@@ -5,15 +5,17 @@ python -m fairtrial compare main workspace slower --md
 """
 
 import argparse
+import math
 import sys
 from typing import Any
 
 import pandas as pd
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.scores import load_scores
+from fairtrial.project.scores import Revision, load_scores, select
 from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import compare, summary_lines, to_json
+from fairtrial.statistics.matching import Choice, find_choice, refuse_other_task
 from fairtrial.tables import (
     difference_table,
     params_table,
@@ -27,8 +29,13 @@ from fairtrial.tables import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="a commit, branch, tag, experiment, workspace")
     parser.add_argument("others", metavar="B", nargs="+", help="each is compared with A")
-    parser.add_argument("--metric", metavar="NAME", help="(default: the first of the contract)")
-    parser.add_argument("--split", metavar="NAME", help="(default: that of the contract)")
+    add_question_arguments(parser)
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="say whether B is not worse by D, in the unit of the metric (points for %%)",
+    )
     parser.add_argument(
         "--best-of",
         type=int,
@@ -39,15 +46,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
 
 
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `rank` has, too."""
+    parser.add_argument("--metric", metavar="NAME", help="(default: the first of the contract)")
+    parser.add_argument("--split", metavar="NAME", help="(default: that of the contract)")
+    parser.add_argument(
+        "--slice", metavar="COLUMN=VALUE", help="only examples with this label or group: label=7"
+    )
+    parser.add_argument(
+        "--balanced", action="store_true", help="let the means of all classes count the same"
+    )
+    parser.add_argument(
+        "--other-task", action="store_true", help="compare revisions with other classes, too"
+    )
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `until-decided` has, too."""
+    add_output_formats(parser)
+    parser.add_argument(
+        "--fail-if-worse", action="store_true", help="exit with 1 if a B is significantly worse"
+    )
+
+
+def add_output_formats(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--md", action="store_true", help="print Markdown")
     formats.add_argument("--latex", action="store_true", help="print LaTeX, for a paper")
     formats.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--fail-if-worse", action="store_true", help="exit with 1 if a B is significantly worse"
-    )
 
 
 def print_result(
@@ -65,22 +91,48 @@ def print_result(
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.best_of is not None and args.best_of < 1:
-        raise InputError("--best-of has to be 1 or more")
-    revisions = [load_scores(args.first, args.split)]
-    first = revisions[0]
+    first, *others = load_revisions([args.first, *args.others], args)
     name, metric = first.contract.metric(args.metric)
-    revisions += [load_scores(other, first.split) for other in args.others]
-    chosen = {} if args.best_of else load_chosen()
-    best_of = [args.best_of or chosen.get(other, 1) for other in args.others]
-    comparisons = compare(first, revisions[1:], name, best_of)
+    chosen = load_chosen()
+    best_of = args.best_of and Choice(args.best_of, same_examples=True, same_seeds=True)
+    choices = [best_of or find_choice(first, other, chosen) for other in others]
+    if args.best_of == 1:
+        choices = [None] * len(others)
+    margin = None if args.margin is None else args.margin / (100 if metric.unit == "%" else 1)
+    comparisons = compare(first, others, name, choices, args.balanced, margin)
     tables = [
-        params_table(revisions, only_changed=True),
-        scores_table(revisions, name, metric),
+        params_table([first, *others], only_changed=True),
+        scores_table([first, *others], name, metric),
         difference_table(first, comparisons, metric),
     ]
-    others = [comparison._asdict() for comparison in comparisons]
-    values = {"first": first.name, "split": first.split, "metric": name, "others": others}
-    print_result(args, values, tables, summary_lines(comparisons, first))
+    values = {
+        "first": first.name,
+        "split": first.split,
+        "metric": name,
+        "slice": args.slice,
+        "balanced": args.balanced,
+        "others": [comparison._asdict() for comparison in comparisons],
+    }
+    lines = summary_lines(comparisons, first)
+    if args.balanced:
+        lines.insert(0, "all classes count the same in the differences")
+    print_result(args, values, tables, lines)
     if args.fail_if_worse and any(one.outcome == "worse" for one in comparisons):
         sys.exit(1)
+
+
+def load_revisions(names: list[str], args: argparse.Namespace) -> list[Revision]:
+    """Return revisions on the split and the slice that the options name.
+
+    Raises `InputError` if an option is wrong, or if the revisions have other classes.
+    """
+    if getattr(args, "best_of", None) is not None and args.best_of < 1:
+        raise InputError("--best-of has to be 1 or more")
+    if getattr(args, "margin", None) is not None and not 0 < args.margin < math.inf:
+        raise InputError("--margin has to be above 0")
+    first = load_scores(names[0], args.split)
+    revisions = [first, *(load_scores(name, first.split) for name in names[1:])]
+    if not args.other_task:
+        for other in revisions[1:]:
+            refuse_other_task(first, other)
+    return [select(revision, args.slice) for revision in revisions] if args.slice else revisions

@@ -29,11 +29,11 @@ from fairtrial.project.scratch import run_command, scratch_folder, write_local_c
 from fairtrial.project.seeds import derived_seed
 from fairtrial.statistics.comparison import (
     change_text,
-    has_same_examples,
     round_up,
     shared_metric,
     size_text,
 )
+from fairtrial.statistics.matching import has_same_examples
 from fairtrial.statistics.sequential import MIN_DECISIVE, InterimResult, interim_results
 from fairtrial.tables import params_table
 

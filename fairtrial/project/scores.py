@@ -12,7 +12,7 @@ import csv
 import io
 import math
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,34 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
     tables = dict(zip(contract.scores, read_files(name, *contract.scores), strict=True))
     refuse_stale(name, contract, stage_definitions(definition, DVC_YAML), lock, params, tables)
     return parse_scores(name, split or contract.split, tables, params, contract)
+
+
+def select(revision: Revision, condition: str) -> Revision:
+    """Return the scores on the examples with one label or group, such as label=7.
+
+    Raises `InputError` if there is no such column or example.
+    """
+    column, _, value = condition.partition("=")
+    values = {"label": revision.labels, "group": revision.groups}.get(column)
+    if values is None:
+        raise InputError(
+            f"{revision.name}: --slice {condition}: the table of scores has no column '{column}' "
+            "to select by; write label=VALUE or group=VALUE"
+        )
+    mask = values == value
+    if not mask.any():
+        known = sorted(set(values))
+        shown = ", ".join(known[:MAX_NAMED]) + (" ..." if len(known) > MAX_NAMED else "")
+        raise InputError(
+            f"{revision.name}: --slice {condition}: no example has that {column}; known: {shown}"
+        )
+    return replace(
+        revision,
+        examples=revision.examples[mask],
+        labels=None if revision.labels is None else revision.labels[mask],
+        groups=None if revision.groups is None else revision.groups[mask],
+        scores={name: scores[:, mask] for name, scores in revision.scores.items()},
+    )
 
 
 def parse_scores(

@@ -12,6 +12,7 @@ from fairtrial.search.grid import PointMaker
 from fairtrial.search.promotion import promote
 from fairtrial.search.trials import Trial, replace
 from fairtrial.statistics.comparison import compare, summary_lines
+from fairtrial.statistics.matching import Choice
 
 MIN_REPLICAS = 5  # of each side: fewer show little
 
@@ -42,8 +43,9 @@ def confirm(
                 "same command tries it again"
             )
     of_default, chosen = points
-    # Noted before it is made, so that it is never without its note.
-    record_chosen([chosen.name], trials)
+    # Noted before it is made, so that it is never without its note. The seeds are those of the
+    # search, and not the fresh ones.
+    record_chosen([values], trials, contract)
     for point in points:
         promote(point, runner.rows[point.key], goal)
     first, other = (load_scores(point.name) for point in points)
@@ -53,7 +55,7 @@ def confirm(
     return [
         f"found {found}, the best of {trials} trials: {' '.join(best.overrides)}",
         f"confirmed {again} on fresh seeds; the default has {base}",
-        *summary_lines(compare(first, [other], goal.metric, [trials]), first),
+        *summary_lines(compare(first, [other], goal.metric, [Choice(trials, True, False)]), first),
         f"{of_default.name} is the default with these seeds: "
         f"python -m fairtrial compare {of_default.name} {chosen.name}",
     ]

@@ -14,7 +14,7 @@ from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.sweeps import SWEEPS, record_chosen
-from fairtrial.project.yaml_reader import read_yaml
+from fairtrial.project.yaml_reader import parse_yaml, read_yaml
 from fairtrial.search.chart import draw_chart, sweep_plots
 from fairtrial.search.confirmation import confirm
 from fairtrial.search.execution import PointRunner
@@ -169,7 +169,8 @@ def make_experiments(
     promoted = best[: options.promote]
     if promoted:
         # Noted before they are made, so that no experiment is without its note.
-        record_chosen([point.name for point in promoted], chosen_from)
+        params = [dict(flatten(parse_yaml(point.params, PARAMS))) for point in promoted]
+        record_chosen(params, chosen_from, options.goal.contract)
     for point in promoted:
         print(promote(point, runner.rows[point.key], options.goal))
     if len(promoted) < len(best):

@@ -9,6 +9,8 @@ import numpy as np
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision
+from fairtrial.statistics.matching import Choice, common_replicas, match
+from fairtrial.statistics.planning import required_sample_size
 from fairtrial.statistics.significance import (
     LEVEL,
     Array,
@@ -16,9 +18,9 @@ from fairtrial.statistics.significance import (
     difference,
     is_right_or_wrong,
     mcnemar,
-    required_sample_size,
 )
 
+FAILED = 8.0  # scaled median absolute deviations below the median, at which a seed has failed
 Outcome = Literal["better", "worse", "undecided"]
 
 
@@ -37,6 +39,7 @@ class Comparison(NamedTuple):
     p: float | None
     se_examples: float  # the standard error of the value that the examples cause
     se_seeds: float | None  # and that the seeds cause
+    design_effect: float | None  # of groups: on the variance that the examples cause
     won: float  # pairs of replicas of the same seed in which B is better; a tie counts half
     pairs: int
     only_a: int  # examples that only A's first replica gets right; 0 unless scores are 0 or 1
@@ -51,19 +54,25 @@ def compare(
     first: Revision,
     others: Sequence[Revision],
     metric: str | None = None,
-    best_of: Sequence[int] | None = None,
+    choices: Sequence[Choice | None] | None = None,
+    balanced: bool = False,
+    margin: float | None = None,
+    comparisons: int | None = None,
 ) -> list[Comparison]:
     """Return the comparison of each of the others with the first, by a metric of its contract.
 
-    best_of: for each of the others, the number of settings that it was chosen from as the best on
-        the same examples; 1 unless given.
+    choices: for each of the others, how it or the first was chosen as the best of several settings.
+    balanced: whether the means of the classes count the same.
+    margin: a difference that does not matter, for the verdict, in the unit of the scores.
+    comparisons: how many are corrected together; by default as many as there are others.
 
     Raises `InputError` if a revision does not have the metric, or has it with another direction.
     """
     name, definition = shared_metric([first, *others], metric)
+    number = comparisons or len(others)
     return [
-        _compare_two(first, other, name, definition, len(others), settings)
-        for other, settings in zip(others, best_of or [1] * len(others), strict=True)
+        _compare_two(first, other, name, definition, number, choice, balanced, margin)
+        for other, choice in zip(others, choices or [None] * len(others), strict=True)
     ]
 
 
@@ -85,98 +94,170 @@ def shared_metric(revisions: Sequence[Revision], name: str | None) -> tuple[str,
 
 
 def _compare_two(
-    first: Revision, other: Revision, name: str, metric: Metric, revisions: int, settings: int
+    first: Revision,
+    other: Revision,
+    name: str,
+    metric: Metric,
+    comparisons: int,
+    choice: Choice | None,
+    balanced: bool,
+    margin: float | None,
 ) -> Comparison:
     """Return the comparison of B with A, corrected for the number of comparisons (Bonferroni).
 
-    revisions: how many revisions are compared with A; settings: of how many B was the best.
+    comparisons: how many are corrected together. The others: as `compare` takes them.
 
     Holm's correction would be a little more powerful, but has no simultaneous intervals that
     always agree with it.
     """
+    pairing = match(first, other, balanced)
     a, b = first.scores[name], other.scores[name]
-    comparisons = revisions * settings
-    same_examples = has_same_examples(first, other)
-    remarks = []
+    n_common = int(np.isin(*pairing.examples).sum())
+    remarks = _example_remarks(first, other, n_common)
+    is_paired = n_common == len(first.examples) == len(other.examples)
     only_a, only_b, mcnemar_p = 0, 0, None
-    if not same_examples:
-        remarks.append(
-            "unpaired: the examples or labels differ "
-            f"({len(first.examples):,} and {len(other.examples):,} examples)"
-        )
-    elif is_right_or_wrong(a, b):
-        only_a, only_b, mcnemar_p = mcnemar(a[0], b[0])
-    pairs = common_replicas(first, other) if same_examples else 0
-    if min(len(a), len(b)) == 1:  # compare the two models alone
-        diff = difference(a[:1], b[:1], same_examples, 0)
-    else:
-        diff = difference(a, b, same_examples, pairs)
+    if is_paired and is_right_or_wrong(a, b):
+        of_b = np.argsort(pairing.examples[1])[np.argsort(np.argsort(pairing.examples[0]))]
+        only_a, only_b, mcnemar_p = mcnemar(a[0], b[0, of_b])
+    is_single = min(len(a), len(b)) == 1
+    # With one seed on a side, the two models alone are compared.
+    diff = difference(a[:1], b[:1], pairing) if is_single else difference(a, b, pairing)
+    design_effect = None
+    if pairing.groups is not None:
+        plain = difference(a, b, pairing._replace(groups=None)).examples.value
+        design_effect = diff.examples.value / plain if plain else 1.0
+    pairs = common_replicas(first, other) if n_common else 0
     gains = metric.sign * (b[:pairs].mean(1) - a[:pairs].mean(1))
-    won = float((gains > 0).sum() + (gains == 0).sum() / 2)
     low, high, p = None, None, None
     outcome: Outcome = "undecided"
     if diff.seeds is None:
-        test, p_of_models = ("t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
-        result = "no difference shown between the two models"
-        if p_of_models < LEVEL:
-            which = "better" if metric.sign * diff.value > 0 else "worse"
-            result = f"its model is {which} on these examples"
-        said = f"{result} ({test} p = {p_of_models:.2g}); one seed says nothing about another"
-        if not same_examples:
-            said = "one seed and other examples say nothing"
-        advice = (
-            f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
-        )
-        verdict = f"{other.name}: {said}; {advice}"
+        verdict = _verdict_of_models(first, other, diff, metric, n_common, mcnemar_p)
     else:
+        if choice:
+            remarks.append(choice.remark)
+            if choice.same_examples and choice.same_seeds:
+                comparisons *= choice.settings
+            else:
+                diff = diff.corrected(*choice)
         low, high = diff.interval(comparisons)
         p = min(1.0, comparisons * diff.p)
         shown = change_text(diff.value, low, high, metric)
         if p < LEVEL:
             outcome = "better" if metric.sign * diff.value > 0 else "worse"
             verdict = f"{other.name} is {outcome} ({shown}, p = {p:.2g})"
+            remarks += _seed_remarks(first, other, name, metric)
         else:
             verdict = f"{other.name}: no difference shown ({shown}){_advice(a, b, diff, metric)}"
-        if settings > 1:
-            remarks.append(
-                "p and the interval are corrected for the choice of the best of "
-                f"{settings:,} on the same examples"
-            )
+        if margin is not None:
+            verdict += f"; {margin_text(low, high, margin, metric)}"
     return Comparison(
-        other.name,
-        diff.value,
-        low,
-        high,
-        p,
-        diff.examples.value**0.5,
-        None if diff.seeds is None else diff.seeds.value**0.5,
-        won,
-        pairs,
-        only_a,
-        only_b,
-        mcnemar_p,
-        outcome,
-        remarks,
-        verdict,
+        name=other.name,
+        value=diff.value,
+        low=low,
+        high=high,
+        p=p,
+        se_examples=diff.examples.value**0.5,
+        se_seeds=None if diff.seeds is None else diff.seeds.value**0.5,
+        design_effect=design_effect,
+        won=float((gains > 0).sum() + (gains == 0).sum() / 2),
+        pairs=pairs,
+        only_a=only_a,
+        only_b=only_b,
+        mcnemar_p=mcnemar_p,
+        outcome=outcome,
+        remarks=remarks,
+        verdict=verdict,
     )
 
 
-def has_same_examples(first: Revision, other: Revision) -> bool:
-    """Return whether two revisions are scored on the same examples with the same labels."""
-    columns = (first.examples, other.examples), (first.labels, other.labels)
-    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in columns)
+def _verdict_of_models(
+    first: Revision,
+    other: Revision,
+    diff: Difference,
+    metric: Metric,
+    n_common: int,
+    mcnemar_p: float | None,
+) -> str:
+    """Return what one seed on a side shows, which is something about two models alone."""
+    test, p = ("t-test", diff.p) if mcnemar_p is None else ("McNemar", mcnemar_p)
+    result = "no difference shown between the two models"
+    if p < LEVEL:
+        which = "better" if metric.sign * diff.value > 0 else "worse"
+        result = f"its model is {which} on these examples"
+    said = f"{result} ({test} p = {p:.2g}); one seed says nothing about another"
+    if not n_common:
+        said = "one seed and other examples say nothing"
+    advice = f"set {first.contract.replicas} to 5 in both to compare what they were trained with"
+    return f"{other.name}: {said}; {advice}"
 
 
-def common_replicas(first: Revision, other: Revision) -> int:
-    """Return how many replicas are pairs: those of the same number, if the seeds are the same."""
-    same_seed = first.seed == other.seed and first.seed is not None
-    return min(first.replicas, other.replicas) if same_seed else 0
+def _example_remarks(first: Revision, other: Revision, n_common: int) -> list[str]:
+    """Return a remark if some or all examples have no partner."""
+    sizes = len(first.examples), len(other.examples)
+    if n_common == max(sizes):
+        return []
+    if n_common:
+        return [
+            f"{n_common:,} examples are pairs, of {sizes[0]:,} and {sizes[1]:,}; the others count "
+            "as strangers"
+        ]
+    return [
+        f"unpaired: no example with the same label is in both ({sizes[0]:,} and {sizes[1]:,} "
+        "examples)"
+    ]
+
+
+def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -> list[str]:
+    """Return remarks on seeds that failed, and on how many could fail unseen."""
+    remarks = []
+    for revision in (first, other):
+        means = revision.scores[name].mean(1)
+        if failed := failed_replicas(means, metric.sign):
+            which = ", ".join(map(str, failed))
+            remarks.append(
+                f"{len(failed)} of {len(means)} seeds of {revision.name} failed (replica {which}); "
+                f"the median is {metric.text(float(np.median(means)))}"
+            )
+    if not remarks:
+        replicas = min(first.replicas, other.replicas)
+        limit = 1 - LEVEL ** (1 / replicas)
+        remarks.append(
+            f"no seed failed; {replicas} seeds do not exclude that {100 * limit:.0f} % of all "
+            "seeds fail"
+        )
+    return remarks
+
+
+def failed_replicas(means: Array, sign: int) -> list[int]:
+    """Return the numbers of the replicas whose mean score is far worse than the median.
+
+    sign: +1 if higher scores are better. The median absolute deviation is scaled to that of a
+    normal distribution. Two or three replicas do not show which of them has failed.
+    """
+    gaps = sign * (np.median(means) - means)
+    deviation = 1.4826 * float(np.median(np.abs(gaps)))
+    if len(means) < 4 or deviation == 0:
+        return []
+    return np.flatnonzero(gaps > FAILED * deviation).tolist()
 
 
 def change_text(value: float, low: float, high: float, metric: Metric) -> str:
     """Return a difference with its unit, and its interval."""
     change = f"{metric.text(value, '+.1f', '+.4g')}{metric.points}"
     return f"{change}, 95 % CI {metric.text(low, '.1f')} to {metric.text(high, '.1f')}"
+
+
+def margin_text(low: float, high: float, margin: float, metric: Metric) -> str:
+    """Return what an interval says about differences that are larger than a margin."""
+    size = size_text(margin, metric)
+    worst, best = sorted((metric.sign * low, metric.sign * high))
+    if worst > -margin and best < margin:
+        return f"equivalent: the difference is less than {size}"
+    if worst > -margin:
+        return f"not worse by {size} or more"
+    if best < -margin:
+        return f"worse by more than {size}"
+    return f"it is not excluded that it is worse by {size}"
 
 
 def _advice(a: Array, b: Array, diff: Difference, metric: Metric) -> str:

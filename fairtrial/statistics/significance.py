@@ -10,9 +10,7 @@ Everything is a closed form. A bootstrap was measured first: its draws are nearl
 its small p-values came out far too small when there were few seeds.
 """
 
-import bisect
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +19,7 @@ from scipy import special  # scipy.stats takes half a second longer to import
 Array = np.ndarray[Any, Any]
 
 LEVEL = 0.05  # of significance
-POWER = 0.8  # with which advice promises to show a difference
-MAX_ADVICE = 10_000  # seeds beyond which advice gives none
+MIN_SLOPE = 5  # pairs of replicas that tell the slope of their means
 
 
 class Variance(NamedTuple):
@@ -30,6 +27,35 @@ class Variance(NamedTuple):
 
     value: float
     df: float
+
+    def widened(self, choices: int) -> "Variance":
+        """Return a variance whose 95 % interval is corrected for `choices` (Bonferroni)."""
+        corrected, plain = special.stdtrit(self.df, [1 - LEVEL / 2 / choices, 1 - LEVEL / 2])
+        return Variance(self.value * float(corrected / plain) ** 2, self.df)
+
+
+class Pairing(NamedTuple):
+    """Which examples and replicas of A and of B belong together.
+
+    Examples, groups and classes are whole numbers, (Na,) of A and (Nb,) of B. Equal numbers are the
+    same example, group or class.
+    """
+
+    same_seeds: bool  # whether replicas of the same number are pairs
+    examples: tuple[Array, Array]
+    groups: tuple[Array, Array] | None = None  # of examples that depend on one another
+    classes: tuple[Array, Array] | None = None  # if their means count the same; else examples do
+
+    @classmethod
+    def of_same_examples(cls, n: int, same_seeds: bool) -> "Pairing":
+        """Return the pairing of two revisions that have the same n examples in the same order."""
+        return cls(same_seeds, (np.arange(n), np.arange(n)))
+
+    def reversed(self) -> "Pairing":
+        """Return the pairing of B and A."""
+        groups = self.groups and self.groups[::-1]
+        classes = self.classes and self.classes[::-1]
+        return Pairing(self.same_seeds, self.examples[::-1], groups, classes)
 
 
 class Difference(NamedTuple):
@@ -40,12 +66,13 @@ class Difference(NamedTuple):
     seeds: Variance | None  # caused by the seeds; None if a side has one replica
     residual: float  # the part of `seeds` that is there even if all seeds were equally good
     n: int  # examples, of the smaller split
-    resolution: float  # the finest step of a score: 1 for right or wrong, 0 for other numbers
+    step: float  # by which one score of right or wrong changes the value; 0 for other scores
+    max_df: float = math.inf  # of the variance of the value
 
     @property
     def p(self) -> float:
         """How often chance alone makes a difference as large, if there is none (two-sided)."""
-        if self.n < 2 or self.value == 0:
+        if self.examples.df == 0 or self.value == 0:
             return 1.0
         return float(
             max(
@@ -57,10 +84,10 @@ class Difference(NamedTuple):
     def interval(self, comparisons: int = 1) -> tuple[float, float]:
         """Return the interval that excludes 0 exactly when `comparisons` times p is below 0.05.
 
-        All of these comparisons together have a confidence of 95 % (Bonferroni). A single example
-        says nothing, so that its interval is infinite.
+        All of these comparisons together have a confidence of 95 % (Bonferroni). A single example,
+        or a single group, says nothing, so that its interval is infinite.
         """
-        if self.n < 2:
+        if self.examples.df == 0:
             return -math.inf, math.inf
         quantile = 1 - LEVEL / comparisons / 2
         half_width = max(
@@ -69,69 +96,214 @@ class Difference(NamedTuple):
         )
         return self.value - half_width, self.value + half_width
 
+    def corrected(self, choices: int, examples: bool, seeds: bool) -> "Difference":
+        """Return the difference, with the uncertainty that there is after a choice.
+
+        choices: from how many settings one side was chosen as the best. examples, seeds: whether
+        it was chosen with these. What is fresh cannot have been lucky in the choice.
+        """
+        # To widen the part with more degrees of freedom would add to those of the sum.
+        result = self._replace(max_df=self._total.df)
+        if examples and self.examples.df:
+            result = result._replace(examples=self.examples.widened(choices))
+        if seeds and self.seeds:
+            residual = Variance(self.residual, math.inf).widened(choices).value
+            result = result._replace(seeds=self.seeds.widened(choices), residual=residual)
+        return result
+
     @property
     def _total(self) -> Variance:
-        return welch_satterthwaite([(1.0, v) for v in (self.examples, self.seeds) if v])
+        value, df = welch_satterthwaite([(1.0, v) for v in (self.examples, self.seeds) if v])
+        return Variance(value, min(df, self.max_df))
 
     @property
     def _floor(self) -> Variance:
         """Return the least variance that the value can have.
 
         A few seeds can agree by chance, and then show a spread that is far too small. But the
-        residual is known from all examples, and it alone makes replicas differ. Neither is an
-        accuracy known more finely than to an example.
+        residual is known from all examples, and it alone makes replicas differ. Neither is a value
+        known more finely than to a score.
         """
-        least = max(self.examples.value + self.residual, (self.resolution / self.n) ** 2)
+        least = max(self.examples.value + self.residual, self.step**2)
         return Variance(least, self.examples.df)
 
 
-def difference(a: Array, b: Array, same_examples: bool, pairs: int) -> Difference:
+def difference(a: Array, b: Array, pairing: Pairing) -> Difference:
     """Return the difference of the mean scores of two revisions.
 
-    pairs: how many replicas, the first of both, are compared with each other because they have the
-    same seed and number; without the same examples on both sides there are none.
+    What has no partner is used, too. Examples and replicas are weighted so that the variance is
+    least, as far as the scores tell: more of them do not widen the interval, except by chance.
 
     The variance of the mean of R replicas on N examples is that of a crossed design (Searle,
-    Casella and McCulloch 1992, Variance Components, section 4.3), the degrees of freedom are those
-    of Welch and Satterthwaite (1946, doi:10.2307/3002019).
+    Casella and McCulloch 1992, Variance Components, section 4.3), in which a group of examples that
+    depend on one another stands for an example. The degrees of freedom are those of Welch and
+    Satterthwaite (1946, doi:10.2307/3002019).
     """
-    value = float(b.mean() - a.mean())
+    if len(a) > len(b):
+        result = difference(b, a, pairing.reversed())
+        return result._replace(value=-result.value)
     ra, rb = len(a), len(b)
-    if not same_examples or pairs < 2:  # the spread of one pair is unknown
-        pairs = 0
-    # The mean of all of B less that of all of A, as a sum of pairs and of what has no partner.
-    tables = [((rb - pairs) / (ra * rb), a), ((ra - pairs) / (ra * rb), b)]
-    if pairs:
-        tables.append((pairs / (ra * rb), b[:pairs] - a[:pairs]))
-    tables = [(weight, table) for weight, table in tables if weight]
-
-    seeds, residual = None, 0.0
-    if min(ra, rb) > 1:
-        terms = [
-            (weight, Variance(table.mean(1).var(ddof=1), len(table) - 1))
-            for weight, table in tables
-        ]
-        seeds = welch_satterthwaite(terms)
-        residual = sum(weight * residual_variance(table) for weight, table in tables)
-    if same_examples:
-        per_example = [(b.mean(0) - a.mean(0), residual)]
+    weights = example_weights(a.mean(0), b.mean(0), pairing)
+    of_a, of_b = a @ weights[0], b @ weights[1]
+    effects_a, effects_b = example_effects(a, b, weights, pairing)
+    has_pairs = pairing.same_seeds and np.isin(*pairing.examples).any()
+    if ra < 2 or not has_pairs:  # the spread of one pair is unknown
+        terms = [(1 / ra, of_a), (1 / rb, of_b)]
+        alike = [1.0, 1.0]  # the variances of the terms if all replicas varied alike
+        tables = [effects_a, effects_b]
+        value = of_b.mean() - of_a.mean()
+        effects = effects_b.mean(0) - effects_a.mean(0)
     else:
-        per_example = [
-            (x.mean(0), residual_variance(x) / len(x) if len(x) > 1 else 0.0) for x in (a, b)
-        ]
-    # What an example does to one replica alone is part of the seeds' variance already.
-    examples = [
-        (1.0, Variance(max(0.0, mean_variance(means) - counted), len(means) - 1))
-        for means, counted in per_example
-    ]
+        # The less the pairs have in common, the more the replicas of B without a partner tell: a
+        # regression estimator (Cochran 1977, Sampling Techniques, section 12.6). Its slope is that
+        # of the residuals, which a few pairs tell, or that of the means, if that is larger.
+        slope = regression_slope(effects_a, effects_b[:ra])
+        if ra >= MIN_SLOPE:
+            slope = max(slope, regression_slope(of_a[:, None], of_b[:ra, None]))
+        extra = (1 - ra / rb) * (1 - slope)  # their weight
+        terms = [(1 / ra, (1 - extra) * of_b[:ra] - of_a)]
+        alike = [(1 - extra) ** 2 + 1]
+        tables = [(1 - extra) * effects_b[:ra] - effects_a]
+        value, effects = terms[0][1].mean(), tables[0].mean(0)
+        if extra:
+            terms.append((extra**2 / (rb - ra), of_b))
+            alike.append(1.0)
+            tables.append(effects_b)
+            value += extra * of_b[ra:].mean()
+            effects += extra * effects_b[ra:].mean(0)
+    seeds, residual = None, 0.0
+    if ra > 1:
+        factors = [factor for factor, _ in terms]
+        variances = [Variance(means.var(ddof=1), len(means) - 1) for _, means in terms]
+        seeds = welch_satterthwaite(list(zip(factors, variances, strict=True)))
+        # Of few and many replicas, the few may agree by chance, and then seem not to matter.
+        equal = [Variance(one, df) for one, (_, df) in zip(alike, variances, strict=True)]
+        df = welch_satterthwaite(list(zip(factors, equal, strict=True))).df
+        seeds = Variance(seeds.value, min(seeds.df, df))
+        residual = sum(
+            factor * residual_variance(table) for factor, table in zip(factors, tables, strict=True)
+        )
+    units = min(len(np.unique(one)) for one in pairing.groups or pairing.examples)
+    step = max(math.sqrt((one**2).mean()) for one in weights) / ra
     return Difference(
-        value,
-        welch_satterthwaite(examples),
+        float(value),
+        # What an example does to one replica alone is part of the seeds' variance already.
+        effects_variance(effects, residual) if units > 1 else Variance(0.0, 0.0),
         seeds,
         residual,
         min(a.shape[1], b.shape[1]),
-        1.0 if is_right_or_wrong(a, b) else 0.0,
+        step if is_right_or_wrong(a, b) else 0.0,
     )
+
+
+def example_weights(a: Array, b: Array, pairing: Pairing) -> tuple[Array, Array]:
+    """Return the weights of the examples in the means of A and of B, float64 (Na,) and (Nb,).
+
+    a, b: the mean score of each example. Examples that only one side has get less weight than
+    those of both, by which the difference is known better: the weights give the least variance.
+    """
+    common = [np.isin(x, y) for x, y in (pairing.examples, pairing.examples[::-1])]
+    classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
+    known = np.intersect1d(*classes)
+    weights = []
+    for side, fraction in enumerate(_fractions_of_common(a, b, pairing, common)):
+        weight = np.zeros(len(classes[side]))
+        for number in known:
+            parts = [(classes[side] == number) & (common[side] == both) for both in (True, False)]
+            total = sum(part.sum() for part in parts)
+            for part, share in zip(parts, (fraction, 1 - fraction), strict=True):
+                if size := part.sum():
+                    weight[part] = (1.0 if size == total else share) / size / len(known)
+        weights.append(weight)
+    return weights[0], weights[1]
+
+
+def _fractions_of_common(
+    a: Array, b: Array, pairing: Pairing, common: list[Array]
+) -> tuple[float, float]:
+    """Return how much weight the examples of both sides have in the mean of A, and in that of B."""
+    n = int(common[0].sum())
+    alone = np.array([len(a) - n, len(b) - n])
+    natural = n / np.array([len(a), len(b)])
+    if n < 3 or not alone.any():
+        return tuple(natural.tolist())
+    # The same order on both sides.
+    order_a, order_b = (
+        np.flatnonzero(mask)[np.argsort(x[mask], kind="stable")]
+        for x, mask in zip(pairing.examples, common, strict=True)
+    )
+    covariance = np.cov(a[order_a], b[order_b])[0, 1]
+    variances = np.array([a.var(ddof=1), b.var(ddof=1)])
+    if not variances.all():
+        return tuple(natural.tolist())
+    # Where the derivatives of the variance of the difference are 0.
+    per_example = variances / np.maximum(alone, 1e-9)
+    system = np.diag(variances / n + per_example) - np.diag([covariance / n] * 2)[::-1]
+    fractions = np.linalg.solve(system, per_example)
+    return tuple(np.clip(fractions, natural, 1).tolist())
+
+
+def example_effects(
+    a: Array, b: Array, weights: tuple[Array, Array], pairing: Pairing
+) -> tuple[Array, Array]:
+    """Return what each unit adds to the means of the replicas, float64 (Ra, M) and (Rb, M).
+
+    A unit is a group of examples, or one example; M is the number of units of both sides. The mean
+    of a replica, or of each class, is subtracted before, so that the sum over the units is 0. The
+    effects are scaled so that the sum of their squares is an unbiased estimate of a variance.
+    """
+    both = np.concatenate(pairing.groups or pairing.examples)
+    names, units = np.unique(both, return_inverse=True)
+    classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
+    results = []
+    for side, scores in enumerate((a, b)):
+        own = pairing.examples[side]
+        is_common = np.isin(own, pairing.examples[1 - side])
+        own_units = units[: len(a.T)] if side == 0 else units[len(a.T) :]
+        effects = scores * weights[side]
+        for number in np.unique(classes[side]):
+            of_class = classes[side] == number
+            if total := weights[side][of_class].sum():
+                means = effects[:, of_class].sum(1, keepdims=True) / total
+                effects[:, of_class] -= means * weights[side][of_class]
+            for mask in (of_class & is_common, of_class & ~is_common):
+                count = len(names) if pairing.groups else mask.sum()
+                if count > 1:
+                    effects[:, mask] *= math.sqrt(count / (count - 1))
+        rows = [np.bincount(own_units, row, len(names)) for row in effects]
+        results.append(np.array(rows))
+    return results[0], results[1]
+
+
+def effects_variance(effects: Array, residual: float) -> Variance:
+    """Return the variance of the sum of effects (M,) that have a mean of 0.
+
+    residual: the part of it that is counted elsewhere. The degrees of freedom are those of a
+    variance of values with this kurtosis: a few examples that differ tell less than many.
+    """
+    m, squares = len(effects), float((effects**2).sum())
+    df = m - 1.0
+    if squares:
+        fourth = float(((effects**2 / squares) ** 2).sum())
+        df = min(df, 2 / max(fourth - 3 / m + 2 / (m - 1), 1e-12))
+    return Variance(max(0.0, squares - residual), df)
+
+
+def regression_slope(a: Array, b: Array) -> float:
+    """Return the slope, from 0 to 1, of A (R, M) on B (R, M) after their means over R."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    squares = float((b**2).sum())
+    return min(1.0, max(0.0, float((a * b).sum()) / squares)) if squares else 1.0
+
+
+def residual_variance(effects: Array) -> float:
+    """Return the variance of a replica's mean that is caused by the residuals.
+
+    effects: (R, M), as `example_effects` returns them.
+    """
+    if len(effects) < 2:
+        return 0.0
+    return float(((effects - effects.mean(0)) ** 2).sum()) / (len(effects) - 1)
 
 
 def is_right_or_wrong(*tables: Array) -> bool:
@@ -152,18 +324,6 @@ def welch_satterthwaite(terms: list[tuple[float, Variance]]) -> Variance:
 def mean_variance(values: Array) -> float:
     """Return the variance of the mean of independent values (N,)."""
     return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
-
-
-def residual_variance(table: Array) -> float:
-    """Return the residual mean square of a table (R, N), R > 1, divided by N.
-
-    That is the variance of a replica's mean which the residuals cause.
-    """
-    replicas, n = table.shape
-    if n < 2:
-        return 0.0
-    residuals = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
-    return float((residuals**2).sum() / ((replicas - 1) * (n - 1)) / n)
 
 
 def wilson_interval(hits: float, n: int) -> tuple[float, float]:
@@ -197,49 +357,3 @@ def mcnemar(a: Array, b: Array) -> tuple[int, int, float]:
     only_a, only_b = int((a > b).sum()), int((b > a).sum())
     one_sided = float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5))
     return only_a, only_b, min(1.0, 2 * one_sided)
-
-
-def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, int | None]:
-    """Return how many examples or how many seeds would show a difference of `diff.value`.
-
-    Seeds if more of them are enough; else examples, if more of them are; else both, by the same
-    factor. None stands for what is not needed, and both are None where nothing is known.
-
-    With a probability of 80 % these numbers have a power of 80 %: the variance that a few seeds
-    show is itself uncertain, so its upper limit is taken. Two seeds show too little for any advice.
-    """
-    if diff.value == 0 or diff.seeds is None or diff.seeds.df < 2:
-        return None, None
-    chi2_quantile = 2 * special.gammaincinv(diff.seeds.df / 2, 1 - POWER)
-    # The residual is known from all examples, and needs no upper limit.
-    upper_limit = diff.seeds.value * diff.seeds.df / chi2_quantile
-    seeds = max(upper_limit, diff.residual)
-    df_of_one = diff.seeds.df / (replicas - 1)  # for each seed more
-
-    def power(factor: float, count: int) -> float:
-        """Return the power with `factor` times the examples, and `count` replicas."""
-        of_seeds = Variance(seeds * replicas / count, max(1.0, df_of_one * (count - 1)))
-        of_examples = Variance(diff.examples.value / factor, diff.examples.df * factor)
-        variance, df = welch_satterthwaite([(1.0, of_seeds), (1.0, of_examples)])
-        variance = max(variance, (diff.resolution / (diff.n * factor)) ** 2)
-        if variance == 0:
-            return 1.0
-        # The noncentral t is replaced by a shifted one, which is close at these powers.
-        quantile = special.stdtrit(df, 1 - LEVEL / 2)
-        return float(special.stdtr(df, abs(diff.value) / math.sqrt(variance) - quantile))
-
-    def smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
-        """Return the smallest number from low to high for which a monotonous condition holds."""
-        return low + bisect.bisect_left(range(low, high), True, key=is_enough)
-
-    if power(1.0, MAX_ADVICE) >= POWER:
-        return None, smallest(lambda count: power(1.0, count) >= POWER, 2, MAX_ADVICE)
-    if power(1e9, replicas) >= POWER:
-        percent = smallest(lambda percent: power(percent / 100, replicas) >= POWER, 100, 10**11)
-        return math.ceil(diff.n * percent / 100), None
-    percent = smallest(
-        lambda percent: power(percent / 100, math.ceil(replicas * percent / 100)) >= POWER,
-        100,
-        10**11,
-    )
-    return math.ceil(diff.n * percent / 100), math.ceil(replicas * percent / 100)

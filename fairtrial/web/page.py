@@ -12,6 +12,7 @@ from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import Comparison, compare, remark_lines
+from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import (
     difference_table,
     params_table,
@@ -54,9 +55,9 @@ def render_report(
     others = [load_scores(name, contract.split) for name in names[1:]]
     revisions = [first, *others]
     chosen = load_chosen()
-    best_of = [chosen.get(other.name, 1) for other in others]
+    choices = [find_choice(first, other, chosen) for other in others]
     name, metric = contract.metric()
-    by_metric = {one: compare(first, others, one, best_of) for one in contract.metrics}
+    by_metric = {one: compare(first, others, one, choices) for one in contract.metrics}
     comparisons = by_metric[name]
     held_out = [name for name in _splits(first) if name != contract.split]
     with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,7 @@ import pytest
 from fairtrial.__main__ import main
 from fairtrial.project.contract import parse_contract
 from fairtrial.project.errors import InputError
+from fairtrial.rank import group_letters
 from tests.helpers.project import ROOT, Project
 
 # Two values, and each of the lines below doubles them.
@@ -128,12 +129,78 @@ def test_the_best_of_many_is_corrected(regression: Project) -> None:
     alone = p()
     assert p("--best-of", "1") == alone
     assert p("--best-of", "3") == pytest.approx(min(1, 3 * alone))
-    (regression.path / "sweeps").mkdir()
-    (regression.path / "sweeps/chosen.json").write_text('{"near": 2}')
+    # As a sweep notes it: the params of near, without its seed and replicas, are the best of 2.
+    chosen = regression.path / "sweeps/chosen.json"
+    program = (
+        "from fairtrial.project.scores import load_scores as load\n"
+        "from fairtrial.project.sweeps import record_chosen as record\n"
+        "near = load('near'); record([near.params], 2, near.contract)"
+    )
+    regression.run("python", "-c", program)
     assert p() == pytest.approx(min(1, 2 * alone))
-    (regression.path / "sweeps/chosen.json").write_text('{"near": "many"}')
+    regression.run("dvc", "exp", "branch", "near", "copy")
+    [other] = json.loads(output(regression, "copy", "main", "--json"))["others"]
+    assert other["p"] == pytest.approx(min(1, 2 * alone))
+    chosen.write_text('{"near": "many"}')
     assert refused(regression, "main", "near").startswith("sweeps/chosen.json: ")
     assert "--best-of has to be 1" in refused(regression, "main", "near", "--best-of", "0")
+
+
+def test_a_margin_a_slice_and_bad_ones(reproduced_regression: Project) -> None:
+    text = output(reproduced_regression, "slow", "HEAD", "--margin", "0.001")
+    assert "; not worse by 0.001 or more" in text
+    text = output(reproduced_regression, "HEAD", "slow", "--metric", "close", "--margin", "0.5")
+    assert "; worse by more than 0.5 points" in text
+    for option, sentence in (
+        (["--margin", "0"], "--margin has to be above 0"),
+        (["--margin", "nan"], "--margin has to be above 0"),
+        (
+            ["--slice", "group=a"],
+            "HEAD: --slice group=a: the table of scores has no column 'group'",
+        ),
+        (["--slice", "label"], "HEAD: --slice label: no example has that label; known: "),
+    ):
+        assert refused(reproduced_regression, "HEAD", "slow", *option).startswith(sentence)
+
+
+def test_revisions_are_ranked(reproduced_regression: Project) -> None:
+    def rank(*arguments: str, ok: bool = True) -> str:
+        result = reproduced_regression.run("python", "-m", "fairtrial", "rank", *arguments, ok=ok)
+        return result.stdout if ok else result.stderr
+
+    result = json.loads(rank("slow", "HEAD", "--json"))
+    assert [one["name"] for one in result["ranking"]] == ["HEAD", "slow"]
+    assert [one["group"] for one in result["ranking"]] == ["a", "b"]
+    assert len(result["pairs"]) == 1
+    assert "HEAD is better than all others" in rank("slow", "HEAD")
+    assert "needs from 2 to 100 different revisions" in rank("HEAD", "HEAD", ok=False)
+
+
+def test_letters_are_shared_by_neighbours_that_are_alike() -> None:
+    def letters(count: int, different: set[tuple[int, int]]) -> list[str]:
+        return group_letters(count, lambda i, j: (i, j) not in different)
+
+    assert letters(3, set()) == ["a", "a", "a"]
+    assert letters(3, {(0, 1), (0, 2), (1, 2)}) == ["a", "b", "c"]
+    assert letters(3, {(0, 2)}) == ["a", "ab", "b"]
+    assert letters(4, {(0, 2), (0, 3), (1, 3)}) == ["a", "ab", "bc", "c"]
+
+
+def test_a_plan_says_how_many_seeds_are_needed(reproduced_regression: Project) -> None:
+    def plan(*arguments: str, ok: bool = True) -> str:
+        command = ("python", "-m", "fairtrial", "plan", "HEAD", *arguments)
+        result = reproduced_regression.run(*command, ok=ok)
+        return result.stdout if ok else result.stderr
+
+    result = json.loads(plan("--difference", "0.02", "--json"))
+    sizes = list(result["detectable"].values())
+    assert sizes == sorted(sizes, reverse=True)
+    assert result["detectable"]["2"] > result["detectable"]["50"] > 0
+    assert result["seeds"] > 1
+    more = json.loads(plan("--difference", "0.01", "--json"))["seeds"]
+    assert more is None or more > result["seeds"]
+    assert "smallest difference in squared_error" in plan()
+    assert "--difference has to be above 0" in plan("--difference", "-1", ok=False)
 
 
 def test_a_gate_fails_where_it_is_worse(reproduced_regression: Project) -> None:
@@ -299,7 +366,7 @@ def test_outside_of_a_project_or_of_git_it_says_so(regression: Project, tmp_path
         ([], 0, "python -m fairtrial compare HEAD~1 HEAD"),
         (["--help"], 0, "until-decided A B"),
         (["comapre", "A", "B"], 2, "unknown command 'comapre'; did you mean compare?"),
-        (["x"], 2, "unknown command 'x'; known: compare, report, sweep, until-decided"),
+        (["x"], 2, "unknown command 'x'; known: compare, plan, rank, report, sweep, until-decided"),
         (["compare", "--help"], 0, "python -m fairtrial compare HEAD~1 HEAD"),
         (["until-decided", "--help"], 0, "--max-replicas"),
     ],
@@ -311,5 +378,5 @@ def test_help_fits_a_screen(tmp_path: Path, arguments: list[str], status: int, t
     said = done.stderr if status else done.stdout
     assert done.returncode == status
     assert text in said
-    assert len(said.splitlines()) <= 24
+    assert len(said.splitlines()) <= 28
     assert max(map(len, said.splitlines())) <= 100

@@ -1,11 +1,21 @@
 """The comparison of revisions with made-up results."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import compare, round_up, summary_lines
+from fairtrial.project.sweeps import load_chosen, record_chosen
+from fairtrial.statistics.comparison import (
+    compare,
+    failed_replicas,
+    margin_text,
+    round_up,
+    summary_lines,
+)
+from fairtrial.statistics.matching import Choice, find_choice, refuse_other_task
 from tests.fairtrial.replicas import CONTRACT, replicas, revision
 
 
@@ -44,14 +54,142 @@ def test_one_seed_of_any_scores_is_judged_by_a_t_test() -> None:
 def test_other_examples_are_remarked() -> None:
     a = revision("a", replicas([0.8, 0.81]))
     [one] = compare(a, [revision("b", replicas([0.9, 0.91], 400))])
-    assert one.remarks == ["unpaired: the examples or labels differ (500 and 400 examples)"]
+    assert one.remarks[0] == (
+        "400 examples are pairs, of 500 and 400; the others count as strangers"
+    )
     assert one.mcnemar_p is None
-    assert one.pairs == 0
-    [alone] = compare(a, [revision("b", replicas([0.9], 400))])
-    assert alone.verdict.startswith("b: one seed and other examples say nothing")
     for labels in (np.ones(500, dtype=object), None):
         [other] = compare(a, [revision("b", replicas([0.9, 0.91]), labels=labels)])
-        assert "unpaired" in other.remarks[0]
+        assert other.remarks[0].startswith("unpaired: no example with the same label is in both")
+        assert other.pairs == 0
+        [alone] = compare(a, [revision("b", replicas([0.9]), labels=labels)])
+        assert alone.verdict.startswith("b: one seed and other examples say nothing")
+
+
+def test_revisions_of_other_classes_are_two_tasks() -> None:
+    names = np.array([f"{number % 8}" for number in range(500)], dtype=object)
+    eight = revision("a", replicas([0.8, 0.81]), labels=names)
+    four = revision("b", replicas([0.9, 0.91]), labels=np.where(names < "4", names, "0"))
+    seven = revision("c", replicas([0.9, 0.91]), labels=np.where(names < "7", names, "0"))
+    with pytest.raises(InputError, match=r"a and b have other classes \(0, 1, 2, 3, 4 and 3 more;"):
+        refuse_other_task(eight, four)
+    refuse_other_task(eight, seven)
+    targets = np.arange(500).astype(str).astype(object)  # of a regression: no classes
+    refuse_other_task(eight, revision("d", replicas([0.9]), labels=targets))
+
+
+def test_an_example_is_itself_wherever_it_stands() -> None:
+    a = revision("a", replicas([0.80, 0.81, 0.79]))
+    order = np.random.default_rng(1).permutation(500)
+    b = revision("b", replicas([0.82, 0.83, 0.81]))
+    mixed = revision(
+        "b",
+        b.scores["accuracy"][:, order],
+        examples=b.examples[order],
+        labels=b.labels[order],  # type: ignore[index]
+    )
+    [one], [other] = compare(a, [b]), compare(a, [mixed])
+    assert other._replace(low=0, high=0, p=0) == one._replace(low=0, high=0, p=0)
+    assert (other.low, other.high, other.p) == pytest.approx((one.low, one.high, one.p))
+
+
+def test_groups_that_depend_on_one_another_widen_the_interval() -> None:
+    random = np.random.default_rng(0)
+    groups = np.array([f"{number // 10}" for number in range(500)], dtype=object)
+    hard = np.repeat(random.uniform(size=50) < 0.2, 10)  # all examples of a group alike
+    a = 1.0 * (random.uniform(size=(5, 500)) < np.where(hard, 0.3, 0.9))
+    b = 1.0 * (random.uniform(size=(5, 500)) < np.where(hard, 0.7, 0.9))
+    [naive] = compare(revision("a", a), [revision("b", b)])
+    [grouped] = compare(revision("a", a, groups=groups), [revision("b", b, groups=groups)])
+    assert naive.design_effect is None
+    assert grouped.design_effect is not None
+    assert grouped.design_effect > 2
+    assert grouped.high - grouped.low > 1.2 * (naive.high - naive.low)  # type: ignore[operator]
+
+
+def test_balanced_needs_labels() -> None:
+    a = revision("a", replicas([0.8, 0.81]), labels=None)
+    with pytest.raises(InputError, match="--balanced: the tables of scores have no column label"):
+        compare(a, [a], balanced=True)
+
+
+PARAMS = {"train.seed": 0, "train.replicas": 2, "train.lr": 0.1}
+
+
+@pytest.mark.parametrize("winner_is_first", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "split", "expected"),
+    [
+        ({}, "val", Choice(24, True, True)),
+        ({"train.replicas": 50}, "val", Choice(24, True, True)),
+        ({"train.seed": 9}, "val", Choice(24, True, False)),
+        ({}, "test", Choice(24, False, True)),
+        ({"train.seed": 9}, "test", None),
+        ({"train.lr": 0.2}, "val", None),
+    ],
+)
+def test_a_choice_is_found_from_either_side(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    winner_is_first: bool,
+    changes: dict[str, object],
+    split: str,
+    expected: Choice | None,
+) -> None:
+    """And stays the largest number, when half of a grid is repeated."""
+    monkeypatch.chdir(tmp_path)
+    for settings in (24, 12):
+        record_chosen([PARAMS], settings, CONTRACT)
+    other = revision("a", replicas([0.8, 0.81]), split=split)
+    winner = revision("b", replicas([0.9, 0.91]), params={**PARAMS, **changes}, split=split)
+    sides = (winner, other) if winner_is_first else (other, winner)
+    assert find_choice(*sides, load_chosen()) == expected
+
+
+def test_a_choice_with_other_seeds_is_corrected_less() -> None:
+    random = np.random.default_rng(0)
+    a, b = (
+        revision(name, 1.0 * (random.uniform(size=(3, 500)) < fraction))
+        for name, fraction in (("a", 0.8), ("b", 0.85))
+    )
+    widths = []
+    for choice in (None, Choice(20, True, False), Choice(20, True, True)):
+        [one] = compare(a, [b], choices=[choice])
+        assert one.low is not None and one.high is not None
+        assert (choice is None) == (not any("best of 20" in text for text in one.remarks))
+        widths.append(one.high - one.low)
+    assert widths == sorted(widths)
+    assert len(set(widths)) == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-0.002, 0.002, "equivalent: the difference is less than 0.3 points"),
+        (-0.002, 0.01, "not worse by 0.3 points or more"),
+        (-0.01, 0.01, "it is not excluded that it is worse by 0.3 points"),
+        (-0.02, -0.01, "worse by more than 0.3 points"),
+    ],
+)
+def test_a_margin_is_judged_by_the_interval(low: float, high: float, text: str) -> None:
+    accuracy, loss = CONTRACT.metrics["accuracy"], Metric(better="lower", unit="%")
+    assert margin_text(low, high, 0.003, accuracy) == text
+    assert margin_text(-high, -low, 0.003, loss) == text
+
+
+def test_seeds_that_fail_are_counted_and_named() -> None:
+    means = np.array([0.83, 0.84, 0.10, 0.835, 0.832])
+    assert failed_replicas(means, 1) == [2]
+    assert failed_replicas(-means, -1) == [2]
+    assert failed_replicas(1 - means, 1) == []
+    assert failed_replicas(means[1:3], 1) == []
+    a = revision("a", replicas([0.5, 0.51, 0.1, 0.5, 0.51]))
+    [one] = compare(a, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
+    assert one.outcome == "better"
+    assert one.remarks == ["1 of 5 seeds of a failed (replica 2); the median is 50.00"]
+    fine = revision("a", replicas([0.5, 0.51, 0.52, 0.5, 0.51]))
+    [one] = compare(fine, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
+    assert one.remarks == ["no seed failed; 5 seeds do not exclude that 45 % of all seeds fail"]
 
 
 def test_replicas_of_the_same_number_and_seed_are_pairs() -> None:
@@ -71,17 +209,18 @@ def test_several_are_corrected_with_their_intervals() -> None:
     near = [revision(f"b{i}", replicas([0.815, 0.82, 0.81])) for i in range(3)]
     [single] = compare(a, near[:1])
     several = compare(a, near)
-    [chosen] = compare(a, near[:1], best_of=[3])
+    [chosen] = compare(a, near[:1], choices=[Choice(3, True, True)])
     assert single.p is not None
     for one in (*several, chosen):
         assert one.p == pytest.approx(min(1, 3 * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
     lines = summary_lines(several, a)
-    assert lines[0] == "p and the intervals are corrected for 3 comparisons"
-    assert lines[1:] == [one.verdict for one in several]
-    assert chosen.remarks == [
-        "p and the interval are corrected for the choice of the best of 3 on the same examples"
-    ]
+    assert "p and the intervals are corrected for 3 comparisons" in lines
+    assert lines[-3:] == [one.verdict for one in several]
+    assert (
+        "p and the interval are corrected for the choice of the best of 3 on the same examples and "
+        "with the same seeds"
+    ) in chosen.remarks
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from fairtrial.project.contract import Contract
 from fairtrial.project.errors import InputError
-from fairtrial.project.sweeps import CHOSEN, load_chosen, record_chosen
+from fairtrial.project.sweeps import CHOSEN, Chosen, load_chosen, record_chosen
 from fairtrial.search.goal import Goal
 from fairtrial.search.rows import POINTS, append_row, check_row, exclusive_lock, load_rows
 
@@ -167,9 +167,13 @@ def test_a_row_without_room_is_refused_and_the_others_stay(folder: Path) -> None
 
 
 def test_the_chosen_are_recorded_beside_those_of_other_sweeps(folder: Path) -> None:
-    record_chosen(["sweep-a"], 6)
-    record_chosen(["sweep-b", "sweep-c"], 9)
-    assert load_chosen() == {"sweep-a": 6, "sweep-b": 9, "sweep-c": 9}
+    points = [{CONTRACT.seed: 1, "lr": lr} for lr in (0.1, 0.2)]
+    record_chosen(points[:1], 6, CONTRACT)
+    record_chosen(points, 9, CONTRACT)
+    record_chosen([{**points[1], CONTRACT.seed: 2}], 3, CONTRACT)
+    [one, other] = load_chosen().values()
+    assert one == Chosen(settings=9, splits=["val"], seeds=[1])
+    assert other == Chosen(settings=9, splits=["val"], seeds=[1, 2])
     for content in ("[]", '{"a": 0}', '{"a": true}', "[" * 100_000, "{"):
         CHOSEN.write_text(content)
         with pytest.raises(InputError, match=r"chosen\.json: invalid .*--best-of"):
