@@ -7,6 +7,7 @@ unless a revision is named. Its bytes depend on the results alone.
     python -m tools card HEAD~1 --output card.md
 """
 
+import argparse
 import hashlib
 import io
 import json
@@ -33,7 +34,6 @@ from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
 from stages.storage.yaml_reader import parse_yaml
-from tools.arguments import parse_arguments
 
 CHECKPOINT = "data/checkpoints/model.safetensors"
 COUNTS, METRICS = "metrics/prepare.json", "metrics/evaluate.json"
@@ -229,8 +229,7 @@ def code(text: str) -> str:
     return f"{fence}{text}{fence}"
 
 
-def main() -> None:
-    args = parse_arguments("card", "Write a model card.", "metrics/model-card.md")
+def main(args: argparse.Namespace) -> None:
     try:
         context = load_context(args.revision)
         card = render_card(context)

@@ -6,6 +6,7 @@ The page needs no network and no other file. Its model computes in the browser, 
     python -m tools draw HEAD~1 --output draw.html
 """
 
+import argparse
 import base64
 import tempfile
 from pathlib import Path
@@ -17,7 +18,6 @@ from fairtrial.project.revisions import read_files
 from fairtrial.web.vega import content_security_policy
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
-from tools.arguments import parse_arguments
 
 CANVAS = Path(__file__).with_name("canvas")
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -78,7 +78,6 @@ def render_page(model: dict[str, Any]) -> str:
     return page.render(policy=policy, model=model, scripts=scripts)
 
 
-def main() -> None:
-    args = parse_arguments("draw", "Write a page to draw on.", "draw.html")
+def main(args: argparse.Namespace) -> None:
     write_bytes(args.output, render_page(load_model(args.revision)).encode())
     print(shorten(printable(f"{args.output}: open it; it has the model of {args.revision}")))

@@ -68,14 +68,7 @@ def run_onnx(content: bytes, images: Array) -> Array:
     return np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools export", description="Write the model as ONNX."
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("model.onnx"), help="file (default: %(default)s)"
-    )
-    output = parser.parse_args().output
+def main(args: argparse.Namespace) -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -114,10 +107,10 @@ def main() -> None:
     )
     expected = predict(model, torch.from_numpy(test["images"])).numpy()
     logits = run_onnx(content, test["images"])
-    write_bytes(output, content)
+    write_bytes(args.output, content)
     changed = int((logits.argmax(1) != expected.argmax(1)).sum())
     print(
-        f"{output}: images uint8 (N, {', '.join(map(str, info.shape))}) to logits float32 "
+        f"{args.output}: images uint8 (N, {', '.join(map(str, info.shape))}) to logits float32 "
         f"(N, {len(info.classes)}), opset {OPSET}\n"
         f"On {len(logits):,} test images the largest difference of a logit is "
         f"{np.abs(logits - expected).max():.1e}, and "

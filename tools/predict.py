@@ -84,19 +84,7 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
     print_tables([table], lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools predict", description="Classify pictures."
-    )
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=Path("data/checkpoints/model.safetensors"),
-        help="of the model (default: that of the workspace)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     paths = list_pictures(args.files)
     result = classify(paths, args.checkpoint)
     if args.json:

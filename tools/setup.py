@@ -27,10 +27,7 @@ SCRIPT = Path(__file__).with_name("dvc_plots.js")
 TEMPLATE = SCRIPT.with_suffix(".html")
 
 
-def main() -> None:
-    argparse.ArgumentParser(
-        prog="python -m tools setup", description="Prepare DVC in this clone."
-    ).parse_args()
+def main(_: argparse.Namespace) -> None:
     make_site_cache()
     write_plots_page()
 

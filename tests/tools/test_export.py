@@ -92,15 +92,9 @@ def test_each_model_is_exported(small_reproduced: Project, name: str) -> None:
 
 
 def test_what_cannot_be_exported_is_refused(small_project: Project) -> None:
-    without = (
-        "import sys; sys.modules['onnxruntime'] = None; from stages.storage.errors import run\n"
-    )
-    done = small_project.run(
-        "python",
-        "-c",
-        f"{without}import tools.export; sys.argv[1:] = []; run(tools.export.main)",
-        ok=False,
-    )
+    without = "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv[1:] = ['export']\n"
+    script = f"{without}runpy.run_module('tools', run_name='__main__')"
+    done = small_project.run("python", "-c", script, ok=False)
     assert done.returncode == 2
     assert done.stderr == (
         "onnxruntime is not installed; install it by `make repro` or "
