@@ -18,7 +18,7 @@ import numpy as np
 from stages.storage.errors import InputError
 from stages.storage.splits import parse_info
 from stages.storage.tensors import REMEDY, read_metadata
-from tools.digit_photos import label_of, list_pictures, load_images
+from tools.preprocessing import label_of, list_pictures, load_images
 
 
 def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:

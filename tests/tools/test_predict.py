@@ -89,7 +89,7 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
         "pipe.png": "is not a regular file",
         "text.png": "not a picture; save it as PNG, JPEG,",
         "zero.png": "is not a regular file",
-        "none.png": "not found",
+        "none.png": "cannot be read (No such file or directory); name a picture",
         long.name: "cannot be read (File name too long)",
     }
     lines = done.stderr.splitlines()
