@@ -13,37 +13,42 @@ import json
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from fairtrial.project.revisions import commit_of_results
 from fairtrial.project.scores import load_scores
+from stages.learning.checkpoints import CHECKPOINT, read_checkpoint, read_description
+from stages.learning.models import Model, build_model, predict
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 from stages.storage.splits import read_split
 from stages.storage.tensors import Array
 
-if TYPE_CHECKING:
-    from stages.learning.models import Model
+try:
+    import onnx
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise InputError(
+        f"{error.name} is not installed; install it by `make repro` or "
+        "`uv pip install --group export`"
+    ) from None
 
 OPSET = 17
 TEST = Path("data/prepared/test.safetensors")
 
 
-def to_onnx(model: "Model", info: DatasetInfo, properties: dict[str, Any]) -> bytes:
+def to_onnx(model: Model, info: DatasetInfo, properties: dict[str, Any]) -> bytes:
     """Return a model in float32 arithmetic as ONNX, with these properties as its metadata."""
-    import onnx
-    import torch
-
-    images = torch.zeros((1, *info.shape), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # torch prefers its other exporter, which needs three more packages for the same graph.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             model.eval(),
-            (images,),
+            (torch.zeros((1, *info.shape), dtype=torch.uint8),),
             path := Path(folder, "model.onnx"),
             dynamo=False,
             opset_version=OPSET,
@@ -61,29 +66,13 @@ def to_onnx(model: "Model", info: DatasetInfo, properties: dict[str, Any]) -> by
 
 def run_onnx(content: bytes, images: Array) -> Array:
     """Return the logits (N, K) that the ONNX runtime computes of images uint8 (N, C, H, W)."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     parts = np.array_split(images, -(-len(images) // 256))
     return np.concatenate([session.run(["logits"], {"images": part})[0] for part in parts])
 
 
 def main(args: argparse.Namespace) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{error.name} is not installed; install it by `make repro` or "
-            "`uv pip install --group export`"
-        ) from None
     params = load_scores("workspace", "val").params  # refuses results of others
-
-    import torch
-
-    from stages.learning.checkpoints import CHECKPOINT, read_checkpoint, read_description
-    from stages.learning.models import build_model, predict
-
     model, info = read_checkpoint(CHECKPOINT)
     name, width, _ = read_description(CHECKPOINT)
     test_info, test = read_split(TEST)
@@ -93,26 +82,23 @@ def main(args: argparse.Namespace) -> None:
         )
     twin = build_model(name, width, info.shape, len(info.classes), torch.Generator(), "float32")
     twin.load_state_dict(model.state_dict())
-    content = to_onnx(
-        twin,
-        info,
-        {
-            "classes": info.classes,
-            "commit": commit_of_results("workspace"),
-            "data": info.title,
-            "images": "uint8 from 0 to 255, which the model divides by 255",
-            "params": params,
-            "shape": info.shape,
-        },
-    )
+    properties = {
+        "classes": info.classes,
+        "commit": commit_of_results("workspace"),
+        "data": info.title,
+        "images": "uint8 from 0 to 255, which the model divides by 255",
+        "params": params,
+        "shape": info.shape,
+    }
+    content = to_onnx(twin, info, properties)
     expected = predict(model, torch.from_numpy(test["images"])).numpy()
     logits = run_onnx(content, test["images"])
     write_bytes(args.output, content)
-    changed = int((logits.argmax(1) != expected.argmax(1)).sum())
+    difference = np.abs(logits - expected).max()
+    changed = (logits.argmax(1) != expected.argmax(1)).sum()
     print(
         f"{args.output}: images uint8 (N, {', '.join(map(str, info.shape))}) to logits float32 "
         f"(N, {len(info.classes)}), opset {OPSET}\n"
-        f"On {len(logits):,} test images the largest difference of a logit is "
-        f"{np.abs(logits - expected).max():.1e}, and "
-        f"{changed or 'no'} image{'s' * (changed != 1)} get{'s' * (changed == 1)} another class"
+        f"On {len(logits):,} test images, logits differ by at most {difference:.1e}; the number of "
+        f"images that get another class is {changed}"
     )

@@ -32,7 +32,7 @@ def export(project: Project, ok: bool = True) -> str:
 
 def test_the_exported_model_gives_the_logits_of_the_pipeline(small_project: Project) -> None:
     output = export(small_project)
-    assert re.search(r"On 2,500 .* is \d\.\de-0[67], and no images get another class\n$", output)
+    assert re.search(r"On 2,500 .* by at most \d\.\de-0[67]; .* another class is 0\n$", output)
     _, test = read_split(small_project.path / "data/prepared/test.safetensors")
     logits = logits_of(small_project.path / "model.onnx", test["images"])
     predicted = logits.argmax(1).tolist()
