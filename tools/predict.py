@@ -17,7 +17,7 @@ import numpy as np
 
 from stages.storage.errors import InputError
 from stages.storage.splits import parse_info
-from stages.storage.tensors import REMEDY, read_metadata
+from stages.storage.tensors import read_metadata
 from tools.preprocessing import label_of, list_pictures, load_images
 
 
@@ -27,21 +27,18 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
     Labels and predictions are names of classes. The accuracy has a 95 % Wilson interval; it is
     None if no picture has a label.
     """
-    metadata = read_metadata(checkpoint)
-    if "model" not in metadata:
-        raise InputError(f"{checkpoint}: holds no model; {REMEDY}")
-    images = load_images(paths, parse_info(checkpoint, metadata))
+    images = load_images(paths, parse_info(checkpoint, read_metadata(checkpoint)))
 
     import torch  # here, so that a bad picture is refused before the second that this takes
 
-    from stages.evaluate import probabilities, wilson_interval
+    from fairtrial.statistics.significance import wilson_interval
     from stages.learning.checkpoints import read_checkpoint
     from stages.learning.models import predict
 
     model, info = read_checkpoint(checkpoint)
     with np.errstate(all="ignore"):  # in the place of warnings, the logits are checked
-        logits = predict(model, torch.from_numpy(images)).numpy()
-    if not np.isfinite(logits).all():
+        logits = predict(model, torch.from_numpy(images))
+    if not logits.isfinite().all():
         raise InputError(f"{checkpoint}: gives logits that are not finite; lower train.lr")
     pictures: list[dict[str, Any]] = [
         {
@@ -49,20 +46,16 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
             "label": label_of(path, info.classes),
             "predicted": info.classes[row.argmax()],
             "confidence": round(row.max().item(), 6),
-            "probabilities": dict(zip(info.classes, row.round(6).tolist(), strict=True)),
+            "probabilities": dict(zip(info.classes, row.round(decimals=6).tolist(), strict=True)),
         }
-        for path, row in zip(paths, probabilities(logits), strict=True)
+        for path, row in zip(paths, logits.double().softmax(1), strict=True)
     ]
-    correct = [
-        picture["predicted"] == picture["label"]
-        for picture in pictures
-        if picture["label"] is not None
-    ]
-    accuracy = None
-    if correct:
-        n = len(correct)
-        low, high = wilson_interval(sum(correct), n)
-        accuracy = {"value": sum(correct) / n, "low": low, "high": high, "n": n}
+    labelled = [one for one in pictures if one["label"] is not None]
+    if not labelled:
+        return {"pictures": pictures, "accuracy": None}
+    n, correct = len(labelled), sum(one["predicted"] == one["label"] for one in labelled)
+    low, high = wilson_interval(correct, n)
+    accuracy = {"value": correct / n, "low": low, "high": high, "n": n}
     return {"pictures": pictures, "accuracy": accuracy}
 
 
@@ -71,17 +64,13 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
 
     from fairtrial.tables import print_tables
 
-    columns = ["file", "label", "predicted", "confidence"]
-    table = pd.DataFrame(pictures, columns=columns, dtype=object)
-    table["label"] = table["label"].map(lambda label: "" if label is None else label)
-    table["confidence"] = table["confidence"].map("{:.1%}".format)
-    lines = []
-    if accuracy:
-        lines.append(
-            f"accuracy {accuracy['value']:.1%} (95 % interval {accuracy['low']:.1%} to "
-            f"{accuracy['high']:.1%}, n = {accuracy['n']:,} with a label)"
-        )
-    print_tables([table], lines)
+    rows = [
+        [one["file"], one["label"] or "", one["predicted"], f"{one['confidence']:.1%}"]
+        for one in pictures
+    ]
+    table = pd.DataFrame(rows, columns=["file", "label", "predicted", "confidence"], dtype=object)
+    line = "accuracy {value:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {n:,} with a label)"
+    print_tables([table], [line.format(**accuracy)] if accuracy else [])
 
 
 def main(args: argparse.Namespace) -> None:

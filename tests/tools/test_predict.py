@@ -104,7 +104,7 @@ def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) 
     assert done.stderr.startswith(f"{tmp_path / 'empty'}: no picture is in it")
     for checkpoint, message in (
         ("data/checkpoints/replicas.safetensors", "weight is F32 [4, 10, 784] instead of"),
-        ("data/logits/val.safetensors", "holds no model"),
+        ("data/logits/val.safetensors", "its metadata do not describe a data set"),
         ("README.md", "not a whole tensor file"),
         ("none", "not found"),
     ):
