@@ -20,31 +20,19 @@ def parse_arguments() -> argparse.Namespace:
 
     predict = tools.add_parser("predict", help="classify pictures")
     predict.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
-    predict.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=Path("data/checkpoints/model.safetensors"),
-        help="of the model (default: that of the workspace)",
-    )
+    checkpoint = Path("data/checkpoints/model.safetensors")
+    predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
     predict.add_argument("--json", action="store_true", help="print JSON")
-
-    draw = tools.add_parser("draw", help="write a page on which the model classifies what you draw")
-    export = tools.add_parser("export", help="write the model as ONNX, for programs without torch")
-    card = tools.add_parser("card", help="write a model card")
-    for tool in (draw, card):
-        tool.add_argument(
-            "revision",
-            metavar="REV",
-            nargs="?",
-            default="workspace",
-            help="a commit, branch, tag, experiment or `workspace` (default: %(default)s)",
-        )
-    for tool, path in (
-        (draw, "draw.html"),
-        (export, "model.onnx"),
-        (card, "metrics/model-card.md"),
+    for name, what, output in (
+        ("draw", "write a page on which the model classifies what you draw", "draw.html"),
+        ("export", "write the model as ONNX, for programs without torch", "model.onnx"),
+        ("card", "write a model card", "metrics/model-card.md"),
     ):
-        tool.add_argument("--output", type=Path, default=Path(path), help="(default: %(default)s)")
+        tool = tools.add_parser(name, help=what)
+        tool.add_argument("--output", type=Path, default=Path(output), help="(%(default)s)")
+        if name != "export":
+            about = "a commit, branch, tag, experiment or `workspace` (default: %(default)s)"
+            tool.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=about)
 
     tools.add_parser("setup", help="prepare DVC in this clone; `make` has done it")
     return parser.parse_args(sys.argv[1:] or ["--help"])

@@ -1,14 +1,13 @@
 """Write a model card: what the model of a revision is, how good it is, and where its limits are.
 
-The card is Markdown, with the metadata at its top that model hubs read. It is about the workspace
-unless a revision is named. Its bytes depend on the results alone.
+The card is Markdown. At its top it has the metadata that model hubs read. Its bytes depend on the
+results alone.
 
     python -m tools card
     python -m tools card HEAD~1 --output card.md
 """
 
 import argparse
-import csv
 import hashlib
 import io
 import json
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from fairtrial.project.packages import describe_versions
@@ -33,18 +34,14 @@ from stages.storage.yaml_reader import parse_yaml
 CHECKPOINT = "data/checkpoints/model.safetensors"
 COUNTS, METRICS = "metrics/prepare.json", "metrics/evaluate.json"
 CLASSES, CALIBRATION = "metrics/classes.csv", "metrics/calibration.csv"
+REMEDY = "`dvc repro` there makes its results again"
 # What a file of another form raises somewhere between its parser and the template.
-MALFORMED = (
-    *(ArithmeticError, LookupError, RecursionError, TypeError, ValueError),
-    *(csv.Error, jinja2.UndefinedError),
-)
-# The licences that hubs know and data have: https://huggingface.co/docs/hub/repositories-licenses
+MALFORMED = ArithmeticError, LookupError, RecursionError, TypeError, ValueError, UndefinedError
+# The usual licences of data, of those that https://huggingface.co/docs/hub/repositories-licenses
+# lists. Any other is `other` to a hub, with its name beside it.
 LICENCES = (
-    "apache-2.0 bsd-2-clause bsd-3-clause c-uda cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 "
-    "cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 "
-    "cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 "
-    "cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 gfdl gpl-3.0 mit odbl odc-by pddl "
-    "unlicense"
+    "apache-2.0 bsd-3-clause cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 "
+    "cc-by-nc-4.0 cc-by-nc-sa-4.0 cdla-permissive-2.0 mit odbl odc-by pddl"
 ).split()
 
 
@@ -70,38 +67,30 @@ def load_context(revision: str) -> dict[str, Any]:
     }
     for path, content in files.items():
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != hashes.get(path):
-            raise InputError(
-                f"{revision}: {path} is not the file whose hash dvc.lock has; "
-                "`dvc repro` there makes its results again"
-            )
+            raise InputError(f"{revision}: {path} has another hash than in dvc.lock; {REMEDY}")
     card = None
     if source in files:
         card = Card.model_validate(parse_yaml(files[source].decode(), f"{revision}: {source}"))
-    metrics = json.loads(files[METRICS])["evaluate"]
-    calibration = rows_of_test(files[CALIBRATION])
-    confidences = [int(row["n"]) * float(row["confidence"]) for row in calibration]
     return {
         "params": params,
-        "source": source,
-        "name": Path(source).stem,
-        "title": card.title if card else Path(source).name,
+        "source": Path(source),
         "card": card,
         "counts": json.loads(files[COUNTS])["prepare"],
-        "val": metrics["val"],
-        "test": metrics["test"],
+        "metrics": json.loads(files[METRICS])["evaluate"],
         "classes": rows_of_test(files[CLASSES]),
-        "calibration": calibration,
-        "confidence": sum(confidences) / metrics["test"]["n"],
+        "calibration": rows_of_test(files[CALIBRATION]),
         "commit": commit_of_results(revision),
         "checkpoint_md5": hashes[CHECKPOINT],
         "packages": describe_versions(requirements, ("torch", "numpy")),
     }
 
 
-def rows_of_test(content: bytes) -> list[dict[str, str]]:
-    """Return the rows of a CSV file that are about the test split."""
-    rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    return [row for row in rows if row["split"] == "test"]
+def rows_of_test(content: bytes) -> Any:
+    """Return the rows of a CSV file for test, each a dictionary."""
+    # A class may be called 007 or NA; an empty cell is no number.
+    options = {"dtype": {"class": str}, "keep_default_na": False, "na_values": [""]}
+    table = pd.read_csv(io.BytesIO(content), **options)
+    return table[table["split"] == "test"].to_dict("records")
 
 
 def render_card(context: dict[str, Any]) -> str:
@@ -113,7 +102,7 @@ def render_card(context: dict[str, Any]) -> str:
         finalize=lambda text: text if isinstance(text, Markup) else escape_markdown(str(text)),
     )
     environment.filters |= {
-        "count": lambda number: f"{int(number):,}",
+        "count": "{:,}".format,
         "identifier": identifier,
         "json": lambda value: json.dumps(value, default=str),
         "hub_licence": hub_licence,
@@ -128,11 +117,10 @@ def render_card(context: dict[str, Any]) -> str:
 
 def hub_licence(licence: str) -> dict[str, str]:
     """Return the metadata of a licence; none if it is not stated."""
-    if not licence.strip():
-        return {}
-    if identifier(licence) in LICENCES:
-        return {"license": identifier(licence)}
-    return {"license": "other", "license_name": identifier(licence) or "see-below"}
+    name = identifier(licence)
+    if name in LICENCES:
+        return {"license": name}
+    return {"license": "other", "license_name": name or "see-below"} if licence.strip() else {}
 
 
 def identifier(text: str) -> str:
@@ -140,28 +128,24 @@ def identifier(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
-def percent(fraction: float | str) -> str:
-    """Return a fraction in percent; a class without images has none."""
-    return "none" if fraction == "" else f"{100 * float(fraction):.2f}"
+def percent(fraction: float) -> str:
+    """Return a fraction in percent; that of no images is NaN."""
+    return f"{100 * fraction:.2f}" if fraction == fraction else "none"
 
 
-def with_interval(fraction: float | str, n: float | str) -> str:
+def with_interval(fraction: float, n: int) -> str:
     """Return a fraction of n images in percent, with its 95 % Wilson interval."""
-    if fraction == "" or int(n) == 0:
+    if n == 0:
         return "no images"
-    low, high = wilson_interval(round(float(fraction) * int(n)), int(n))
+    low, high = wilson_interval(round(fraction * n), n)
     return f"{percent(fraction)} ({percent(low)} to {percent(high)})"
 
 
 def main(args: argparse.Namespace) -> None:
     try:
-        context = load_context(args.revision)
-        card = render_card(context)
+        card = render_card(load_context(args.revision))
     except MALFORMED as error:
-        raise InputError(
-            f"{args.revision}: its results have another form than this version reads ({error!r}); "
-            "`dvc repro` there makes them again"
-        ) from None
+        problem = f"its results have another form than this version reads ({error!r})"
+        raise InputError(f"{args.revision}: {problem}; {REMEDY}") from None
     write_bytes(args.output, card.encode())
-    commit = context["commit"] or "none yet, because the results are not committed"
-    print(shorten(printable(f"{args.output}: written; the commit that it names: {commit}")))
+    print(shorten(printable(f"{args.output}: describes the model of {args.revision}")))

@@ -33,9 +33,7 @@ def load_model(revision: str) -> dict[str, Any]:
     [content] = read_files(revision, CHECKPOINT)
     remedy = "classify pictures with `python -m tools predict` instead"
     if len(content) > MAX_BYTES:
-        raise InputError(
-            f"{revision}: its model has {len(content):,} bytes, too many for a page; {remedy}"
-        )
+        raise InputError(f"{revision}: {len(content):,} bytes are too many for a page; {remedy}")
     # Here, because torch takes a second.
     from stages.learning.checkpoints import read_checkpoint, read_description
 
@@ -46,18 +44,13 @@ def load_model(revision: str) -> dict[str, Any]:
             model, info = read_checkpoint(path)
             name, width, _ = read_description(path)
         except InputError as error:
-            problem = str(error).replace(str(path), CHECKPOINT)
-            raise InputError(f"{revision}: {problem}") from None
+            raise InputError(f"{revision}: {error}".replace(str(path), CHECKPOINT)) from None
     if not info.ink_box:
-        raise InputError(
-            f"{revision}: its model was trained on {info.title}, which are no drawings; {remedy}"
-        )
+        raise InputError(f"{revision}: trained on {info.title}, which are no drawings; {remedy}")
     return {
-        "revision": revision,
-        "title": info.title,
+        **info.model_dump(include={"title", "ink_box", "classes"}),
         "size": info.shape[1],
-        "ink_box": info.ink_box,
-        "classes": info.classes,
+        "revision": revision,
         "name": name,
         "width": width,
         "weights": {
@@ -67,17 +60,13 @@ def load_model(revision: str) -> dict[str, Any]:
     }
 
 
-def render_page(model: dict[str, Any]) -> str:
-    """Return the page as HTML."""
+def main(args: argparse.Namespace) -> None:
+    model = load_model(args.revision)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(CANVAS), autoescape=True, undefined=jinja2.StrictUndefined
     )
     scripts = [(CANVAS / name).read_text(encoding="utf-8") for name in ("model.js", "canvas.js")]
     policy = content_security_policy(scripts, images="data:")
     page = environment.get_template("page.html")
-    return page.render(policy=policy, model=model, scripts=scripts)
-
-
-def main(args: argparse.Namespace) -> None:
-    write_bytes(args.output, render_page(load_model(args.revision)).encode())
+    write_bytes(args.output, page.render(policy=policy, model=model, scripts=scripts).encode())
     print(shorten(printable(f"{args.output}: open it; it has the model of {args.revision}")))

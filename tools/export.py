@@ -5,7 +5,6 @@ Its input `images` is uint8 (N, C, H, W), as in `data/prepared`; its output `log
 Classes, shape, parameters and commit are in the metadata of the file.
 
     python -m tools export
-    python -m tools export --output digits.onnx
 """
 
 import argparse
@@ -32,10 +31,8 @@ try:
     import onnx
     import onnxruntime
 except ModuleNotFoundError as error:
-    raise InputError(
-        f"{error.name} is not installed; install it by `make repro` or "
-        "`uv pip install --group export`"
-    ) from None
+    remedy = "install it by `make repro` or `uv pip install --group export`"
+    raise InputError(f"{error.name} is not installed; {remedy}") from None
 
 OPSET = 17
 TEST = Path("data/prepared/test.safetensors")
@@ -60,8 +57,7 @@ def to_onnx(model: Model, info: DatasetInfo, properties: dict[str, Any]) -> byte
     onnx.checker.check_model(graph, full_check=True)
     texts = {name: json.dumps(value, sort_keys=True) for name, value in properties.items()}
     onnx.helper.set_model_props(graph, texts)
-    content: bytes = graph.SerializeToString(deterministic=True)
-    return content
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def run_onnx(content: bytes, images: Array) -> Array:
@@ -77,9 +73,7 @@ def main(args: argparse.Namespace) -> None:
     name, width, _ = read_description(CHECKPOINT)
     test_info, test = read_split(TEST)
     if (test_info.shape, test_info.classes) != (info.shape, info.classes):
-        raise InputError(
-            f"{TEST}: its images are not those that the model was made for; run `dvc repro`"
-        )
+        raise InputError(f"{TEST}: has other images than the model was made for; run `dvc repro`")
     twin = build_model(name, width, info.shape, len(info.classes), torch.Generator(), "float32")
     twin.load_state_dict(model.state_dict())
     properties = {

@@ -1,8 +1,7 @@
-"""Classify pictures. They are prepared as the data were that the model was trained on.
+"""Classify pictures, preprocessed as the images were that the model was trained on.
 
-For drawn digits or letters, that means one of them in a picture, on an even background. A folder
-stands for the pictures in it. A picture has a label if its folder is named after a class, or if
-its own name begins with one, such as 7.png and 7-second.jpg.
+A folder stands for the pictures in it. A picture has a label if its folder is named after a class,
+or if its own name begins with one, such as 7.png and 7-second.jpg.
 
     python -m tools predict docs/seven.png
     python -m tools predict photos --json
@@ -50,16 +49,25 @@ def classify(paths: list[Path], checkpoint: Path) -> dict[str, Any]:
         }
         for path, row in zip(paths, logits.double().softmax(1), strict=True)
     ]
-    labelled = [one for one in pictures if one["label"] is not None]
-    if not labelled:
-        return {"pictures": pictures, "accuracy": None}
-    n, correct = len(labelled), sum(one["predicted"] == one["label"] for one in labelled)
-    low, high = wilson_interval(correct, n)
-    accuracy = {"value": correct / n, "low": low, "high": high, "n": n}
+    right = [one["predicted"] == one["label"] for one in pictures if one["label"] is not None]
+    accuracy = None
+    if n := len(right):
+        low, high = wilson_interval(sum(right), n)
+        accuracy = {"value": sum(right) / n, "low": low, "high": high, "n": n}
     return {"pictures": pictures, "accuracy": accuracy}
 
 
-def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] | None) -> None:
+def main(args: argparse.Namespace) -> None:
+    paths = list_pictures(args.files)
+    result = classify(paths, args.checkpoint)
+    pictures, accuracy = result["pictures"], result["accuracy"]
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return
+    if paths == args.files and len(paths) == 1:
+        print("{predicted}, with a confidence of {confidence:.1%}".format(**pictures[0]))
+        return
+
     import pandas as pd
 
     from fairtrial.tables import print_tables
@@ -71,14 +79,3 @@ def print_predictions(pictures: list[dict[str, Any]], accuracy: dict[str, Any] |
     table = pd.DataFrame(rows, columns=["file", "label", "predicted", "confidence"], dtype=object)
     line = "accuracy {value:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {n:,} with a label)"
     print_tables([table], [line.format(**accuracy)] if accuracy else [])
-
-
-def main(args: argparse.Namespace) -> None:
-    paths = list_pictures(args.files)
-    result = classify(paths, args.checkpoint)
-    if args.json:
-        print(json.dumps(result, indent=2))
-    elif paths == args.files and len(paths) == 1:
-        print("{predicted}, with a confidence of {confidence:.1%}".format(**result["pictures"][0]))
-    else:
-        print_predictions(**result)

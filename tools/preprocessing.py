@@ -1,8 +1,8 @@
-"""Preprocess pictures as the images were that the model was trained on.
+"""Preprocess pictures as the images were that a model was trained on.
 
-Drawings of digits or letters become what MNIST has: the ink, without its background, fits a box of
-20 x 20 pixels, and its centre of mass is the middle of 28 x 28 (LeCun et al. 1998,
-doi:10.1109/5.726791). Other pictures are scaled and padded as `fetch` does it.
+A drawing becomes what MNIST has (LeCun et al. 1998, doi:10.1109/5.726791): its ink, without the
+background, fits a box of 20 x 20 pixels, and has its centre of mass in the middle of 28 x 28.
+Other pictures are scaled and padded as `fetch` does it.
 """
 
 import os
@@ -21,9 +21,9 @@ from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
 from stages.storage.tensors import Array
 
-MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
+MAX_SIDE = 800  # pixels to which a larger drawing is reduced, for speed
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def list_pictures(paths: list[Path]) -> list[Path]:
@@ -31,28 +31,23 @@ def list_pictures(paths: list[Path]) -> list[Path]:
 
     Raises `InputError` if a folder has none, or cannot be read.
     """
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename}: cannot be read ({error.strerror}); give permission to read it"
-        )
-
     files: list[Path] = []
     for path in paths:
         # Path.is_dir raises an error for a path that it cannot look up; this returns False.
         if not os.path.isdir(path):  # noqa: PTH112
             files.append(path)
             continue
-        found = [
-            Path(folder, name)
-            for folder, _, names in os.walk(path, onerror=refuse)
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        ]
-        if not found:
+        walk = os.walk(path, onerror=_refuse_folder)
+        found = sorted(Path(folder, name) for folder, _, names in walk for name in names)
+        pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
+        if not pictures:
             raise InputError(f"{path}: no picture is in it; name a folder of pictures")
-        files += sorted(found)
+        files += pictures
     return files
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
@@ -105,14 +100,13 @@ def to_image(path: Path, info: DatasetInfo) -> Array:
 
 def read_picture(path: Path, max_side: int) -> Image.Image:
     """Return the picture in a file as `decode_picture` does."""
-    refuse_irregular(path, "name a picture, or a folder of them")
+    remedy = "name a picture, or a folder of them"
+    refuse_irregular(path, remedy)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); name a picture, or a folder of them"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     return decode_picture(content, str(path), max_side)
 
 
@@ -154,10 +148,9 @@ def measure_ink(pixels: Array) -> Array:
 
 
 def are_side_by_side(ink: Array) -> bool:
-    """Return whether ink (H, W) has two parts with a gap between them from top to bottom.
+    """Return whether a gap from top to bottom divides ink (H, W), a fifth of it on each side.
 
-    Each has to have a fifth of the ink. So it is for none of the 5,000 digits of mnist-5k, and for
-    499 of 500 pairs of them with a gap of three pixels.
+    It does in none of the digits of mnist-5k, and in 499 of 500 pairs of them three pixels apart.
     """
     columns = ink.sum(0)
     parts, count = ndimage.label(columns > 0)
@@ -176,9 +169,6 @@ def center_ink(ink: Array, size: int, ink_box: int) -> Array:
     width, height = (max(1, round(scale * side)) for side in drawing.size)
     small = np.asarray(drawing.resize((width, height), Image.Resampling.BOX))
     image = np.zeros((size, size), np.uint8)
-    top, left = (
-        min(max(round(size / 2 - centre), 0), size - side)
-        for centre, side in zip(ndimage.center_of_mass(small), small.shape, strict=True)
-    )
-    image[top : top + height, left : left + width] = np.rint(255 * small / small.max())
-    return image
+    image[:height, :width] = np.rint(255 * small / small.max())
+    shift = np.rint(size / 2 - np.array(ndimage.center_of_mass(small))).astype(int)
+    return np.roll(image, shift.clip(0, [size - height, size - width]), (0, 1))

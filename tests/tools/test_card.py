@@ -310,17 +310,17 @@ REFUSED = {
     "data card": (
         shell("sed -i s/5,000/5,001/ sources/mnist-5k.yaml && git commit -qam x"),
         ["HEAD"],
-        "HEAD: sources/mnist-5k.yaml is not the file whose hash dvc.lock has; `dvc repro` there",
+        "HEAD: sources/mnist-5k.yaml has another hash than in dvc.lock; `dvc repro` there",
     ),
     "metrics": (
         shell("sed -i '/calibration/s/0/1/' metrics/evaluate.json"),
         [],
-        "workspace: metrics/evaluate.json is not the file whose hash dvc.lock has; `dvc repro`",
+        "workspace: metrics/evaluate.json has another hash than in dvc.lock; `dvc repro`",
     ),
     "checkpoint": (
         shell(f"rm {CHECKPOINT} && cp data/checkpoints/replicas.safetensors {CHECKPOINT}"),
         [],
-        f"workspace: {CHECKPOINT} is not the file whose hash dvc.lock has; `dvc repro`",
+        f"workspace: {CHECKPOINT} has another hash than in dvc.lock; `dvc repro`",
     ),
     "half a run": (
         shell("sed -i 's/^  lr: 0.01/  lr: 0.02/' params.yaml && dvc repro train"),
