@@ -33,7 +33,7 @@ def load_model(revision: str) -> dict[str, Any]:
     [content] = read_files(revision, CHECKPOINT)
     remedy = "classify pictures with `python -m tools predict` instead"
     if len(content) > MAX_BYTES:
-        raise InputError(f"{revision}: {len(content):,} bytes are too many for a page; {remedy}")
+        raise InputError(f"{revision}: no page holds a model of {len(content):,} bytes; {remedy}")
     # Here, because torch takes a second.
     from stages.learning.checkpoints import read_checkpoint, read_description
 

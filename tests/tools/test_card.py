@@ -354,7 +354,7 @@ REFUSED = {
             (project.path / "metrics/prepare.json").read_text().replace('"7"', '"seven"'),
         ),
         [],
-        "workspace: its results have another form than this version reads (UndefinedError(",
+        "workspace: its results have another form than this version reads (TypeError(",
     ),
     "output is a folder": (shell("true"), ["--output", "docs"], "docs: is a link, a device, a"),
     "output is below a file": (

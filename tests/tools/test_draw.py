@@ -197,7 +197,7 @@ def test_what_no_page_can_show_is_refused(small_project: Project) -> None:
     path.write_bytes(content)
     assert "data/checkpoints/model.safetensors: altered since it was written" in refusal()
     path.write_bytes(bytes(3_000_000))
-    assert "3,000,000 bytes, too many for a page" in refusal()
+    assert "workspace: no page holds a model of 3,000,000 bytes; classify" in refusal()
     path.unlink()
     shutil.rmtree(small_project.path / ".dvc/cache/files")
     assert "data/checkpoints/model.safetensors is not there; `dvc pull`" in refusal()

@@ -114,7 +114,7 @@ def test_what_cannot_be_exported_is_refused(small_project: Project) -> None:
         path, build_model("linear", 0, info.shape, 10, generator), "linear", 0, letters
     )
     assert export(small_project, ok=False).startswith(
-        "data/prepared/test.safetensors: its images are not those that the model was made for"
+        "data/prepared/test.safetensors: has other images than the model was made for; run"
     )
     assert not (small_project.path / "model.onnx").exists()
 
