@@ -45,6 +45,9 @@ def test_the_exported_model_gives_the_logits_of_the_pipeline(small_project: Proj
         logits_of(small_project.path / "model.onnx", test["images"][:1]), logits[:1], atol=1e-5
     )
     assert small_project.status() == ""
+    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sharing.md").read_text(), re.DOTALL)
+    output = small_project.run(sys.executable, "-c", script).stdout
+    assert re.fullmatch(r"\['\d', '\d'\]\n", output)
 
 
 def test_its_metadata_say_what_it_is_and_its_bytes_depend_on_nothing_else(
@@ -117,10 +120,3 @@ def test_what_cannot_be_exported_is_refused(small_project: Project) -> None:
         "data/prepared/test.safetensors: has other images than the model was made for; run"
     )
     assert not (small_project.path / "model.onnx").exists()
-
-
-def test_the_python_of_the_page_runs(small_project: Project) -> None:
-    export(small_project)
-    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/sharing.md").read_text(), re.DOTALL)
-    output = small_project.run(sys.executable, "-c", script).stdout
-    assert re.fullmatch(r"\['\d', '\d'\]\n", output)
