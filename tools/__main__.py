@@ -3,41 +3,48 @@
 python -m tools predict docs/seven.png
 """
 
-import difflib
+import argparse
 import gc
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from fairtrial.__main__ import report_interrupt
 
-USAGE = """usage: python -m tools NAME ...
 
-  predict FILE ...   classify pictures
-  draw               write draw.html, a page on which the model classifies what you draw
-  export             write the model as ONNX, for programs without torch
-  card               write a model card
-  setup              prepare DVC in this clone; `make` has done it
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments of the command line; `name` is the tool."""
+    parser = argparse.ArgumentParser(prog="python -m tools")
+    tools = parser.add_subparsers(dest="name", metavar="NAME", required=True)
 
-`python -m tools NAME --help` lists the options of each."""
-NAMES = ("predict", "draw", "export", "card", "setup")
+    predict = tools.add_parser("predict", help="classify pictures")
+    predict.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
+    checkpoint = Path("data/checkpoints/model.safetensors")
+    predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    for name, what, output in (
+        ("draw", "write a page on which the model classifies what you draw", "draw.html"),
+        ("export", "write the model as ONNX, for programs without torch", "model.onnx"),
+        ("card", "write a model card", "metrics/model-card.md"),
+    ):
+        tool = tools.add_parser(name, help=what)
+        tool.add_argument("--output", type=Path, default=Path(output), help="(%(default)s)")
+        if name != "export":
+            about = "a commit, branch, tag, experiment or `workspace` (default: %(default)s)"
+            tool.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=about)
+
+    tools.add_parser("setup", help="prepare DVC in this clone; `make` has done it")
+    return parser.parse_args(sys.argv[1:] or ["--help"])
 
 
 def main() -> None:
     from fairtrial.project import errors
     from stages.storage.errors import InputError
 
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("--help", "-h"):
-        print(USAGE)
-        return
-    if name not in NAMES:
-        similar = difflib.get_close_matches(name, NAMES, n=1)
-        advice = f"did you mean {similar[0]}?" if similar else f"known: {', '.join(NAMES)}"
-        raise InputError(f"{name}: no tool has this name; {advice}")
-    del sys.argv[1]
+    args = parse_arguments()
     try:
-        importlib.import_module(f"tools.{name}").main()
+        importlib.import_module(f"tools.{args.name}").main(args)
     except errors.InputError as error:  # of the other library
         raise InputError(*error.args) from None
 

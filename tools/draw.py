@@ -6,6 +6,7 @@ The page needs no network and no other file. Its model computes in the browser, 
     python -m tools draw HEAD~1 --output draw.html
 """
 
+import argparse
 import base64
 import tempfile
 from pathlib import Path
@@ -17,7 +18,6 @@ from fairtrial.project.revisions import read_files
 from fairtrial.web.vega import content_security_policy
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
-from tools.arguments import parse_arguments
 
 CANVAS = Path(__file__).with_name("canvas")
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -33,9 +33,7 @@ def load_model(revision: str) -> dict[str, Any]:
     [content] = read_files(revision, CHECKPOINT)
     remedy = "classify pictures with `python -m tools predict` instead"
     if len(content) > MAX_BYTES:
-        raise InputError(
-            f"{revision}: its model has {len(content):,} bytes, too many for a page; {remedy}"
-        )
+        raise InputError(f"{revision}: no page holds a model of {len(content):,} bytes; {remedy}")
     # Here, because torch takes a second.
     from stages.learning.checkpoints import read_checkpoint, read_description
 
@@ -46,18 +44,13 @@ def load_model(revision: str) -> dict[str, Any]:
             model, info = read_checkpoint(path)
             name, width, _ = read_description(path)
         except InputError as error:
-            problem = str(error).replace(str(path), CHECKPOINT)
-            raise InputError(f"{revision}: {problem}") from None
+            raise InputError(f"{revision}: {error}".replace(str(path), CHECKPOINT)) from None
     if not info.ink_box:
-        raise InputError(
-            f"{revision}: its model was trained on {info.title}, which are no drawings; {remedy}"
-        )
+        raise InputError(f"{revision}: trained on {info.title}, which are no drawings; {remedy}")
     return {
-        "revision": revision,
-        "title": info.title,
+        **info.model_dump(include={"title", "ink_box", "classes"}),
         "size": info.shape[1],
-        "ink_box": info.ink_box,
-        "classes": info.classes,
+        "revision": revision,
         "name": name,
         "width": width,
         "weights": {
@@ -67,18 +60,13 @@ def load_model(revision: str) -> dict[str, Any]:
     }
 
 
-def render_page(model: dict[str, Any]) -> str:
-    """Return the page as HTML."""
+def main(args: argparse.Namespace) -> None:
+    model = load_model(args.revision)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(CANVAS), autoescape=True, undefined=jinja2.StrictUndefined
     )
     scripts = [(CANVAS / name).read_text(encoding="utf-8") for name in ("model.js", "canvas.js")]
     policy = content_security_policy(scripts, images="data:")
     page = environment.get_template("page.html")
-    return page.render(policy=policy, model=model, scripts=scripts)
-
-
-def main() -> None:
-    args = parse_arguments("draw", "Write a page to draw on.", "draw.html")
-    write_bytes(args.output, render_page(load_model(args.revision)).encode())
+    write_bytes(args.output, page.render(policy=policy, model=model, scripts=scripts).encode())
     print(shorten(printable(f"{args.output}: open it; it has the model of {args.revision}")))

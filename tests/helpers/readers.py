@@ -35,7 +35,7 @@ from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import ROOT
-from tools.digit_photos import load_images
+from tools.preprocessing import load_images
 
 REFUSALS = (InputError, errors.InputError)
 CONTRACT = parse_contract((ROOT / "dvc.yaml").read_bytes(), "workspace")

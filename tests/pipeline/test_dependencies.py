@@ -167,7 +167,7 @@ def test_a_command_prepares_its_process_and_collects_garbage_again(
     code = (
         "import gc, os, sys\n"
         "print(gc.isenabled(), sys.excepthook.__name__, os.environ['OMP_NUM_THREADS'])\n"
-        "def main(): print(gc.isenabled(), gc.get_freeze_count())\n"
+        "def main(*_): print(gc.isenabled(), gc.get_freeze_count())\n"
     )
     for folder in ("stages", "tools", "fairtrial", "samebits"):
         shutil.copytree(ROOT / folder, tmp_path / folder)

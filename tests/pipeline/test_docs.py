@@ -108,7 +108,7 @@ def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> Non
 
 
 # Pages whose commands cost much. `make test` runs the commands of `comparing` in the README, an
-# experiment on MNIST in tests/stages/test_download.py and sweeps in tests/tools/test_sweep.py.
+# experiment on MNIST in tests/stages/test_download.py and sweeps in tests/fairtrial/test_sweep.py.
 SLOW_PAGES = ("comparing", "data", "results", "security", "sweeps", "your-pictures")
 
 

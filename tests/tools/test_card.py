@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import re
 import shutil
 import statistics
@@ -32,12 +31,13 @@ FIELDS = {
     *"metrics base_model model-index".split(),
 }
 LICENCES = {
-    *"apache-2.0 mit openrail bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc".split(),
-    *"cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0".split(),
-    *"cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0".split(),
-    *"cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0".split(),
-    *"cdla-permissive-1.0 cdla-permissive-2.0 gfdl gpl-3.0 odc-by odbl pddl unlicense".split(),
-    *"unknown other".split(),
+    "digits-8x8": "cc-by-4.0",
+    "emnist-letters": "other",
+    "fashion-mnist": "mit",
+    "kmnist": "cc-by-sa-4.0",
+    "mnist": "cc-by-sa-3.0",
+    "mnist-5k": "cc-by-sa-3.0",
+    "qmnist": "bsd-3-clause",
 }
 
 
@@ -52,7 +52,6 @@ def metadata_of(card: str) -> dict[str, Any]:
     assert match
     metadata: dict[str, Any] = yaml.safe_load(match[1])
     assert set(metadata) <= FIELDS
-    check_licence(metadata)
     assert metadata["library_name"] == "pytorch"
     assert metadata["pipeline_tag"] == "image-classification"
     for name in ("tags", "datasets", "metrics"):
@@ -68,13 +67,6 @@ def metadata_of(card: str) -> dict[str, Any]:
     assert metric["type"] in metadata["metrics"]
     assert 0 <= metric["value"] <= 1
     return metadata
-
-
-def check_licence(metadata: dict[str, Any]) -> None:
-    if "license" in metadata:
-        assert metadata["license"] in LICENCES
-        assert (metadata["license"] == "other") == ("license_name" in metadata)
-    assert re.fullmatch(r"[a-z0-9.-]+", metadata.get("license_name", "other"))
 
 
 def cells(card: str, name: str) -> list[str]:
@@ -225,7 +217,7 @@ def test_pictures_have_no_licence(small_project: Project) -> None:
     assert "licence in the metadata" not in card
     assert cells(card, "title") == [r"my \| pictures"]
     assert cells(card, "form") == ["colour, 8 x 8 pixels, uint8 (3, 8, 8)"]
-    assert "`dvc pull 'data/my | pictures'`" in card
+    assert "```sh\ndvc pull 'data/my | pictures'\n```\n" in card
     assert len(cells(card, "triangle")) == 5
 
 
@@ -253,16 +245,13 @@ def test_texts_of_a_data_card_break_neither_yaml_nor_markdown(small_project: Pro
         assert len(cells(card, escaped)) == 5
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "sources").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_licence_of_each_data_card_has_an_identifier(path: Path) -> None:
-    licence = hub_licence(read_card(path).licence)
-    check_licence(licence)
-    assert ("license_name" in licence) == (path.stem == "emnist-letters")
-
-
-def test_no_licence_is_stated_where_it_is_blank() -> None:
+def test_the_licence_of_each_data_card_has_an_identifier() -> None:
+    cards = {path.stem: read_card(path) for path in (ROOT / "sources").glob("*.yaml")}
+    licences = {name: hub_licence(card.licence) for name, card in cards.items()}
+    assert {name: fields["license"] for name, fields in licences.items()} == LICENCES
+    assert licences["emnist-letters"]["license_name"] == "public-domain-nist"
+    assert hub_licence("非公開") == {"license": "other", "license_name": "see-below"}
     assert hub_licence("  ") == {}
-    check_licence(hub_licence("非公開"))
 
 
 def relock(project: Project, path: str, content: str) -> None:
@@ -297,11 +286,6 @@ REFUSED = {
         ["HEAD"],
         "HEAD: metrics/evaluate.json is not there; `dvc pull` gets",
     ),
-    "no counts": (
-        shell("rm metrics/prepare.json"),
-        [],
-        "workspace: metrics/prepare.json is not there",
-    ),
     "parameters": (
         lambda project: project.set_params("train.lr=0.02"),
         [],
@@ -310,22 +294,17 @@ REFUSED = {
     "data card": (
         shell("sed -i s/5,000/5,001/ sources/mnist-5k.yaml && git commit -qam x"),
         ["HEAD"],
-        "HEAD: sources/mnist-5k.yaml is not the file whose hash dvc.lock has; `dvc repro` there",
+        "HEAD: sources/mnist-5k.yaml has another hash than in dvc.lock; `dvc repro` there",
     ),
     "metrics": (
         shell("sed -i '/calibration/s/0/1/' metrics/evaluate.json"),
         [],
-        "workspace: metrics/evaluate.json is not the file whose hash dvc.lock has; `dvc repro`",
+        "workspace: metrics/evaluate.json has another hash than in dvc.lock; `dvc repro`",
     ),
     "checkpoint": (
         shell(f"rm {CHECKPOINT} && cp data/checkpoints/replicas.safetensors {CHECKPOINT}"),
         [],
-        f"workspace: {CHECKPOINT} is not the file whose hash dvc.lock has; `dvc repro`",
-    ),
-    "half a run": (
-        shell("sed -i 's/^  lr: 0.01/  lr: 0.02/' params.yaml && dvc repro train"),
-        [],
-        f"workspace: dvc.lock has another {CHECKPOINT} than its stage evaluate read; `dvc repro`",
+        f"workspace: {CHECKPOINT} has another hash than in dvc.lock; `dvc repro`",
     ),
     "another form": (
         edit_metrics('"calibration_error"', '"calibration"'),
@@ -354,14 +333,9 @@ REFUSED = {
             (project.path / "metrics/prepare.json").read_text().replace('"7"', '"seven"'),
         ),
         [],
-        "workspace: its results have another form than this version reads (ValueError('metrics/p",
+        "workspace: its results have another form than this version reads (TypeError(",
     ),
     "output is a folder": (shell("true"), ["--output", "docs"], "docs: is a link, a device, a"),
-    "output is below a file": (
-        shell("true"),
-        ["--output", "README.md/card.md"],
-        "README.md/card.md: cannot be written (",
-    ),
 }
 
 
@@ -376,11 +350,3 @@ def test_bad_input_is_refused_in_a_sentence(small_project: Project, name: str) -
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert (small_project.path / CARD).read_text() == "the card before"
-
-
-def test_a_project_outside_of_git_is_refused(small_project: Project) -> None:
-    os.rename(small_project.path / ".git", small_project.path / "git")  # noqa: PTH104
-    done = small_project.run("python", "-m", "tools", "card", ok=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("this folder is not in a git repository, which keeps revisions;")
-    assert len(done.stderr.splitlines()) == 1

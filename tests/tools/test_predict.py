@@ -19,6 +19,17 @@ from tests.helpers.project import Project
 RANDOM = np.random.default_rng(0)
 
 
+def classify(project: Project, *arguments: str | Path) -> str:
+    return project.run("python", "-m", "tools", "predict", *map(str, arguments)).stdout
+
+
+def refusal(project: Project, *arguments: str | Path) -> str:
+    command = ["python", "-m", "tools", "predict", *map(str, arguments)]
+    done = project.run(*command, ok=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr
+
+
 @pytest.mark.slow
 def test_a_cnn_is_right_about_pictures_of_test_digits(
     project: Project, digits: tuple[Array, Array], tmp_path: Path
@@ -34,13 +45,12 @@ def test_a_cnn_is_right_about_pictures_of_test_digits(
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             shifted(image).save(tmp_path / path)
     for folder in ("names", "folders"):
-        command = ["python", "-m", "tools", "predict", str(tmp_path / folder)]
-        output = json.loads(project.run(*command, "--json").stdout)
+        output = json.loads(classify(project, tmp_path / folder, "--json"))
         assert output["accuracy"]["n"] == len(output["pictures"]) == 200
         correct = [one["label"] == one["predicted"] for one in output["pictures"]]
         assert output["accuracy"]["value"] == np.mean(correct)
         assert np.mean(correct) >= 0.95
-        table = project.run(*command).stdout
+        table = classify(project, tmp_path / folder)
         assert f"accuracy {np.mean(correct):.1%} (95 % interval " in table
         assert len(table.splitlines()) == 203  # a header, the pictures, an empty line, accuracy
 
@@ -50,11 +60,11 @@ def test_one_picture_gets_a_digit_and_a_confidence(
 ) -> None:
     path = tmp_path / "digit.png"
     shifted(digits[0][0]).save(path)
-    out = reproduced.run("python", "-m", "tools", "predict", str(path)).stdout
-    [one] = json.loads(
-        reproduced.run("python", "-m", "tools", "predict", str(path), "--json").stdout
-    )["pictures"]
-    assert out == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
+    [one] = json.loads(classify(reproduced, path, "--json"))["pictures"]
+    assert (
+        classify(reproduced, path)
+        == f"{one['predicted']}, with a confidence of {one['confidence']:.1%}\n"
+    )
     assert one["label"] is None
     probabilities = one["probabilities"]
     assert list(probabilities) == list("0123456789")
@@ -75,10 +85,6 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
     (tmp_path / "cut.png").write_bytes((reproduced.path / "metrics/samples.png").read_bytes()[:300])
     (tmp_path / "notes.txt").write_text("not looked at")
     long = tmp_path / f"{'x' * 400}.png"
-    names = [str(tmp_path), str(tmp_path / "none.png"), str(long)]
-    done = reproduced.run("python", "-m", "tools", "predict", *names, ok=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
     expected = {
         "blank.jpg": "nothing is drawn on it",
         "cut.png": "not a whole picture",
@@ -89,33 +95,27 @@ def test_bad_pictures_are_all_named(reproduced: Project, tmp_path: Path) -> None
         "pipe.png": "is not a regular file",
         "text.png": "not a picture; save it as PNG, JPEG,",
         "zero.png": "is not a regular file",
-        "none.png": "not found",
+        "none.png": "cannot be read (No such file or directory); name a picture",
         long.name: "cannot be read (File name too long)",
     }
-    lines = done.stderr.splitlines()
-    assert len(lines) == len(expected)
+    lines = refusal(reproduced, tmp_path, tmp_path / "none.png", long).splitlines()
     for line, (name, message) in zip(lines, expected.items(), strict=True):
         assert line.startswith(f"{tmp_path / name}: {message}")
 
 
 def test_a_file_without_a_model_is_refused(reproduced: Project, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path / "empty"), ok=False)
-    assert done.stderr.startswith(f"{tmp_path / 'empty'}: no picture is in it")
+    said = refusal(reproduced, tmp_path / "empty")
+    assert said.startswith(f"{tmp_path / 'empty'}: no picture is in it")
     for checkpoint, message in (
         ("data/checkpoints/replicas.safetensors", "weight is F32 [4, 10, 784] instead of"),
-        ("data/logits/val.safetensors", "holds no model"),
+        ("data/logits/val.safetensors", "its metadata do not describe a data set"),
         ("README.md", "not a whole tensor file"),
         ("none", "not found"),
     ):
-        command = [
-            *("python", "-m", "tools", "predict", "metrics/samples.png"),
-            *("--checkpoint", checkpoint),
-        ]
-        done = reproduced.run(*command, ok=False)
-        assert done.returncode == 2
-        assert done.stderr.startswith(f"{checkpoint}: {message}")
-        assert len(done.stderr.splitlines()) == 1
+        said = refusal(reproduced, "metrics/samples.png", "--checkpoint", checkpoint)
+        assert said.startswith(f"{checkpoint}: {message}")
+        assert len(said.splitlines()) == 1
 
 
 def test_a_model_without_finite_logits_is_refused(
@@ -133,10 +133,8 @@ def test_a_model_without_finite_logits_is_refused(
         ("nan", "bias is not finite, and gives"),
         ("negative", "gives logits that are not finite; lower train.lr"),
     ):
-        command = ["metrics/samples.png", "--json", "--checkpoint", str(tmp_path / name)]
-        done = reproduced.run("python", "-m", "tools", "predict", *command, ok=False)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"{tmp_path / name}: {message}")
+        said = refusal(reproduced, "metrics/samples.png", "--checkpoint", tmp_path / name)
+        assert said.startswith(f"{tmp_path / name}: {message}")
 
 
 def test_a_model_of_things_names_them_and_prepares_their_pictures(
@@ -152,21 +150,13 @@ def test_a_model_of_things_names_them_and_prepares_their_pictures(
     write_tensors(tmp_path / "model", weights, model="linear", width="0", dataset=text)
     for name, colour in (("Ankle boot-1", "red"), ("a leaf", "lime"), ("other", "blue")):
         Image.new("RGB", (40, 30), colour).save(tmp_path / f"{name}.webp", lossless=True)
-    command = [
-        "python",
-        "-m",
-        "tools",
-        "predict",
-        str(tmp_path),
-        "--checkpoint",
-        f"{tmp_path}/model",
-    ]
-    output = json.loads(reproduced.run(*command, "--json").stdout)
+    arguments = tmp_path, "--checkpoint", tmp_path / "model"
+    output = json.loads(classify(reproduced, *arguments, "--json"))
     results = [(one["label"], one["predicted"]) for one in output["pictures"]]
     assert results == [("Ankle boot", "Ankle boot"), ("a leaf", "a leaf"), (None, "007")]
     assert all(list(one["probabilities"]) == list(classes) for one in output["pictures"])
     assert (output["accuracy"]["n"], output["accuracy"]["value"]) == (2, 1)
-    row = reproduced.run(*command).stdout.splitlines()[1]
+    row = classify(reproduced, *arguments).splitlines()[1]
     [name, label, predicted, confidence] = re.split("  +", row.strip())
     assert Path(name).name == "Ankle boot-1.webp"
     assert (label, predicted, confidence) == ("Ankle boot", "Ankle boot", "100.0%")
@@ -178,12 +168,13 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
     names = ["7\n8 \x1b]0;PWNED\a.png", "[link=http:]x[.png", os.fsdecode(b"\xff\xe2\x80\xae.png")]
     for name in names:
         shifted(digits[0][0]).save(tmp_path / name)
-    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path))
-    assert len(done.stdout.splitlines()) == 1 + len(names) + 2  # and the accuracy
-    assert all(line.isprintable() for line in done.stdout.splitlines())
+    table = classify(reproduced, tmp_path)
+    assert len(table.splitlines()) == 1 + len(names) + 2  # and the accuracy
+    assert all(line.isprintable() for line in table.splitlines())
     for escaped in (r"7\n8 \x1b]0;PWNED\x07.png", "[link=http:]x[.png", r"\udcff\u202e.png"):
-        assert f"{tmp_path}/{escaped} " in done.stdout
+        assert f"{tmp_path}/{escaped} " in table
     (tmp_path / names[0]).write_bytes(b"")
-    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path), ok=False)
     message = "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
-    assert done.stderr == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
+    assert (
+        refusal(reproduced, tmp_path) == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
+    )

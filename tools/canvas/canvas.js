@@ -2,8 +2,8 @@
 
 // The canvas to draw on: its drawing is brought to the form of the data set and classified.
 
-// ink (side * side) -> size * size numbers from 0 to 255, or null without ink; as to_strokes in
-// tools/digit_photos.py.
+// ink (side * side) -> size * size numbers from 0 to 255, or null without ink; as center_ink in
+// tools/preprocessing.py.
 function toStrokes(ink, side, size, inkBox) {
   let [top, left, bottom, right] = [side, side, -1, -1];
   ink.forEach((value, i) => {

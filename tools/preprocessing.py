@@ -1,7 +1,8 @@
-"""Bring pictures to the form of a data set: strokes to that of MNIST, others as `fetch` does.
+"""Preprocess pictures as the images were that a model was trained on.
 
-In MNIST (LeCun et al. 1998, doi:10.1109/5.726791) the ink of a digit, without its background,
-fits a box of 20 x 20 pixels, and its centre of mass is the middle of 28 x 28.
+A drawing becomes what MNIST has (LeCun et al. 1998, doi:10.1109/5.726791): its ink, without the
+background, fits a box of 20 x 20 pixels, and has its centre of mass in the middle of 28 x 28.
+Other pictures are scaled and padded as `fetch` does it.
 """
 
 import os
@@ -20,34 +21,33 @@ from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
 from stages.storage.tensors import Array
 
-MAX_SIDE = 800  # pixels; a larger picture is reduced to it, for speed
+MAX_SIDE = 800  # pixels to which a larger drawing is reduced, for speed
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def list_pictures(paths: list[Path]) -> list[Path]:
-    """Return the files, and in place of each folder the pictures in it and its sub-folders."""
-    files = []
+    """Return the files, and in place of each folder the pictures in it and its sub-folders.
+
+    Raises `InputError` if a folder has none, or cannot be read.
+    """
+    files: list[Path] = []
     for path in paths:
         # Path.is_dir raises an error for a path that it cannot look up; this returns False.
-        files += _walk(path) if os.path.isdir(path) else [path]  # noqa: PTH112
+        if not os.path.isdir(path):  # noqa: PTH112
+            files.append(path)
+            continue
+        walk = os.walk(path, onerror=_refuse_folder)
+        found = sorted(Path(folder, name) for folder, _, names in walk for name in names)
+        pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
+        if not pictures:
+            raise InputError(f"{path}: no picture is in it; name a folder of pictures")
+        files += pictures
     return files
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Return the pictures below a folder; raises `InputError` if there is none to read."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename}: cannot be read ({error.strerror}); give permission to read it"
-        )
-
-    files = []
-    for parent, _, names in os.walk(folder, onerror=refuse):
-        files += [Path(parent, name) for name in names if name.lower().endswith(SUFFIXES)]
-    if not files:
-        raise InputError(f"{folder}: no picture is in it; name a folder of pictures")
-    return sorted(files)
+def _refuse_folder(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions")
 
 
 def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
@@ -62,7 +62,7 @@ def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
 
 
 def load_images(paths: list[Path], info: DatasetInfo) -> Array:
-    """Return pictures in the form of a data set, uint8 (N, C, H, W).
+    """Return pictures as images of a data set, uint8 (N, C, H, W).
 
     Raises `InputError` with a line for each picture that cannot be read.
     """
@@ -70,7 +70,7 @@ def load_images(paths: list[Path], info: DatasetInfo) -> Array:
     problems: list[str] = []
     for path in paths:
         try:
-            images.append(to_dataset_form(path, info))
+            images.append(to_image(path, info))
         except InputError as error:
             problems += error.args
     if problems:
@@ -78,18 +78,18 @@ def load_images(paths: list[Path], info: DatasetInfo) -> Array:
     return np.stack(images)
 
 
-def to_dataset_form(path: Path, info: DatasetInfo) -> Array:
-    """Return a picture in the form of a data set, uint8 (C, H, W).
+def to_image(path: Path, info: DatasetInfo) -> Array:
+    """Return a picture as an image of a data set, uint8 (C, H, W).
 
-    Prints a warning if there are several drawings on it where one is expected.
+    Prints a warning if several drawings are on it where one is expected.
     """
     channels, size, _ = info.shape
     if info.ink_box:
-        drawing = find_drawing(read_picture(path, MAX_SIDE), path)
-        if stand_side_by_side(extract_ink(np.asarray(drawing))):
+        ink = find_ink(read_picture(path, MAX_SIDE), path)
+        if are_side_by_side(ink):
             warning = "several drawings stand side by side, and are taken for one; cut them apart"
             print(printable(f"{path}: {warning}"), file=sys.stderr)
-        return to_strokes(drawing, size, info.ink_box)[None]
+        return center_ink(ink, size, info.ink_box)[None]
     picture = read_picture(path, OVERSAMPLING * size)
     image = fit_picture(picture, size, "rgb" if channels == 3 else "grey")
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
@@ -100,39 +100,34 @@ def to_dataset_form(path: Path, info: DatasetInfo) -> Array:
 
 def read_picture(path: Path, max_side: int) -> Image.Image:
     """Return the picture in a file as `decode_picture` does."""
-    refuse_irregular(path, "name a picture, or a folder of them")
+    remedy = "name a picture, or a folder of them"
+    refuse_irregular(path, remedy)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; name a picture, or a folder of them") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: cannot be read ({reason}); check its name and permissions"
-        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     return decode_picture(content, str(path), max_side)
 
 
-def find_drawing(picture: Image.Image, path: Path) -> Image.Image:
-    """Return a picture RGB or RGBA as RGB, of at most `MAX_SIDE` pixels in each direction.
+def find_ink(picture: Image.Image, path: Path) -> Array:
+    """Return the ink on a picture RGB or RGBA as `measure_ink` does, at most `MAX_SIDE` wide.
 
     A transparent background becomes white, or black if the ink itself is white. Raises
     `InputError` if nothing is drawn on it.
     """
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     for background in ("white", "black"):
-        canvas = Image.new("RGBA", picture.size, background)
-        opaque = Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
-        if extract_ink(np.asarray(opaque)).any():
-            return opaque
+        sheet = Image.new("RGBA", picture.size, background)
+        opaque = Image.alpha_composite(sheet, picture.convert("RGBA")).convert("RGB")
+        ink = measure_ink(np.asarray(opaque))
+        if ink.any():
+            return ink
     raise InputError(f"{path}: nothing is drawn on it; draw it in a darker or lighter colour")
 
 
-def extract_ink(pixels: Array) -> Array:
-    """Return the amount of ink in each pixel, float32 (H, W) from 0 to 1.
-
-    pixels: uint8 (H, W, 3).
+def measure_ink(pixels: Array) -> Array:
+    """Return the amount of ink in each pixel of uint8 (H, W, 3), float32 (H, W) from 0 to 1.
 
     The background is the median colour of the border. Pixels that differ from it no more than
     most of the border does have no ink, nor have small specks.
@@ -144,41 +139,36 @@ def extract_ink(pixels: Array) -> Array:
     threshold += 6 * np.median(np.abs(deviations - threshold))  # four standard deviations
     ink = np.maximum(np.abs(pixels - background).max(2) - threshold, 0)
     ink /= max(ink.max(), MIN_CONTRAST)
-    components, count = ndimage.label(ink > 0.1, np.ones((3, 3)))
     if ink.max() < 1:
         return np.zeros_like(ink)
-    sizes = ndimage.sum_labels(ink, components, np.arange(1, count + 1))
-    is_digit = np.concatenate([[False], sizes > 0.05 * sizes.max()])
-    return np.where(is_digit[components], ink, 0)
+    parts, count = ndimage.label(ink > 0.1, np.ones((3, 3)))
+    sizes = ndimage.sum_labels(ink, parts, range(count + 1))
+    sizes[0] = 0  # what is fainter
+    return np.where((sizes > 0.05 * sizes.max())[parts], ink, 0)
 
 
-def stand_side_by_side(ink: Array) -> bool:
-    """Return whether ink (H, W) has two parts with a gap between them from top to bottom.
+def are_side_by_side(ink: Array) -> bool:
+    """Return whether a gap from top to bottom divides ink (H, W), a fifth of it on each side.
 
-    Each has to have a fifth of the ink. So it is for none of the 5,000 digits of mnist-5k, and for
-    499 of 500 pairs of them with a gap of three pixels.
+    It does in none of the digits of mnist-5k, and in 499 of 500 pairs of them three pixels apart.
     """
     columns = ink.sum(0)
     parts, count = ndimage.label(columns > 0)
-    sums = np.sort(ndimage.sum_labels(columns, parts, np.arange(1, count + 1)))
+    sums = np.sort(ndimage.sum_labels(columns, parts, range(1, count + 1)))
     return count > 1 and bool(sums[-2] >= 0.2 * sums.sum())
 
 
-def to_strokes(picture: Image.Image, size: int, ink_box: int) -> Array:
-    """Return the strokes in a picture as MNIST has them, uint8 (size, size), light on black.
+def center_ink(ink: Array, size: int, ink_box: int) -> Array:
+    """Return ink (H, W) as MNIST has it, uint8 (size, size), light on black.
 
-    They fit a box of `ink_box` pixels, and their centre of mass is the middle.
+    It fits a box of `ink_box` pixels, and its centre of mass is the middle.
     """
-    ink = extract_ink(np.asarray(picture))
     [box] = ndimage.find_objects((ink > 0).astype(int))
     drawing = Image.fromarray(ink[box])
     scale = ink_box / max(drawing.size)
     width, height = (max(1, round(scale * side)) for side in drawing.size)
     small = np.asarray(drawing.resize((width, height), Image.Resampling.BOX))
     image = np.zeros((size, size), np.uint8)
-    top, left = (
-        min(max(round(size / 2 - centre), 0), size - side)
-        for centre, side in zip(ndimage.center_of_mass(small), small.shape, strict=True)
-    )
-    image[top : top + height, left : left + width] = np.rint(255 * small / small.max())
-    return image
+    image[:height, :width] = np.rint(255 * small / small.max())
+    shift = np.rint(size / 2 - np.array(ndimage.center_of_mass(small))).astype(int)
+    return np.roll(image, shift.clip(0, [size - height, size - width]), (0, 1))

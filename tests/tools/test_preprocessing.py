@@ -17,19 +17,19 @@ from stages.storage.dataset_info import DatasetInfo, Style
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 from tests.helpers.pictures import on_green, on_nothing, photographed, shifted
-from tools.digit_photos import (
+from tools.preprocessing import (
     MAX_SIDE,
-    find_drawing,
+    center_ink,
+    find_ink,
     label_of,
     load_images,
     read_picture,
-    to_strokes,
 )
 
 
 def mnist_form(path: Path) -> Array:
     """Return the picture of a digit as MNIST would have it, uint8 (28, 28)."""
-    return to_strokes(find_drawing(read_picture(path, MAX_SIDE), path), 28, 20)
+    return center_ink(find_ink(read_picture(path, MAX_SIDE), path), 28, 20)
 
 
 @pytest.mark.parametrize("make", [shifted, on_green, on_nothing, photographed])
