@@ -221,10 +221,7 @@ def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -
     if not remarks:
         replicas = min(first.replicas, other.replicas)
         limit = 1 - LEVEL ** (1 / replicas)
-        remarks.append(
-            f"no seed failed; {replicas} seeds do not exclude that {100 * limit:.0f} % of all "
-            "seeds fail"
-        )
+        remarks.append(f"none of {replicas} seeds failed; up to {100 * limit:.0f} % of all may")
     return remarks
 
 
