@@ -37,8 +37,8 @@ class Variance(NamedTuple):
 class Pairing(NamedTuple):
     """Which examples and replicas of A and of B belong together.
 
-    Examples, groups and classes are whole numbers, (Na,) of A and (Nb,) of B. Equal numbers are the
-    same example, group or class.
+    Examples, groups and classes are whole numbers from 0, (Na,) of A and (Nb,) of B. Equal numbers
+    are the same example, group or class.
     """
 
     same_seeds: bool  # whether replicas of the same number are pairs
@@ -183,7 +183,7 @@ def difference(a: Array, b: Array, pairing: Pairing) -> Difference:
         residual = sum(
             factor * residual_variance(table) for factor, table in zip(factors, tables, strict=True)
         )
-    units = min(len(np.unique(one)) for one in pairing.groups or pairing.examples)
+    units = min(np.count_nonzero(np.bincount(one)) for one in pairing.groups or pairing.examples)
     step = max(math.sqrt((one**2).mean()) for one in weights) / ra
     return Difference(
         float(value),
@@ -204,7 +204,8 @@ def example_weights(a: Array, b: Array, pairing: Pairing) -> tuple[Array, Array]
     """
     common = [np.isin(x, y) for x, y in (pairing.examples, pairing.examples[::-1])]
     classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
-    known = np.intersect1d(*classes)
+    counts = [np.bincount(one, minlength=max(map(np.max, classes)) + 1) for one in classes]
+    known = np.flatnonzero(np.minimum(*counts))  # the classes of both
     weights = []
     for side, fraction in enumerate(_fractions_of_common(a, b, pairing, common)):
         weight = np.zeros(len(classes[side]))
@@ -252,26 +253,25 @@ def example_effects(
     of a replica, or of each class, is subtracted before, so that the sum over the units is 0. The
     effects are scaled so that the sum of their squares is an unbiased estimate of a variance.
     """
-    both = np.concatenate(pairing.groups or pairing.examples)
-    names, units = np.unique(both, return_inverse=True)
+    units = pairing.groups or pairing.examples
+    counts = np.bincount(np.concatenate(units))
     classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
     results = []
     for side, scores in enumerate((a, b)):
         own = pairing.examples[side]
         is_common = np.isin(own, pairing.examples[1 - side])
-        own_units = units[: len(a.T)] if side == 0 else units[len(a.T) :]
         effects = scores * weights[side]
-        for number in np.unique(classes[side]):
+        for number in np.flatnonzero(np.bincount(classes[side])):
             of_class = classes[side] == number
             if total := weights[side][of_class].sum():
                 means = effects[:, of_class].sum(1, keepdims=True) / total
                 effects[:, of_class] -= means * weights[side][of_class]
             for mask in (of_class & is_common, of_class & ~is_common):
-                count = len(names) if pairing.groups else mask.sum()
+                count = np.count_nonzero(counts) if pairing.groups else mask.sum()
                 if count > 1:
                     effects[:, mask] *= math.sqrt(count / (count - 1))
-        rows = [np.bincount(own_units, row, len(names)) for row in effects]
-        results.append(np.array(rows))
+        rows = [np.bincount(units[side], row, len(counts)) for row in effects]
+        results.append(np.array(rows)[:, counts > 0])
     return results[0], results[1]
 
 
