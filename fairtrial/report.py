@@ -6,13 +6,12 @@ compares the workspace with HEAD, or shows HEAD alone if the two are equal.
     python -m fairtrial report
     python -m fairtrial report HEAD~1 HEAD --output report.html --figures figures
     python -m fairtrial report HEAD sweep-1d9ad936 --sweep
-    python -m fairtrial report --watch  # until Ctrl-C: an open page follows a running training
 """
 
 import argparse
 from pathlib import Path
 
-from fairtrial.project.errors import InputError, printable, shorten
+from fairtrial.project.errors import printable, shorten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--figures", metavar="FOLDER", type=Path, help=figures)
     sweep = "show the plots of a sweep, too: the one called NAME, or the last without a name"
     add("--sweep", metavar="NAME", nargs="?", const="", help=sweep)
-    watching = "write the page again whenever something changes, until Ctrl-C; an open page follows"
-    add("--watch", action="store_true", help=watching)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -36,16 +33,8 @@ def main(args: argparse.Namespace) -> None:
     from fairtrial.web.page import render_report
     from fairtrial.web.paper import write_figures
     from fairtrial.web.sweep import load_sweep_plots
-    from fairtrial.web.watch import watch
 
-    names = list(dict.fromkeys(args.revisions))
-    if args.watch:
-        if args.figures:
-            raise InputError("--watch: writes no figures; leave out --figures")
-        if args.sweep is not None:
-            raise InputError("--watch: shows trainings; leave out --sweep")
-        watch(names, args.output)
-    names = names or default_revisions()
+    names = list(dict.fromkeys(args.revisions)) or default_revisions()
     more_plots = [] if args.sweep is None else load_sweep_plots(args.sweep)
     page, figures = render_report(names, more_plots)
     if args.figures:

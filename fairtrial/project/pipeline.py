@@ -5,7 +5,6 @@ A worker of a sweep imports this module from its own clone.
 
 import os
 import re
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,20 +150,14 @@ def _params_of(stage: Any, values: Any) -> dict[str, Any]:
 def _raw_paths() -> dict[str, list[str]]:
     """Return the paths with parameters in them that stages of `dvc.yaml` depend on and make."""
     found: dict[str, set[str]] = {"deps": set(), "outs": set()}
-    for _, key, path in listed_paths(Path(DVC_YAML).read_bytes()):
-        if "${" in path and "://" not in path:
-            found["deps" if key == "deps" else "outs"].add(path)
-    return {key: sorted(paths) for key, paths in found.items()}
-
-
-def listed_paths(content: bytes) -> Iterator[tuple[str, str, str]]:
-    """Yield the stage, the key and the path of everything that stages of a `dvc.yaml` list."""
-    for name, stage in stage_definitions(content, DVC_YAML).items():
+    for stage in stage_definitions(Path(DVC_YAML).read_bytes(), DVC_YAML).values():
         body = stage.get("do", stage)  # of a loop
         for key in ("deps", "outs", "metrics", "plots"):
             for entry in body.get(key) or []:
                 path = entry if isinstance(entry, str) else next(iter(entry))
-                yield name, key, path_from_root(body, path)
+                if "${" in path and "://" not in path:
+                    found["deps" if key == "deps" else "outs"].add(path_from_root(body, path))
+    return {key: sorted(paths) for key, paths in found.items()}
 
 
 def _sources_of(stages: set[Any], made: set[str], templates: list[str], values: Any) -> list[str]:

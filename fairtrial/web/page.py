@@ -24,7 +24,6 @@ from fairtrial.web.plots import MAX_REVISIONS, Plot, differences, dvc_plots, loa
 from fairtrial.web.vega import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
-WATCH_SCRIPT = "watch.js"  # of a page that follows its file on the disk
 HEADS = {  # what the heads of columns mean, by their first word
     "points": "the difference of the means over seeds, in percentage points",
     "difference": "the difference of the means over seeds",
@@ -39,13 +38,10 @@ HEADS = {  # what the heads of columns mean, by their first word
 }
 
 
-def render_report(
-    names: list[str], more_plots: Sequence[Plot] = (), watched: bool = False
-) -> tuple[str, list[Figure]]:
+def render_report(names: list[str], more_plots: Sequence[Plot] = ()) -> tuple[str, list[Figure]]:
     """Return the HTML page of revisions, which compares the others with the first, and its plots.
 
     more_plots: those of a sweep, after the comparison.
-    watched: the page follows its file on the disk.
 
     Raises `InputError` if a revision is unknown or lacks results.
     """
@@ -81,9 +77,7 @@ def render_report(
     figures = draw_figures(plots)
     shown = [table for table in tables if not table.empty]
     page = render_template(
-        [WATCH_SCRIPT] if watched else [],
         names=names,
-        progress=[],
         title=f"{name} on {contract.split}",
         split=contract.split,
         comparisons=comparisons,
@@ -121,8 +115,8 @@ def _metric_tables(
     return tables
 
 
-def render_template(scripts: list[str], **values: Any) -> str:
-    """Return the page that `report.html` makes of the values, with these scripts after `plots.js`.
+def render_template(**values: Any) -> str:
+    """Return the page that `report.html` makes of the values.
 
     The names of the plots' revisions are in `values`.
     """
@@ -132,15 +126,15 @@ def render_template(scripts: list[str], **values: Any) -> str:
     environment.filters["middle"] = cut_middle
     environment.filters["meaning"] = lambda head: HEADS.get(head) or HEADS.get(head.split(" ")[0])
     library = vega_bundle()
-    texts = [(WEB / name).read_text(encoding="utf-8") for name in ("plots.js", *scripts)]
+    script = (WEB / "plots.js").read_text(encoding="utf-8")
     description = ", ".join(values["names"])
     return environment.get_template("report.html").render(
-        policy=content_security_policy([library, *texts], images="data:", csv=True),
+        policy=content_security_policy([library, script], images="data:", csv=True),
         specs=[
             plot.spec | {"description": f"{plot.title}: {description}"} for plot in values["plots"]
         ],
         library=library,
-        scripts=texts,
+        script=script,
         **values,
     )
 

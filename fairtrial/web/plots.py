@@ -17,7 +17,6 @@ from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
 
 MAX_REVISIONS = 6  # in a plot with a panel for each of them
-OWN_COLUMNS = {"rev", "filename", "field"}  # which DVC adds to the rows of a plot
 
 Parts = dict[str, list[dict[str, Any]]]  # for each path of `dvc.yaml`, its plots and images
 
@@ -97,12 +96,6 @@ def plot_options(revision: str) -> dict[str, dict[str, Any]]:
         if isinstance(entry, dict)
         for name, options in entry.items()
     }
-
-
-def plot_files(revision: str) -> dict[str, list[str]]:
-    """Return the files that a plot with a name of its own is drawn from."""
-    ys = {name: options.get("y") for name, options in plot_options(revision).items()}
-    return {name: list(y) for name, y in ys.items() if isinstance(y, dict)}
 
 
 def adapt_dvc_plot(spec: dict[str, Any], names: list[str], held_out: set[str]) -> list[Plot]:

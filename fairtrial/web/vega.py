@@ -1,11 +1,9 @@
 """The JavaScript library that draws plots in a page, and which scripts a page lets run."""
 
 import base64
-import functools
 import hashlib
 
 
-@functools.cache  # it takes a second, and a watched page is written again and again
 def vega_bundle() -> str:
     """Return JavaScript that defines `vegaEmbed` and nothing else, for a script of a page.
 

@@ -1,10 +1,8 @@
 """The report of the second project in a real browser, Chromium, without a network."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -177,102 +175,6 @@ def test_a_paper_gets_vector_pictures(
         assert figure.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
 
 
-def start(project: Project, *command: str) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command,
-        cwd=project.path,
-        env=project.env,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@needs_browser
-def test_a_training_can_be_watched(regression: Project, browser: Browser, tmp_path: Path) -> None:
-    """It writes its curve after each of two steps, and waits for the test in between."""
-    path = tmp_path / "gate"
-    os.mkfifo(path)
-    gate = os.open(path, os.O_RDWR)
-    wait = f'            open("{path}", "rb", buffering=0).read(1)\n'
-    line = '            curve.append([replica, epoch, f"{error:.6f}"])\n'
-    write = '            write("curve.csv", ["replica", "epoch", "squared_error"], curve)\n'
-    regression.edit("regression.py", line, line + write + wait)
-    regression.run("git", "commit", "-qam", "Writes while it fits")
-    watching = start(
-        regression, "python", "-m", "fairtrial", "report", "--watch", "HEAD~1", "workspace"
-    )
-    running = None
-    try:
-        os.write(gate, bytes(25))
-        regression.run("dvc", "repro")
-        assert watching.stdout
-        assert watching.stdout.readline() == "report.html: open it; it follows until Ctrl-C\n"
-        page = browser.new_context(offline=True, viewport={"width": 390, "height": 500}).new_page()
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto((regression.path / "report.html").as_uri())
-        page.locator("h1").filter(has_text="squared_error on val: HEAD~1, workspace").wait_for()
-        running = start(regression, "dvc", "exp", "run", "-S", "fit.lr=0.002")
-        verdict = page.locator(".verdict")
-        for epoch in (0, 2):  # the curve grows
-            text = "workspace: the stage fit is running; last row of curve.csv: "
-            text += f"replica 0, epoch {epoch}, squared_error 0."
-            verdict.filter(has_text=text).wait_for(timeout=60_000)
-            page.locator("#plot0 svg.marks").first.wait_for()
-            assert page.locator("#paper").count() == 0
-            os.write(gate, bytes(2))
-        os.write(gate, bytes(21))
-        out, err = running.communicate()
-        assert running.returncode == 0, out + err
-        verdict.filter(has_text="workspace is worse").wait_for(timeout=60_000)
-        page.context.close()
-        assert problems == []
-    finally:
-        for process in filter(None, (watching, running)):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
-        os.close(gate)
-    assert watching.communicate() == ("", "interrupted\n")
-
-
-@needs_browser
-@pytest.mark.slow
-def test_a_watched_page_keeps_its_place_and_does_not_disturb(
-    regression: Project, browser: Browser
-) -> None:
-    watching = start(regression, "python", "-m", "fairtrial", "report", "--watch")
-    try:
-        assert watching.stdout
-        watching.stdout.readline()
-        page = browser.new_page(viewport={"width": 390, "height": 400})
-        page.goto((regression.path / "report.html").as_uri())
-        page.locator("#plots svg.marks").first.wait_for()
-        page.evaluate("scrollTo(0, 900)")
-        with page.expect_navigation():
-            pass
-        page.locator("#plots svg.marks").first.wait_for()
-        assert page.evaluate("scrollY") == pytest.approx(900, abs=50)
-        page.close()
-        page = browser.new_page()
-        page.clock.install()
-        page.goto((regression.path / "report.html").as_uri())
-        page.evaluate("document.querySelector('#held-out').open = true")
-        reloads: list[str] = []
-        page.on("request", lambda request: reloads.append(request.url))
-        page.clock.run_for(10_000)
-        assert reloads == []
-        page.evaluate("document.querySelector('#held-out').open = false")
-        with page.expect_navigation():
-            page.clock.run_for(2_500)
-        page.close()
-    finally:
-        os.killpg(watching.pid, signal.SIGINT)
-        watching.communicate()
-
-
 @needs_browser
 @pytest.mark.slow
 def test_many_revisions_fit_a_page(
@@ -340,9 +242,6 @@ def test_by_default_it_shows_what_differs(regression: Project) -> None:
         (["HEAD:metrics"], "HEAD:metrics: no commit, branch, tag or experiment has this name"),
         (["HEAD", ""], ": no commit, branch, tag or experiment has this name"),
         (["HEAD", "--output", "fit.json/report.html"], "fit.json/report.html: cannot be written"),
-        (["--watch", "--figures", "figures"], "--watch: writes no figures; leave out --figures"),
-        (["--watch", "--sweep"], "--watch: shows trainings; leave out --sweep"),
-        (["--watch", "nonsense"], "nonsense: no commit, branch, tag or experiment has this name"),
         (["--sweep=none"], "sweeps/none/sweep.csv: not the table of a sweep ("),
     ],
 )
