@@ -10,7 +10,7 @@ from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import load_scores
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.goal import Goal, Row
-from fairtrial.search.grid import Point
+from fairtrial.search.points import Point
 
 
 def promote(point: Point, row: Row, goal: Goal) -> str:
@@ -38,7 +38,7 @@ def promote(point: Point, row: Row, goal: Goal) -> str:
     revision = load_scores(point.name, goal.contract.split)
     again = float(revision.scores[goal.metric].mean())
     return (
-        f"{point.name} is an experiment, but not of the same bits: {goal.column} was "
+        f"{point.name} is an experiment, but not of the same bits: {goal.title} was "
         f"{goal.value(row)!r} in the sweep and is {again!r} in the experiment; {', '.join(others)} "
         "differ"
     )
