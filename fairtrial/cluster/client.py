@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 TRIES = 3  # of a point that fails
 
 
-class SchedulerLostError(Exception):
-    """The scheduler, or the way to it, is gone in the middle of a sweep."""
-
-
 class CodeLocation(NamedTuple):
     """Where a worker gets the code and the data."""
 
@@ -45,13 +41,10 @@ def code_location(scheduler: str | None) -> CodeLocation:
         with Repo() as repo:
             cache = repo.cache.local_cache_dir
         return CodeLocation(run_git("rev-parse", "--show-toplevel"), commit, subfolder, cache)
-    branches = run_git(
-        "branch", "--remotes", "--contains", commit, "--format=%(refname:lstrip=2)"
-    ).splitlines()
     remotes = [
         remote
         for remote in run_git("remote").splitlines()
-        if any(branch.startswith(f"{remote}/") for branch in branches)
+        if run_git("for-each-ref", "--contains", commit, f"refs/remotes/{remote}/")
     ]
     if not remotes:
         raise InputError(
@@ -119,7 +112,7 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
     """Let the workers that are there already get the code and the data.
 
     params: the content of params.yaml of the first point. Raises `InputError` with the workers
-    that cannot get them, and why; `SchedulerLostError` as `iter_results`.
+    that cannot get them, and why, or as `iter_results`.
     """
     task = _task(worker.prepare, location)
     with _name_lost_scheduler():
@@ -145,7 +138,7 @@ def iter_results(
     params: the content of params.yaml for each key.
 
     A result is what `fairtrial.cluster.worker.compute` returns, or has only `failed`, the reason.
-    Raises `SchedulerLostError` if the scheduler is lost.
+    Raises `InputError` if the scheduler is lost.
     """
     from distributed import as_completed
 
@@ -178,13 +171,15 @@ def _task(function: Callable[..., Any], location: CodeLocation) -> Callable[[str
 
 @contextlib.contextmanager
 def _name_lost_scheduler() -> Iterator[None]:
-    """Turn what Dask raises when the scheduler is lost into a `SchedulerLostError`."""
+    """Turn what Dask raises when the scheduler is lost into an `InputError`."""
     try:
         yield
-    except CancelledError:  # by Dask, when the connection breaks
-        raise SchedulerLostError("the connection broke") from None
-    except OSError as error:
-        raise SchedulerLostError(str(error)) from None
+    except (CancelledError, OSError) as error:
+        reason = "the connection broke" if isinstance(error, CancelledError) else error
+        raise InputError(
+            f"--scheduler: cannot be reached any more ({reason}), and the points that were running "
+            "are lost; start it and workers again, and then the sweep"
+        ) from None
 
 
 def _result(future: "Future[Any]") -> dict[str, Any]:

@@ -11,7 +11,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import Pipeline, Stage, read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import parse_scores, splits_of
-from fairtrial.project.scratch import command_environment, run_command
+from fairtrial.project.scratch import run_captured, run_command
 from fairtrial.project.yaml_reader import read_yaml
 
 STATES = "FAIRTRIAL_STATES"  # names the folder in which a training keeps its states
@@ -140,14 +139,7 @@ def _run_stage(stage: Stage) -> None:
         if module and stage.folder.samefile(Path.cwd()):
             status, out, err = _run_module(module[1], shlex.split(module[2]))
         else:
-            done = subprocess.run(
-                ["sh", "-c", command],
-                cwd=stage.folder,
-                env=command_environment(),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-            )
+            done = run_captured(["sh", "-c", command], stage.folder)
             status, out, err = done.returncode, done.stdout, done.stderr
         refusals = [line for line in err.splitlines() if line.startswith(f"{PARAMS}: ")]
         if status == REFUSED and refusals:

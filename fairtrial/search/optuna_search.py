@@ -61,19 +61,15 @@ def read_rungs(space: Space, maker: PointMaker, halving: bool) -> list[Rung]:
             raise InputError(f"-S {name}: --halving varies it; give it one value")
         if type(values.get(name)) is not int:
             raise InputError(f"{PARAMS}: {name}: --halving needs a whole number; set one")
-    fractions = [FACTOR**-number for number in range(RUNGS)]
-    budgets = {  # the largest fraction of the trials for each budget
-        tuple(math.ceil(values[name] * fraction) for name in names): FACTOR ** (1 - RUNGS)
-        / fraction
-        for fraction in fractions
-    }
-    rungs = [
-        Rung([f"{name}={value}" for name, value in zip(names, budget, strict=True)], fraction)
-        for budget, fraction in sorted(budgets.items())
-    ]
-    if len(rungs) == 1:
+    fractions: dict[tuple[str, ...], float] = {}  # of the trials, for each budget
+    for number in range(RUNGS):
+        part = FACTOR**number
+        budget = tuple(f"{name}={math.ceil(values[name] / part)}" for name in names)
+        fractions[budget] = part / FACTOR ** (RUNGS - 1)  # the largest, if budgets are the same
+    if len(fractions) == 1:
         raise InputError(f"--halving: {' and '.join(names)} cannot be less; raise one, or omit it")
-    return [*rungs[:-1], Rung([], rungs[-1].fraction)]
+    full, *less = (Rung(list(budget), fraction) for budget, fraction in fractions.items())
+    return [*reversed(less), full._replace(overrides=[])]
 
 
 def search(

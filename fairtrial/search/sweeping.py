@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fairtrial.cluster.client import SchedulerLostError, code_location
+from fairtrial.cluster.client import code_location
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
 from fairtrial.project.lock import PARAMS
@@ -96,8 +96,8 @@ def sweep(options: Options) -> int:
 def open_runner(options: Options, keys: list[str]) -> Iterator[PointRunner]:
     """Yield what computes points, with the rows that are there, while no other sweep runs here.
 
-    keys: as `fairtrial.search.rows.load_rows` takes them. Says how far the sweep came when Ctrl-C
-    or the end of the scheduler stops it.
+    keys: as `fairtrial.search.rows.load_rows` takes them. Says how many points were computed before
+    Ctrl-C or an error.
     """
     location = code_location(options.scheduler)
     if options.search and options.search.halving:
@@ -110,16 +110,11 @@ def open_runner(options: Options, keys: list[str]) -> Iterator[PointRunner]:
         scheduler, workers = options.scheduler, options.workers
         try:
             yield PointRunner(rows, file, location, scheduler, workers, options.goal, stack)
-        except KeyboardInterrupt:
-            kept = f"{len(rows) - before} points were computed and are kept"
-            print(f"{kept}; the same command continues", file=sys.stderr)
+        except BaseException:
+            if count := len(rows) - before:
+                kept = f"{count:,} points were computed and are kept; the same command continues"
+                print(kept, file=sys.stderr)
             raise
-        except SchedulerLostError as error:
-            raise InputError(
-                f"--scheduler {scheduler}: cannot be reached any more ({error}), and the points "
-                f"that were running are lost; {len(rows) - before} points were computed and are "
-                "kept; the same command continues once the scheduler and workers are there again"
-            ) from None
 
 
 def make_experiments(

@@ -14,18 +14,6 @@ from fairtrial.web.plots import Plot, differences, load_dvc_plots
 from fairtrial.web.vega_library import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
-HEADS = {  # what the heads of columns mean, by their first word
-    "points": "the difference of the means over seeds, in percentage points",
-    "difference": "the difference of the means over seeds",
-    "95": "the 95 % confidence interval of the value before it",
-    "p": "how probable a difference at least as large would be, if there were none",
-    "seeds": "how many models were trained that differ in their seed alone",
-    "seeds won": "the seeds whose model is better than the first revision's with the same seed",
-    "only": "the examples that only this model gets right, and only the first revision's",
-    "McNemar": "the p-value of McNemar's test of these examples",
-    "examples": "how many examples the split has",
-    "mean": "mean and standard deviation over the seeds",
-}
 
 
 def render_report(names: list[str]) -> tuple[str, list[Plot]]:
@@ -50,26 +38,25 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
         for split in _splits(first)
         if split != contract.split
     }
-    dvc_plots = load_dvc_plots(names, set(held_out))
+    of_dvc, pictures, missing = load_dvc_plots(names, set(held_out))
     drawn = differences(name, metric, first.name, comparisons)
-    plots = sorted([*drawn, *dvc_plots.plots], key=lambda plot: plot.held_out)
+    plots = sorted([*drawn, *of_dvc], key=lambda plot: plot.held_out)
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["middle"] = cut_middle
-    environment.filters["meaning"] = lambda head: HEADS.get(head) or HEADS.get(head.split(" ")[0])
     library, script = vega_bundle(), (WEB / "plots.js").read_text(encoding="utf-8")
     page = environment.get_template("report.html").render(
         names=names,
         title=f"{name} on {contract.split}",
         split=contract.split,
         comparisons=comparisons,
-        remarks=remark_lines(comparisons) + dvc_plots.missing,
+        remarks=remark_lines(comparisons) + missing,
         tables=[table for table in tables if not table.empty],
         held_out=held_out,
         plots=plots,
-        pictures=dvc_plots.pictures,
+        pictures=pictures,
         provenance=provenance[(provenance.iloc[:, 1:] != "").any(axis=1)],
         params=params_table(revisions),
         policy=content_security_policy([library, script], images="data:"),

@@ -4,7 +4,6 @@ import base64
 import json
 import mimetypes
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
+from fairtrial.project.scratch import run_captured
 from fairtrial.statistics.comparison import Comparison
 
 
@@ -29,25 +29,23 @@ class Picture(NamedTuple):
     source: str  # a data: URL
 
 
-class DvcPlots(NamedTuple):
-    """What `dvc.yaml` lists."""
+def load_dvc_plots(
+    names: list[str], held_out: set[str]
+) -> tuple[list[Plot], list[list[Picture]], list[str]]:
+    """Return the plots that DVC draws of revisions, the pictures of each path, and what is missing.
 
-    plots: list[Plot]
-    pictures: list[list[Picture]]  # of each path, one for all revisions where it is the same
-    missing: list[str]  # a sentence for each path that a revision lacks
-
-
-def load_dvc_plots(names: list[str], held_out: set[str]) -> DvcPlots:
-    """Return the plots and pictures that DVC draws of revisions.
+    A picture that is the same in several revisions is there once.
 
     held_out: the splits by which nothing is chosen. Raises `InputError` if DVC cannot draw them.
     """
-    result = DvcPlots([], [], [])
+    plots: list[Plot] = []
+    pictures: list[list[Picture]] = []
+    missing: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", folder, *names]
         if len(names) == 1:
             command += names  # with one name DVC would compare it with the workspace
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        done = run_captured(command)
         if done.returncode != 0:
             raise InputError(f"dvc plots diff: {' '.join(done.stderr.split())}")
         for path, parts in json.loads(done.stdout)["data"].items():
@@ -55,22 +53,18 @@ def load_dvc_plots(names: list[str], held_out: set[str]) -> DvcPlots:
             same_path: dict[str, Picture] = {}
             for part in parts:
                 if part["type"] != "image":
-                    result.plots.extend(adapt_dvc_plot(part["content"], names, held_out))
+                    plots += adapt_dvc_plot(part["content"], names, held_out)
                     continue
-                source = data_url(path, Path(part["url"]).read_bytes())
+                kind = mimetypes.guess_type(path)[0] or "image/png"
+                content = base64.b64encode(Path(part["url"]).read_bytes()).decode()
+                source = f"data:{kind};base64,{content}"
                 picture = Picture(Path(path).stem.capitalize(), [], source)
                 same_path.setdefault(source, picture).revisions.extend(part["revisions"])
             if same_path:
-                result.pictures.append(list(same_path.values()))
+                pictures.append(list(same_path.values()))
             present = {revision for part in parts for revision in part["revisions"]}
-            lacking = [name for name in names if name not in present]
-            result.missing.extend(f"{name}: has no plot of {path}" for name in lacking)
-    return result
-
-
-def data_url(path: str, content: bytes) -> str:
-    kind = mimetypes.guess_type(path)[0] or "image/png"
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+            missing += [f"{name}: has no plot of {path}" for name in names if name not in present]
+    return plots, pictures, missing
 
 
 def adapt_dvc_plot(spec: dict[str, Any], names: list[str], held_out: set[str]) -> list[Plot]:

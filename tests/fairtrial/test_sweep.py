@@ -339,11 +339,11 @@ def test_the_scheduler_dies(
             message = process.communicate()[1].decode()
             two.wait()  # a worker without a scheduler ends
     assert process.returncode == 2
-    message = message.splitlines()[-1]
+    *_, kept, message = message.splitlines()
+    assert kept == "2 points were computed and are kept; the same command continues"
     assert re.fullmatch(
-        rf"--scheduler {address}: cannot be reached any more \(.*\), and the points that were "
-        "running are lost; 2 points were computed and are kept; the same command continues once "
-        "the scheduler and workers are there again",
+        r"--scheduler: cannot be reached any more \(.+\), and the points that were running are "
+        "lost; start it and workers again, and then the sweep",
         message,
     )
     assert len(rows(regression)) == 2
@@ -398,7 +398,7 @@ def test_a_sweep_is_cut_off(
     finally:
         ip("netns", "delete", space)
     assert process.returncode == 2
-    assert message.splitlines()[-1].startswith(f"--scheduler {address}: cannot be reached any more")
+    assert message.splitlines()[-1].startswith("--scheduler: cannot be reached any more")
     assert "2 points were computed and are kept; the same command continues" in message
     assert "Traceback" not in message
     assert output.startswith("6 points, 2 of them done\n")
