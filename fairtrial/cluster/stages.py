@@ -41,8 +41,7 @@ def run_point(params: str, pull: bool, states: str | None) -> dict[str, Any]:
 
     Raises `RefusedError` if a stage refuses the parameters, and `RuntimeError` if one fails.
     """
-    contract, pipeline = _set_params(params)
-    _get_data(contract, pipeline, pull)
+    contract, pipeline = prepare_data(params, pull)
     os.environ.pop(STATES, None)
     if states:
         os.environ[STATES] = str(Path(states).absolute())
@@ -61,19 +60,32 @@ def run_point(params: str, pull: bool, states: str | None) -> dict[str, Any]:
     }
 
 
-def prepare_data(params: str, pull: bool) -> None:
-    """Get the data of a point; raises `RuntimeError` if that fails.
+def prepare_data(params: str, pull: bool) -> tuple[Contract, Pipeline]:
+    """Write params.yaml and get the data of a point; return its contract and its pipeline.
 
-    The arguments are those of `run_point`.
+    The data are what .dvc files track and what the contract's `data` stage makes. They come from
+    DVC's cache, or with `pull` from the DVC remote, if there is one. The arguments are those of
+    `run_point`. Raises `RuntimeError` if there are none.
     """
-    _get_data(*_set_params(params), pull)
+    from dvc.repo import Repo
 
-
-def _set_params(params: str) -> tuple[Contract, Pipeline]:
-    """Write params.yaml; return the contract and the pipeline with these parameters."""
     Path(PARAMS).write_text(params, encoding="utf-8")
     contract = parse_contract(Path(DVC_YAML).read_bytes(), "workspace")
-    return contract, read_pipeline(contract)
+    pipeline = read_pipeline(contract)
+    inputs = [stage.inputs for stage in pipeline.stages if stage.name == contract.data]
+
+    def run() -> None:
+        with Repo() as repo:
+            has_remote = pull and bool(repo.config["core"].get("remote"))
+        dvc = sys.executable, "-m", "dvc"
+        if pipeline.tracked:
+            run_command(*dvc, "pull" if has_remote else "checkout", *pipeline.tracked)
+        if contract.data:
+            run_command(*dvc, "repro", *(["--pull"] if has_remote else []), contract.data)
+
+    if inputs or pipeline.tracked:
+        _run_if_changed("data", [pipeline.tracked, inputs], run)
+    return contract, pipeline
 
 
 def _summaries(contract: Contract) -> dict[str, dict[str, dict[str, Any]]]:
@@ -93,28 +105,6 @@ def _summaries(contract: Contract) -> dict[str, dict[str, dict[str, Any]]]:
                 "n": scores.shape[1],
             }
     return summaries
-
-
-def _get_data(contract: Contract, pipeline: Pipeline, pull: bool) -> None:
-    """Get what .dvc files track, and run the contract's `data` stage.
-
-    What DVC's cache has comes from there, or with `pull` from the DVC remote, if there is one.
-    """
-    from dvc.repo import Repo
-
-    inputs = [stage.inputs for stage in pipeline.stages if stage.name == contract.data]
-
-    def run() -> None:
-        with Repo() as repo:
-            has_remote = pull and bool(repo.config["core"].get("remote"))
-        dvc = sys.executable, "-m", "dvc"
-        if pipeline.tracked:
-            run_command(*dvc, "pull" if has_remote else "checkout", *pipeline.tracked)
-        if contract.data:
-            run_command(*dvc, "repro", *(["--pull"] if has_remote else []), contract.data)
-
-    if inputs or pipeline.tracked:
-        _run_if_changed("data", [pipeline.tracked, inputs], run)
 
 
 def _run_if_changed(name: str, inputs: Any, run: Callable[[], None]) -> None:

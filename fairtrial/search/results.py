@@ -102,14 +102,15 @@ def _panel(table: "pd.DataFrame", name: str, names: list[str], goal: Goal) -> Sp
         if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
             x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
     encoding: Spec = {"x": x}
+    color = {"field": "group", "legend": {"symbolOpacity": 1}}
     if (count := table["rung"].nunique()) > 1:
         rows["group"] = table["rung"]
         colours = {"range": COLOURS[-count:]}
-        encoding["color"] = {"field": "group", "title": "rung", "type": "ordinal", "scale": colours}
+        encoding["color"] = {**color, "title": "rung", "type": "ordinal", "scale": colours}
     elif len(names) == 2:
         [other] = set(names) - {name}
         rows["group"] = table[other]
-        encoding["color"] = {"field": "group", "title": other, "type": "nominal"}
+        encoding["color"] = {**color, "title": other, "type": "nominal"}
     y: Spec = {"type": "quantitative", "title": goal.title, "scale": {"zero": False}}
     interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
     point = {"type": "point", "filled": True, "size": 50, "opacity": 1}
