@@ -19,6 +19,8 @@ usage: python -m fairtrial COMMAND ...
 
 A revision is a commit, a branch, a tag, an experiment of DVC, or `workspace`.
 `python -m fairtrial COMMAND --help` shows examples and the options of a command.
+
+  python -m fairtrial compare HEAD~1 HEAD
 """
 
 

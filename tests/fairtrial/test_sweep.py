@@ -445,7 +445,12 @@ def test_workers_by_ssh(regression: Project, tmp_path: Path) -> None:
 def test_another_worker_computes_a_point_whose_worker_has_reached_its_lifetime(
     regression: Project, let_pass: Callable[[int], None], tmp_path: Path
 ) -> None:
-    """The point has not failed, not even once."""
+    """The point has not failed, not even once, and what was computed before is not lost."""
+    starts = tmp_path / "starts"
+    gate = f'    with open("{tmp_path}/gate"'
+    note = f'    with open("{starts}", "a") as file:\n        file.write("x")\n'
+    regression.edit("regression.py", gate, note + gate)
+    regression.commit("Starts are counted")
     share(regression, tmp_path)
     none = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
     with scheduler(tmp_path / "scheduler", **none) as (address, _):
@@ -464,6 +469,7 @@ def test_another_worker_computes_a_point_whose_worker_has_reached_its_lifetime(
             message = process.communicate()[1].decode()
     assert process.returncode == 0, message
     assert "died" not in message
+    assert starts.read_text() == "xx" + "xxxxx"  # the second of these did not end
     assert len({row["key"] for row in rows(regression)}) == len(rows(regression)) == 6
 
 
