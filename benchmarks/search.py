@@ -30,6 +30,7 @@ from fairtrial.search.goal import Goal
 from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs, search
 from fairtrial.search.points import Point, PointMaker
 from fairtrial.search.space import parse_space
+from fairtrial.sweep import ROUND, SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 RANGES = [
@@ -45,7 +46,6 @@ GRID = [
 FRACTIONS = (0.1, 0.2)  # of the grid's CPU seconds
 TRIALS = 108  # take about a fifth of them
 FRESH = ["train.seed=12345", "train.replicas=20"]
-SAMPLERS, ROUND = ("TPESampler", "RandomSampler"), 9
 
 
 class InProcess(PointRunner):
@@ -91,7 +91,7 @@ def best_of_search(
         runner = in_process(maker.contract, states)
         space = parse_space(RANGES, {})
         rungs = read_rungs(space, maker, halving=True)
-        options = SearchOptions(TRIALS, sampler, seed, ROUND, halving=True)
+        options = SearchOptions(TRIALS, SAMPLERS[sampler], seed, ROUND, halving=True)
         trials = search(space, options, rungs, maker, runner)
     seconds = itertools.accumulate(row["seconds"] for row in runner.rows.values())
     ends = dict(zip(runner.rows, seconds, strict=True))  # when each point had its result
