@@ -9,6 +9,7 @@ the accuracy on val of what was found, beyond that of the default, both from 20 
 
 import contextlib
 import io
+import itertools
 import os
 import statistics
 import subprocess
@@ -26,9 +27,10 @@ from fairtrial.project.contract import Contract, read_contract
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.search.execution import PointRunner
 from fairtrial.search.goal import Goal
-from fairtrial.search.grid import Point, PointMaker, grid
+from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs, search
+from fairtrial.search.points import Point, PointMaker
 from fairtrial.search.space import parse_space
-from fairtrial.search.trials import SearchOptions, best_first, read_rungs, search
+from fairtrial.sweep import ROUND, SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 RANGES = [
@@ -44,7 +46,6 @@ GRID = [
 FRACTIONS = (0.1, 0.2)  # of the grid's CPU seconds
 TRIALS = 108  # take about a fifth of them
 FRESH = ["train.seed=12345", "train.replicas=20"]
-SAMPLERS, ROUND = ("tpe", "random"), 9
 
 
 class InProcess(PointRunner):
@@ -75,7 +76,7 @@ def in_process(contract: Contract, states: str | None = None) -> InProcess:
 def best_of_grid(maker: PointMaker) -> tuple[list[str], float]:
     """Return the overrides of the best point of the grid, and the CPU seconds of the grid."""
     runner = in_process(maker.contract)
-    points, _ = grid(GRID, maker)
+    points, _ = maker.make(parse_space(GRID, {}).grid())
     runner.compute(points)
     best = max(points, key=runner.value)
     print(f"grid: {len(points)} points, best {runner.value(best):.4f} {best.overrides}")
@@ -90,10 +91,13 @@ def best_of_search(
         runner = in_process(maker.contract, states)
         space = parse_space(RANGES, {})
         rungs = read_rungs(space, maker, halving=True)
-        options = SearchOptions(TRIALS, sampler, seed, ROUND, halving=True)
+        options = SearchOptions(TRIALS, SAMPLERS[sampler], seed, ROUND, halving=True)
         trials = search(space, options, rungs, maker, runner)
+    seconds = itertools.accumulate(row["seconds"] for row in runner.rows.values())
+    ends = dict(zip(runner.rows, seconds, strict=True))  # when each point had its result
+    trials = [trial for trial in trials if trial.points]
     return [
-        best_first([one for one in trials if one.total_seconds < limit], runner)[0].overrides
+        best_first([one for one in trials if ends[one.points[-1].key] < limit], runner)[0].overrides
         for limit in limits
     ]
 

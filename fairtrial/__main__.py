@@ -20,14 +20,9 @@ usage: python -m fairtrial COMMAND ...
   report [REV ...]     Write a page that compares revisions: tables, plots, pictures.
 
 A revision is a commit, a branch, a tag, an experiment of DVC, or `workspace`.
+`python -m fairtrial COMMAND --help` shows examples and the options of a command.
 
   python -m fairtrial compare HEAD~1 HEAD
-  python -m fairtrial compare main workspace slower --md
-  python -m fairtrial until-decided HEAD slower --max-replicas 20
-  python -m fairtrial sweep -S 'train.lr=0.003,0.01,0.03'
-  python -m fairtrial report HEAD slower --output report.html
-
-`python -m fairtrial COMMAND --help` shows the options of a command.
 """
 
 

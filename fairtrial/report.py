@@ -5,14 +5,12 @@ compares the workspace with HEAD, or shows HEAD alone if the two are equal.
 
     python -m fairtrial report
     python -m fairtrial report HEAD~1 HEAD --output report.html --figures figures
-    python -m fairtrial report HEAD sweep-1d9ad936 --sweep
-    python -m fairtrial report --watch  # until Ctrl-C: an open page follows a running training
 """
 
 import argparse
 from pathlib import Path
 
-from fairtrial.project.errors import InputError, printable, shorten
+from fairtrial.project.errors import printable, shorten
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,31 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, default=Path("report.html"))
     figures = "write the plots there too, as SVG and PDF for a paper"
     add("--figures", metavar="FOLDER", type=Path, help=figures)
-    sweep = "show the plots of a sweep, too: the one called NAME, or the last without a name"
-    add("--sweep", metavar="NAME", nargs="?", const="", help=sweep)
-    watching = "write the page again whenever something changes, until Ctrl-C; an open page follows"
-    add("--watch", action="store_true", help=watching)
 
 
 def main(args: argparse.Namespace) -> None:
     from fairtrial.project.files import write_bytes
     from fairtrial.project.scores import default_revisions
     from fairtrial.web.page import render_report
-    from fairtrial.web.paper import write_figures
-    from fairtrial.web.sweep import load_sweep_plots
-    from fairtrial.web.watch import watch
+    from fairtrial.web.plots import write_figures
 
-    names = list(dict.fromkeys(args.revisions))
-    if args.watch:
-        if args.figures:
-            raise InputError("--watch: writes no figures; leave out --figures")
-        if args.sweep is not None:
-            raise InputError("--watch: shows trainings; leave out --sweep")
-        watch(names, args.output)
-    names = names or default_revisions()
-    more_plots = [] if args.sweep is None else load_sweep_plots(args.sweep)
-    page, figures = render_report(names, more_plots)
+    names = list(dict.fromkeys(args.revisions)) or default_revisions()
+    page, plots = render_report(names)
     if args.figures:
-        write_figures(figures, args.figures)
+        write_figures(plots, args.figures)
     write_bytes(args.output, page.encode())
     print(shorten(printable(f"{args.output}: {', '.join(names)}")))

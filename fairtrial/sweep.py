@@ -17,9 +17,7 @@ import sys
 
 from fairtrial.project.errors import InputError
 
-# Each local worker imports this module, too: what takes long is imported where it is used.
-
-SAMPLERS = ("tpe", "random")
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}  # classes of optuna.samplers
 ROUND = 9  # trials: by halving one of them reaches the full budget
 
 
@@ -70,19 +68,28 @@ def main(args: argparse.Namespace) -> None:
 
     from fairtrial.project.contract import read_contract
     from fairtrial.search.goal import Goal
-    from fairtrial.search.sweeping import Options, sweep_grid, sweep_search
-    from fairtrial.search.trials import SearchOptions
+    from fairtrial.search.optuna_search import SearchOptions
+    from fairtrial.search.sweeping import Options, sweep
 
     contract = read_contract()
     goal = Goal(contract, contract.metric(args.metric)[0])
-    promote = None if args.experiments else args.promote
-    options = Options(args.set_param, goal, args.scheduler, args.workers, promote, args.name)
+    search = None
     if is_search:
-        sampler = args.sampler or SAMPLERS[0]
+        sampler = SAMPLERS[args.sampler or "tpe"]
         search = SearchOptions(args.trials, sampler, seed, rounds, args.halving is True)
-        failed = sweep_search(options, search)
-    else:
-        failed = sweep_grid(options, args.skip_invalid)
+    promote = None if args.experiments else args.promote
+    failed = sweep(
+        Options(
+            args.set_param,
+            goal,
+            args.scheduler,
+            args.workers,
+            promote,
+            args.name,
+            args.skip_invalid,
+            search,
+        )
+    )
     if failed:
         print(f"{failed} failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from fairtrial.project.revisions import read_files
-from fairtrial.web.vega import content_security_policy
+from fairtrial.web.vega_library import content_security_policy
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fairtrial.web.vega import content_security_policy, vega_bundle
+from fairtrial.web.vega_library import content_security_policy, vega_bundle
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 

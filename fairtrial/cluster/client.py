@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-import time
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,22 +18,14 @@ if TYPE_CHECKING:
 TRIES = 3  # of a point that fails
 
 
-class SchedulerLostError(Exception):
-    """The scheduler, or the way to it, is gone in the middle of a sweep."""
-
-
-class FailedPointError(Exception):
-    """A point has no result for a reason that is not its parameters."""
-
-
 class CodeLocation(NamedTuple):
-    """Where a worker gets the code and the data, as `fairtrial.cluster.worker.compute` takes it."""
+    """Where a worker gets the code and the data."""
 
     url: str  # of the git repository
     commit: str
-    subfolder: str  # of the project in the repository
-    cache: str | None  # the folder of DVC's cache, for workers on this machine
-    states: str | None = None  # a folder that keeps the states of trainings, for longer ones
+    subfolder: str  # of the project in the repository; empty if it is the whole repository
+    cache: str | None  # of DVC, if the worker has the same disk; else it pulls from the DVC remote
+    states: str | None = None  # from the clone, for a training that a longer one continues
 
 
 def code_location(scheduler: str | None) -> CodeLocation:
@@ -49,13 +41,10 @@ def code_location(scheduler: str | None) -> CodeLocation:
         with Repo() as repo:
             cache = repo.cache.local_cache_dir
         return CodeLocation(run_git("rev-parse", "--show-toplevel"), commit, subfolder, cache)
-    branches = run_git(
-        "branch", "--remotes", "--contains", commit, "--format=%(refname:lstrip=2)"
-    ).splitlines()
     remotes = [
         remote
         for remote in run_git("remote").splitlines()
-        if any(branch.startswith(f"{remote}/") for branch in branches)
+        if run_git("for-each-ref", "--contains", commit, f"refs/remotes/{remote}/")
     ]
     if not remotes:
         raise InputError(
@@ -86,12 +75,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             client = Client(scheduler, timeout=10)
-        except (
-            OSError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:  # or no key
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
                 f"--scheduler {scheduler}: cannot be reached ({error}); give the address of a "
                 "running one, as tcp://HOST:PORT, or as tls://HOST:PORT with its certificates as "
@@ -128,20 +112,17 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
     """Let the workers that are there already get the code and the data.
 
     params: the content of params.yaml of the first point. Raises `InputError` with the workers
-    that cannot get them, and why; `SchedulerLostError` as `iter_results`.
+    that cannot get them, and why, or as `iter_results`.
     """
-    # Dask sends a nested function by value, since a remote worker cannot import our modules.
-    prepare = worker.prepare
-    url, commit, subfolder, cache, _ = location
-
-    def task(_: str) -> str:
-        return prepare(url, commit, subfolder, cache, params)
-
+    task = _task(worker.prepare, location)
     with _name_lost_scheduler():
+        addresses = list(client.nthreads())
+        if not addresses:
+            print("waiting for the first worker", file=sys.stderr)
         submitted = [
             # Where a worker has left since, another one takes its task.
-            client.submit(task, address, workers=address, allow_other_workers=True, pure=False)
-            for address in client.nthreads()
+            client.submit(task, params, workers=address, allow_other_workers=True, pure=False)
+            for address in addresses
         ]
         # A worker that dies of it is reported when it dies of a point, too.
         problems = list(filter(None, client.gather(submitted, errors="skip")))
@@ -151,64 +132,67 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
 
 def iter_results(
     client: "Client", location: CodeLocation, params: dict[str, str]
-) -> Iterator[tuple[int, dict[str, dict[str, Any] | str | FailedPointError]]]:
-    """Yield the number of workers and the new results, at least once a second.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the key and the result of each point as it arrives.
 
     params: the content of params.yaml for each key.
 
-    A result, by the key of its point, is what `fairtrial.cluster.worker.compute` returns, or a
-    `FailedPointError`. Raises `SchedulerLostError` if the scheduler is lost.
+    A result is what `fairtrial.cluster.worker.compute` returns, or has only `failed`, the reason.
+    Raises `InputError` if the scheduler is lost.
     """
     from distributed import as_completed
 
-    # Dask sends a nested function by value, with the variables that it refers to. They are plain
-    # strings instead of a CodeLocation, because a remote worker cannot import our classes.
-    compute = worker.compute
-    url, commit, subfolder, cache, states = location
+    with _name_lost_scheduler():
+        # Nothing else refers to the futures: a worker forgets a result that has arrived here, and
+        # the result is not computed again if that worker ends.
+        task = _task(worker.compute, location)
+        waiting = as_completed(
+            client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
+        )
+        for future in waiting:
+            key, result = future.key, _result(future)
+            del future
+            yield key, result
 
-    def task(params: str) -> dict[str, Any] | str:
-        return compute(url, commit, subfolder, cache, params, states)
 
-    # Nothing else refers to the futures: a worker forgets a result that has arrived here, and the
-    # result is not computed again if that worker ends.
-    waiting = as_completed(
-        client.map(task, list(params.values()), key=list(params), retries=TRIES - 1)
-    )
-    while waiting.count():
-        with _name_lost_scheduler():
-            for _ in range(10):
-                if waiting.has_ready():
-                    break
-                time.sleep(0.1)
-            futures = waiting.next_batch(block=False)
-            workers = len(client.nthreads())
-            results = {future.key: _result(future) for future in futures}
-        del futures
-        yield workers, results
+def _task(function: Callable[..., Any], location: CodeLocation) -> Callable[[str], Any]:
+    """Return a function of a params.yaml that a worker can call.
+
+    Dask sends a nested function by value, with the variables that it refers to. These are a plain
+    dictionary, because a remote worker cannot import our classes.
+    """
+    arguments = location._asdict()
+
+    def task(params: str) -> Any:
+        return function(params, **arguments)
+
+    return task
 
 
 @contextlib.contextmanager
 def _name_lost_scheduler() -> Iterator[None]:
-    """Turn what Dask raises when the scheduler is lost into a `SchedulerLostError`."""
+    """Turn what Dask raises when the scheduler is lost into an `InputError`."""
     try:
         yield
-    except CancelledError:  # by Dask, when the connection breaks
-        raise SchedulerLostError("the connection broke") from None
-    except OSError as error:
-        raise SchedulerLostError(str(error)) from None
+    except (CancelledError, OSError) as error:
+        reason = "the connection broke" if isinstance(error, CancelledError) else error
+        raise InputError(
+            f"--scheduler: cannot be reached any more ({reason}), and the points that were running "
+            "are lost; start it and workers again, and then the sweep"
+        ) from None
 
 
-def _result(future: "Future[Any]") -> dict[str, Any] | str | FailedPointError:
+def _result(future: "Future[Any]") -> dict[str, Any]:
     """Return the result of a point, or why it failed."""
     from distributed import KilledWorker
 
     try:
-        result: dict[str, Any] | str = future.result()
+        result: dict[str, Any] = future.result()
     except Exception as error:
         if future.status != "error":  # not of the point, but of the connection
             raise
         if isinstance(error, KilledWorker):
             workers = error.allowed_failures + 1
-            return FailedPointError(f"{workers} workers died while they computed it")
-        return FailedPointError(f"failed {TRIES} times\n{error}")
+            return {"failed": f"{workers} workers died while they computed it"}
+        return {"failed": f"failed {TRIES} times\n{error}"}
     return result

@@ -11,7 +11,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import Pipeline, Stage, read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import parse_scores, splits_of
-from fairtrial.project.scratch import command_environment, run_command
+from fairtrial.project.scratch import run_captured, run_command
 from fairtrial.project.yaml_reader import read_yaml
 
 STATES = "FAIRTRIAL_STATES"  # names the folder in which a training keeps its states
@@ -42,8 +41,7 @@ def run_point(params: str, pull: bool, states: str | None) -> dict[str, Any]:
 
     Raises `RefusedError` if a stage refuses the parameters, and `RuntimeError` if one fails.
     """
-    contract, pipeline = _set_params(params)
-    _get_data(contract, pipeline, pull)
+    contract, pipeline = prepare_data(params, pull)
     os.environ.pop(STATES, None)
     if states:
         os.environ[STATES] = str(Path(states).absolute())
@@ -62,19 +60,32 @@ def run_point(params: str, pull: bool, states: str | None) -> dict[str, Any]:
     }
 
 
-def prepare_data(params: str, pull: bool) -> None:
-    """Get the data of a point; raises `RuntimeError` if that fails.
+def prepare_data(params: str, pull: bool) -> tuple[Contract, Pipeline]:
+    """Write params.yaml and get the data of a point; return its contract and its pipeline.
 
-    The arguments are those of `run_point`.
+    The data are what .dvc files track and what the contract's `data` stage makes. They come from
+    DVC's cache, or with `pull` from the DVC remote, if there is one. The arguments are those of
+    `run_point`. Raises `RuntimeError` if there are none.
     """
-    _get_data(*_set_params(params), pull)
+    from dvc.repo import Repo
 
-
-def _set_params(params: str) -> tuple[Contract, Pipeline]:
-    """Write params.yaml; return the contract and the pipeline with these parameters."""
     Path(PARAMS).write_text(params, encoding="utf-8")
     contract = parse_contract(Path(DVC_YAML).read_bytes(), "workspace")
-    return contract, read_pipeline(contract)
+    pipeline = read_pipeline(contract)
+    inputs = [stage.inputs for stage in pipeline.stages if stage.name == contract.data]
+
+    def run() -> None:
+        with Repo() as repo:
+            has_remote = pull and bool(repo.config["core"].get("remote"))
+        dvc = sys.executable, "-m", "dvc"
+        if pipeline.tracked:
+            run_command(*dvc, "pull" if has_remote else "checkout", *pipeline.tracked)
+        if contract.data:
+            run_command(*dvc, "repro", *(["--pull"] if has_remote else []), contract.data)
+
+    if inputs or pipeline.tracked:
+        _run_if_changed("data", [pipeline.tracked, inputs], run)
+    return contract, pipeline
 
 
 def _summaries(contract: Contract) -> dict[str, dict[str, dict[str, Any]]]:
@@ -94,28 +105,6 @@ def _summaries(contract: Contract) -> dict[str, dict[str, dict[str, Any]]]:
                 "n": scores.shape[1],
             }
     return summaries
-
-
-def _get_data(contract: Contract, pipeline: Pipeline, pull: bool) -> None:
-    """Get what .dvc files track, and run the contract's `data` stage.
-
-    What DVC's cache has comes from there, or with `pull` from the DVC remote, if there is one.
-    """
-    from dvc.repo import Repo
-
-    inputs = [stage.inputs for stage in pipeline.stages if stage.name == contract.data]
-
-    def run() -> None:
-        with Repo() as repo:
-            has_remote = pull and bool(repo.config["core"].get("remote"))
-        dvc = sys.executable, "-m", "dvc"
-        if pipeline.tracked:
-            run_command(*dvc, "pull" if has_remote else "checkout", *pipeline.tracked)
-        if contract.data:
-            run_command(*dvc, "repro", *(["--pull"] if has_remote else []), contract.data)
-
-    if inputs or pipeline.tracked:
-        _run_if_changed("data", [pipeline.tracked, inputs], run)
 
 
 def _run_if_changed(name: str, inputs: Any, run: Callable[[], None]) -> None:
@@ -140,14 +129,7 @@ def _run_stage(stage: Stage) -> None:
         if module and stage.folder.samefile(Path.cwd()):
             status, out, err = _run_module(module[1], shlex.split(module[2]))
         else:
-            done = subprocess.run(
-                ["sh", "-c", command],
-                cwd=stage.folder,
-                env=command_environment(),
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-            )
+            done = run_captured(["sh", "-c", command], stage.folder)
             status, out, err = done.returncode, done.stdout, done.stderr
         refusals = [line for line in err.splitlines() if line.startswith(f"{PARAMS}: ")]
         if status == REFUSED and refusals:

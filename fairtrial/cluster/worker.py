@@ -15,61 +15,32 @@ from typing import Any
 
 
 def compute(
-    url: str,
-    commit: str,
-    subfolder: str,
-    cache: str | None,
-    params: str,
-    states: str | None = None,
-) -> dict[str, Any] | str:
+    params: str, url: str, commit: str, subfolder: str, cache: str | None, states: str | None
+) -> dict[str, Any]:
     """Return the results of a point, as `fairtrial.cluster.stages.run_point`, and its seconds.
 
-    url, commit: of the git repository with the code.
-    subfolder: of the project in the repository; empty if it is the whole repository.
-    cache: the folder of DVC's cache, if the worker has the same disk; None if it pulls from the
-        DVC remote.
-    params: the content of params.yaml.
-    states: a folder, from the clone, for the states of a training that a longer one continues.
+    params: the content of params.yaml. The others: see `fairtrial.cluster.client.CodeLocation`.
 
-    If a stage refuses the parameters, the result is its message: another try would not help. Any
-    other failure is raised as `RuntimeError` with the last lines that were printed.
+    If a stage refuses the parameters, the only result is `refused`, its message: another try would
+    not help. Any other failure is raised as `RuntimeError` with the last lines that were printed.
     """
     start = time.monotonic()
-    worker = leave_in_time()
     enter_clone(url, commit, subfolder, cache)
     from fairtrial.cluster.stages import RefusedError, run_point
 
     try:
         result = run_point(params, cache is None, states)
     except RefusedError as error:
-        return str(error)
+        return {"refused": str(error)}
     except Exception as error:  # plain, because the sweep may lack its class
         text = str(error) if type(error) is RuntimeError else f"{type(error).__name__}: {error}"
         raise RuntimeError(text) from None
-    seconds = time.monotonic() - start
-    worker.longest_point = max(seconds, getattr(worker, "longest_point", 0.0))
-    return {**result, "seconds": round(seconds, 3)}
+    return {**result, "seconds": round(time.monotonic() - start, 3)}
 
 
-def leave_in_time() -> Any:
-    """Return the worker, unless another point like its longest might outlast its `--lifetime`.
-
-    Then it ends, and `distributed.Reschedule` lets another one compute the point.
-    """
-    import psutil  # which Dask requires
-    from distributed import Reschedule, get_worker
-
-    worker: Any = get_worker()
-    age = time.time() - psutil.Process().create_time()
-    if worker.lifetime and age + getattr(worker, "longest_point", 0.0) > worker.lifetime:
-        while worker.data:  # the result of the last point, until the sweep has it
-            time.sleep(0.1)
-        worker.loop.add_callback(worker.close_gracefully, reason="no-time-for-another-point")
-        raise Reschedule
-    return worker
-
-
-def prepare(url: str, commit: str, subfolder: str, cache: str | None, params: str) -> str:
+def prepare(
+    params: str, url: str, commit: str, subfolder: str, cache: str | None, states: str | None
+) -> str:
     """Clone the code and get the data; return what prevents it, or an empty text.
 
     The arguments are those of `compute`.

@@ -8,7 +8,6 @@ from pathlib import Path
 from fairtrial.project.errors import InputError
 
 REQUIREMENTS = "requirements.txt"
-MAX_NAMED = 5
 
 
 def pinned_versions(requirements: str) -> dict[str, str]:
@@ -50,9 +49,7 @@ def refuse_other_packages(folder: Path) -> None:
         if installed.partition("+")[0] != pinned.partition("+")[0]:  # of torch for a CPU: 2.1+cpu
             problems.append(f"{name} {installed} instead of {pinned}")
     if problems:
-        named = ", ".join(problems[:MAX_NAMED])
-        more = f" and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
         raise InputError(
-            f"{REQUIREMENTS}: {named}{more}: install the pinned versions, because others may give "
-            "other results"
+            f"{REQUIREMENTS}: {', '.join(problems)}: install the pinned versions, because others "
+            "may give other results"
         )

@@ -5,7 +5,6 @@ A worker of a sweep imports this module from its own clone.
 
 import os
 import re
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +84,7 @@ def read_pipeline(contract: Contract) -> Pipeline:
     scores = set(contract.scores)
     required = set[Any]()
     for stage in order:
-        if made := scores.intersection(map(_relative, stage.outs)):
+        if made := scores.intersection(_from_here(out.fs_path) for out in stage.outs):
             required |= upstream[stage]
             scores -= made
     if scores:
@@ -98,15 +97,15 @@ def read_pipeline(contract: Contract) -> Pipeline:
     values = read_yaml(Path(PARAMS))
     params = {stage: _params_of(stage, values) for stage in run_here}
     raw = _raw_paths()
-    made_anywhere = {_relative(out) for stage in required for out in stage.outs}
+    made_anywhere = {_from_here(out.fs_path) for stage in required for out in stage.outs}
     return Pipeline(
         [
             Stage(
                 stage.addressing,
                 [stage.cmd] if isinstance(stage.cmd, str) else list(stage.cmd),
                 Path(stage.wdir),
-                [_relative(out) for out in stage.outs if not out.persist],
-                [_relative(out) for out in stage.outs if out.use_cache],
+                [_from_here(out.fs_path) for out in stage.outs if not out.persist],
+                [_from_here(out.fs_path) for out in stage.outs if out.use_cache],
                 {
                     other.addressing: [other.cmd, params[other]]
                     for other in order
@@ -119,52 +118,34 @@ def read_pipeline(contract: Contract) -> Pipeline:
         _sources_of(required, made_anywhere, raw["deps"], values),
         raw["deps"],
         raw["outs"],
-        sorted(_dvc_file(stage) for stage in required if stage.is_data_source),
+        sorted(_from_here(stage.path) for stage in required if stage.is_data_source),
     )
 
 
-def _relative(out: Any) -> str:
-    """Return the path of an output or dependency, from here."""
-    return os.path.relpath(str(out.fs_path))
+def _from_here(path: object) -> str:
+    return os.path.relpath(str(path))
 
 
-def _dvc_file(stage: Any) -> str:
-    """Return the path of the file that defines a stage, from here."""
-    return os.path.relpath(str(stage.path))
-
-
-def _params_of(stage: Any, values: Any) -> dict[str, Any]:
-    """Return the parameters that a stage depends on, by dotted name."""
-    params = {}
-    for dependency in stage.deps:
-        if _relative(dependency) != PARAMS:
-            continue
-        # A stage depends on some parameters, or on the whole file.
-        for name in getattr(dependency, "params", None) or [""]:
-            value = values
-            for key in filter(None, name.split(".")):
-                value = value.get(key) if isinstance(value, dict) else None
-            params[name] = value
-    return params
+def _params_of(stage: Any, values: Any) -> list[Any]:
+    """Return the parameters that a stage depends on: some by their names, or the whole file."""
+    return [
+        dep.read_params() if hasattr(dep, "read_params") else values
+        for dep in stage.deps
+        if _from_here(dep.fs_path) == PARAMS
+    ]
 
 
 def _raw_paths() -> dict[str, list[str]]:
     """Return the paths with parameters in them that stages of `dvc.yaml` depend on and make."""
     found: dict[str, set[str]] = {"deps": set(), "outs": set()}
-    for _, key, path in listed_paths(Path(DVC_YAML).read_bytes()):
-        if "${" in path and "://" not in path:
-            found["deps" if key == "deps" else "outs"].add(path)
-    return {key: sorted(paths) for key, paths in found.items()}
-
-
-def listed_paths(content: bytes) -> Iterator[tuple[str, str, str]]:
-    """Yield the stage, the key and the path of everything that stages of a `dvc.yaml` list."""
-    for name, stage in stage_definitions(content, DVC_YAML).items():
+    for stage in stage_definitions(Path(DVC_YAML).read_bytes(), DVC_YAML).values():
         body = stage.get("do", stage)  # of a loop
         for key in ("deps", "outs", "metrics", "plots"):
             for entry in body.get(key) or []:
                 path = entry if isinstance(entry, str) else next(iter(entry))
-                yield name, key, path_from_root(body, path)
+                if "${" in path and "://" not in path:
+                    found["deps" if key == "deps" else "outs"].add(path_from_root(body, path))
+    return {key: sorted(paths) for key, paths in found.items()}
 
 
 def _sources_of(stages: set[Any], made: set[str], templates: list[str], values: Any) -> list[str]:
@@ -172,9 +153,9 @@ def _sources_of(stages: set[Any], made: set[str], templates: list[str], values: 
 
     In the place of data that DVC tracks, such as by `dvc add`, it is the .dvc file with their hash.
     """
-    needed = {_relative(dep) for stage in stages for dep in stage.deps if dep.is_in_repo}
+    needed = {_from_here(dep.fs_path) for stage in stages for dep in stage.deps if dep.is_in_repo}
     flat = dict(flatten(values))
     needed -= {fill(template, flat) for template in templates}
     needed = {path for path in needed if not is_within(path, made)}
-    needed |= {_dvc_file(stage) for stage in stages if stage.is_data_source}
+    needed |= {_from_here(stage.path) for stage in stages if stage.is_data_source}
     return sorted(needed - {PARAMS})

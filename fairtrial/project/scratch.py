@@ -70,14 +70,7 @@ def write_local_config(folder: Path, site_cache: Path, cache: str | None, **core
 
 def run_command(*command: str, folder: Path | None = None) -> None:
     """Run a command in a folder; raises `RuntimeError` with its last lines if it fails."""
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env=command_environment(),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    result = run_captured(list(command), folder)
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).splitlines()
         # DVC ends with addresses of help.
@@ -85,7 +78,16 @@ def run_command(*command: str, folder: Path | None = None) -> None:
         raise RuntimeError("\n".join(lines[-3:]))
 
 
-def command_environment() -> dict[str, str]:
-    """Return the environment, in which `python` is this Python."""
+def run_captured(
+    command: list[str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, where `python` is this Python; return what it printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )

@@ -8,7 +8,7 @@ from fairtrial.project.files import refuse_irregular
 
 MAX_CHARS = 1_000_000
 MAX_VALUES = 100_000  # scalars, lists and mappings, keys included, aliases written out
-MAX_DEPTH = 50  # levels, aliases written out
+MAX_DEPTH = 50  # levels
 
 
 def read_yaml(path: Path) -> Any:
@@ -66,31 +66,28 @@ def parse_mapping(content: bytes, name: str) -> dict[str, Any]:
 
 
 def _check_bounds(events: Any, name: str) -> None:
-    """Raise `InputError` if a document is too deep or large once its aliases are written out.
+    """Raise `InputError` if a document is too deep, or too large once its aliases are written out.
 
     The parser's events cost no recursion and no expansion, unlike the values that they describe.
     """
-    anchors: dict[str, tuple[int, int]] = {}  # the values and the levels of what has an anchor
-    stack: list[list[Any]] = [["", 0, 0]]  # of the open collections: anchor, values, levels below
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+
+    sizes: dict[str, int] = {}  # the values of what has an anchor
+    open_ones: list[list[Any]] = [["", 0]]  # collections: their anchors, and the values so far
     for event in events:
-        kind = type(event).__name__
-        if kind.endswith("EndEvent") and kind[:3] in ("Seq", "Map"):
-            anchor, values, levels = stack.pop()
-        elif kind in ("SequenceStartEvent", "MappingStartEvent"):
-            stack.append([event.anchor, 1, 0])
-            anchor, values, levels = "", 0, 0
-        elif kind == "ScalarEvent":
-            anchor, values, levels = event.anchor, 1, 0
-        elif kind == "AliasEvent":  # without an end, if it stands inside of its own anchor
-            anchor, (values, levels) = "", anchors.get(event.anchor, (MAX_VALUES, MAX_DEPTH))
-        else:
-            continue
+        anchor, values = "", 0
+        if isinstance(event, CollectionStartEvent):
+            open_ones.append([event.anchor, 1])
+        elif isinstance(event, CollectionEndEvent):
+            anchor, values = open_ones.pop()
+        elif isinstance(event, AliasEvent):  # perhaps inside of its own anchor, without an end
+            values = sizes.get(event.anchor, MAX_VALUES)
+        elif isinstance(event, ScalarEvent):
+            anchor, values = event.anchor, 1
         if anchor:
-            anchors[anchor] = values, levels
-        outer = stack[-1]
-        outer[1] += values
-        outer[2] = max(outer[2], levels + 1)
-        if len(stack) + levels > MAX_DEPTH or outer[1] > MAX_VALUES:
+            sizes[anchor] = values
+        open_ones[-1][1] += values
+        if len(open_ones) > MAX_DEPTH or open_ones[-1][1] > MAX_VALUES:
             raise InputError(
                 f"{name}: line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels "
                 f"or more than {MAX_VALUES:,} values, with aliases written out; write less"

@@ -8,9 +8,8 @@ from fairtrial.project.seeds import derived_seed
 from fairtrial.project.sweeps import record_chosen
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.execution import PointRunner
-from fairtrial.search.grid import PointMaker
-from fairtrial.search.promotion import promote
-from fairtrial.search.trials import Trial, replace
+from fairtrial.search.experiments import promote
+from fairtrial.search.points import PointMaker, Trial, replace
 from fairtrial.statistics.comparison import compare, summary_lines
 from fairtrial.statistics.matching import Choice
 

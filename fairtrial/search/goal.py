@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fairtrial.project.contract import Contract, Metric
+from fairtrial.project.contract import Contract
 from fairtrial.project.errors import InputError
 from fairtrial.tables import mean_text
 
@@ -21,16 +21,8 @@ class Goal(NamedTuple):
 
     @property
     def column(self) -> str:
-        """Return the name of its column in the table of a sweep."""
-        return f"{self.contract.split}.{self.metric}.mean"
-
-    @property
-    def sd_column(self) -> str:
-        return f"{self.contract.split}.{self.metric}.sd"
-
-    @property
-    def sign(self) -> int:
-        return self.contract.sign(self.metric)
+        """Return how its columns begin in the table of a sweep."""
+        return f"{self.contract.split}.{self.metric}"
 
     def value(self, row: Row) -> float:
         """Return the mean over replicas and examples; raises `InputError` if a row has none."""
@@ -42,15 +34,10 @@ class Goal(NamedTuple):
 
     def rank(self, row: Row) -> float:
         """Return a number that is lower for a better row."""
-        return -self.sign * self.value(row)
+        return -self.contract.sign(self.metric) * self.value(row)
 
-    def text(self, row: Row) -> str:
-        """Return mean and standard deviation with the unit of the metric."""
-        metric = self.contract.metrics[self.metric]
-        text = summary_text(row["metrics"][self.contract.split][self.metric], metric)
-        return f"{text} {metric.unit}".rstrip()
-
-
-def summary_text(summary: dict[str, Any], metric: Metric) -> str:
-    """Return a mean over replicas, and its standard deviation if there are several."""
-    return mean_text(summary["mean"], summary["sd"], metric)
+    def text(self, row: Row, name: str | None = None) -> str:
+        """Return mean and standard deviation of a metric, by default that of the goal."""
+        name, metric = self.contract.metric(name or self.metric)
+        summary = row["metrics"][self.contract.split][name]
+        return f"{mean_text(summary['mean'], summary['sd'], metric)} {metric.unit}".rstrip()

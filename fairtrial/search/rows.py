@@ -1,4 +1,4 @@
-"""The results of all points that were ever computed, a line of JSON each, and tables of them."""
+"""The results of all points that were ever computed, a line of JSON each."""
 
 import contextlib
 import errno
@@ -6,23 +6,17 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
-from fairtrial.project.revisions import flatten
 from fairtrial.project.sweeps import SWEEPS
-from fairtrial.search.goal import Goal, Row, summary_text
-from fairtrial.search.grid import Point
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fairtrial.search.goal import Goal, Row
 
 POINTS = SWEEPS / "points.jsonl"
-TOP = 20  # points in the table on the terminal
 
 Rows = dict[str, Row]  # by their keys
 
@@ -122,34 +116,3 @@ def append_row(file: BinaryIO, row: Row) -> None:
         raise InputError(
             f"{POINTS}: cannot be written ({error}); make room, and the same command continues"
         ) from None
-
-
-def full_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
-    """Return the settings and all results of points, a row a point in their order."""
-    import pandas as pd
-
-    lines = []
-    for point in points:
-        row = rows[point.key]
-        results = dict(flatten({**row["metrics"], "md5": row["md5"]}))
-        first = {"experiment": point.name, **point.settings, goal.column: results[goal.column]}
-        lines.append({**first, **results, "seconds": row["seconds"]})
-    return pd.DataFrame(lines)
-
-
-def top_table(points: list[Point], rows: Rows, goal: Goal) -> "pd.DataFrame":
-    """Return the settings and all metrics of the first points, as text, the ranked one first."""
-    import pandas as pd
-
-    metrics = sorted(goal.contract.metrics.items(), key=lambda item: item[0] != goal.metric)
-    lines = []
-    for point in points[:TOP]:
-        summaries = rows[point.key]["metrics"][goal.contract.split]
-        cells = {
-            f"{name} {metric.unit}".rstrip(): summary_text(summaries[name], metric)
-            for name, metric in metrics
-            if name in summaries
-        }
-        seeds = summaries[goal.metric]["replicas"]
-        lines.append({"experiment": point.name, **point.settings, **cells, "seeds": seeds})
-    return pd.DataFrame(lines)

@@ -1,5 +1,6 @@
-"""What a search may try: ranges and choices in Hydra's syntax, as distributions of Optuna."""
+"""What a sweep may try: values, ranges and choices in Hydra's syntax, for a grid or for Optuna."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,14 +12,16 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 LOG_RATIO = 10  # an interval from x to this times x or more gets a logarithmic scale
+MAX_POINTS = 100_000  # to check them takes 20 minutes
 
 
 class Dimension(NamedTuple):
-    """A parameter that a search varies."""
+    """A parameter that varies; its values are texts, as -S takes them."""
 
     distribution: "BaseDistribution"
-    text: Callable[[Any], str]  # of a value of the distribution, as -S takes it
+    text: Callable[[Any], str]  # of a value of the distribution
     ends: list[str]  # both ends of an interval or range, or all choices
+    values: list[str] | None  # all of a range, or all choices; None for an interval
 
 
 class Space(NamedTuple):
@@ -37,11 +40,28 @@ class Space(NamedTuple):
             one for one in self.fixed if one.partition("=")[0].rpartition(".")[0] not in sections
         ]
 
-    @property
-    def corners(self) -> list[str]:
-        """Return the settings of a grid of all ends, which is validated before a search."""
-        ends = [f"{name}={','.join(one.ends)}" for name, one in self.dimensions.items()]
-        return [*self.fixed, *ends]
+    def corners(self) -> list[list[str]]:
+        """Return the overrides of all combinations of ends, which are checked before a search."""
+        return self._product({name: one.ends for name, one in self.dimensions.items()})
+
+    def grid(self) -> list[list[str]]:
+        """Return the overrides of all combinations; raises `InputError` if there is an interval."""
+        values = {}
+        for name, one in self.dimensions.items():
+            if one.values is None:
+                raise InputError(f"-S {name}: an interval has no end of values; add --trials N")
+            values[name] = one.values
+        return self._product(values)
+
+    def _product(self, values: dict[str, list[str]]) -> list[list[str]]:
+        """Return the overrides of all combinations; raises `InputError` if they are too many."""
+        if math.prod(map(len, values.values())) > MAX_POINTS:
+            raise InputError(
+                f"-S: more than {MAX_POINTS:,} points; give fewer values, or sweep over a part of "
+                "them at a time"
+            )
+        overrides = [[f"{name}={text}" for text in texts] for name, texts in values.items()]
+        return [[*self.fixed, *varied] for varied in itertools.product(*overrides)]
 
     def overrides(self, values: dict[str, Any]) -> list[str]:
         """Return the overrides of a trial, from a value of each distribution."""
@@ -50,37 +70,36 @@ class Space(NamedTuple):
 
 
 def parse_space(settings: list[str], params: dict[str, Any]) -> Space:
-    """Return the space of a search.
+    """Return what a sweep may try.
 
     settings: as -S takes them, with Hydra's `interval`, `range`, `choice` and `tag`
         (https://hydra.cc/docs/advanced/override_grammar/extended/).
     params: the values of params.yaml, by dotted name: an interval of a whole number has whole
         numbers.
 
-    Raises `InputError` if a setting cannot be read, or if none has a range or choice.
+    Raises `InputError` if a setting cannot be read, or if a parameter has two.
     """
     from dvc.utils.hydra import to_hydra_overrides
     from hydra.errors import HydraException
 
+    names = [setting.partition("=")[0] for setting in settings]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"-S: {', '.join(repeated)} more than once; give all values in one -S")
     fixed: list[str] = []
     dimensions: dict[str, Dimension] = {}
-    for setting in settings:
-        name = setting.partition("=")[0]
+    for name, setting in zip(names, settings, strict=True):
         try:
             [override] = to_hydra_overrides([setting])
             dimension = _dimension(override, params.get(name))
         except (ArithmeticError, HydraException, ValueError) as error:
             message = str(error).splitlines()[0]
-            raise InputError(f"-S {setting}: {message}; see docs/sweeps.md") from None
+            raise InputError(
+                f"-S {setting}: {message}; write NAME=VALUES, as in docs/sweeps.md"
+            ) from None
         if dimension:
             dimensions[name] = dimension
         else:
             fixed.append(setting)
-    if not dimensions:
-        raise InputError(
-            f"-S {' '.join(settings)}: nothing to search; give a range, such as "
-            "'train.lr=interval(0.001,1)'"
-        )
     return Space(fixed, dimensions)
 
 
@@ -89,7 +108,7 @@ def _dimension(override: "Override", value: object) -> Dimension | None:
 
     value: of the parameter in params.yaml. Raises `ValueError` if the setting is wrong.
     """
-    from hydra.core.override_parser.types import IntervalSweep
+    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if not override.is_sweep_override():
@@ -99,11 +118,15 @@ def _dimension(override: "Override", value: object) -> Dimension | None:
         return _interval(sweep, value)
     if tags := getattr(sweep, "tags", None):
         raise ValueError(f"the tag {', '.join(sorted(tags))} belongs to an interval")
-    texts = list(override.sweep_string_iterator())
-    if override.is_range_sweep():
-        distribution = IntDistribution(0, len(texts) - 1)  # the positions: the values have an order
-        return Dimension(distribution, texts.__getitem__, [texts[0], texts[-1]])
-    return Dimension(CategoricalDistribution(texts), str, texts)
+    if not isinstance(sweep, RangeSweep):
+        texts = list(override.sweep_string_iterator())
+        return Dimension(CategoricalDistribution(texts), str, texts, texts)
+    # A range may have no end.
+    texts = [str(number) for number in itertools.islice(sweep.range(), MAX_POINTS + 1)]
+    if not texts:
+        raise ValueError("the range has no values")
+    distribution = IntDistribution(0, len(texts) - 1)  # the positions: the values have an order
+    return Dimension(distribution, texts.__getitem__, [texts[0], texts[-1]], texts)
 
 
 def _interval(sweep: "IntervalSweep", value: object) -> Dimension:
@@ -122,10 +145,10 @@ def _interval(sweep: "IntervalSweep", value: object) -> Dimension:
         whole = math.ceil(low), math.floor(high)
         if whole[0] >= whole[1]:
             raise ValueError(f"there are not two whole numbers from {low:g} to {high:g}")
-        return Dimension(IntDistribution(*whole, log=is_log), str, [*map(str, whole)])
+        return Dimension(IntDistribution(*whole, log=is_log), str, [*map(str, whole)], None)
 
     def text(number: float) -> str:
         # Four digits are enough to tell two trials apart, and to be typed again.
         return f"{min(max(float(f'{number:.4g}'), low), high)!r}"
 
-    return Dimension(FloatDistribution(low, high, log=is_log), text, [text(low), text(high)])
+    return Dimension(FloatDistribution(low, high, log=is_log), text, [text(low), text(high)], None)

@@ -1,9 +1,6 @@
 """Assemble the page of a report from its template, plots and tables."""
 
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
@@ -13,40 +10,15 @@ from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import Comparison, compare, remark_lines
 from fairtrial.statistics.matching import find_choice
-from fairtrial.tables import (
-    difference_table,
-    params_table,
-    provenance_table,
-    scores_table,
-    to_latex,
-)
-from fairtrial.web.paper import Figure, draw_figures
-from fairtrial.web.plots import MAX_REVISIONS, Plot, differences, dvc_plots, load_dvc_plots
-from fairtrial.web.vega import content_security_policy, vega_bundle
+from fairtrial.tables import difference_table, params_table, provenance_table, scores_table
+from fairtrial.web.plots import Plot, differences, load_dvc_plots
+from fairtrial.web.vega_library import content_security_policy, vega_bundle
 
 WEB = Path(__file__).parent
-WATCH_SCRIPT = "watch.js"  # of a page that follows its file on the disk
-HEADS = {  # what the heads of columns mean, by their first word
-    "points": "the difference of the means over seeds, in percentage points",
-    "difference": "the difference of the means over seeds",
-    "95": "the 95 % confidence interval of the value before it",
-    "p": "how probable a difference at least as large would be, if there were none",
-    "seeds": "how many models were trained that differ in their seed alone",
-    "seeds won": "the seeds whose model is better than the first revision's with the same seed",
-    "only": "the examples that only this model gets right, and only the first revision's",
-    "McNemar": "the p-value of McNemar's test of these examples",
-    "examples": "how many examples the split has",
-    "mean": "mean and standard deviation over the seeds",
-}
 
 
-def render_report(
-    names: list[str], more_plots: Sequence[Plot] = (), watched: bool = False
-) -> tuple[str, list[Figure]]:
+def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     """Return the HTML page of revisions, which compares the others with the first, and its plots.
-
-    more_plots: those of a sweep, after the comparison.
-    watched: the page follows its file on the disk.
 
     Raises `InputError` if a revision is unknown or lacks results.
     """
@@ -59,47 +31,41 @@ def render_report(
     name, metric = contract.metric()
     by_metric = {one: compare(first, others, one, choices) for one in contract.metrics}
     comparisons = by_metric[name]
-    held_out = [name for name in _splits(first) if name != contract.split]
-    with tempfile.TemporaryDirectory() as folder:
-        parts = load_dvc_plots(names, Path(folder))
-        plots, pictures, missing = dvc_plots(parts, names, set(held_out))
-    many = len(names) > MAX_REVISIONS
-    if many:
-        plots = [plot for plot in plots if "facet" not in plot.spec]  # a panel for each of them
-    drawn = differences(name, metric, first.name, comparisons)
-    plots = sorted([*drawn, *more_plots, *plots], key=lambda plot: plot.held_out)
     tables = _metric_tables(revisions, by_metric)
-    provenance, params = provenance_table(revisions), params_table(revisions)
-    provenance = provenance[(provenance.iloc[:, 1:] != "").any(axis=1)]
-    settings = params_table(revisions, only_changed=True)
-    if many:  # a row for each revision
-        provenance, params, settings = map(_transpose, (provenance, params, settings))
-    tables.insert(1 if others else 0, settings)
-    of_held_out = [
-        (split, _metric_tables([load_scores(one.name, split) for one in revisions], {}))
-        for split in held_out
-    ]
-    figures = draw_figures(plots)
-    shown = [table for table in tables if not table.empty]
-    page = render_template(
-        [WATCH_SCRIPT] if watched else [],
+    tables.insert(1 if others else 0, params_table(revisions, only_changed=True))
+    provenance = provenance_table(revisions)
+    held_out = {
+        split: _metric_tables([load_scores(one.name, split) for one in revisions], {})
+        for split in _splits(first)
+        if split != contract.split
+    }
+    of_dvc, pictures, missing = load_dvc_plots(names, set(held_out))
+    drawn = differences(name, metric, first.name, comparisons)
+    plots = sorted([*drawn, *of_dvc], key=lambda plot: plot.held_out)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["middle"] = cut_middle
+    library, script = vega_bundle(), (WEB / "plots.js").read_text(encoding="utf-8")
+    page = environment.get_template("report.html").render(
         names=names,
-        progress=[],
         title=f"{name} on {contract.split}",
         split=contract.split,
         comparisons=comparisons,
         remarks=remark_lines(comparisons) + missing,
-        tables=shown,
-        held_out=of_held_out,
-        many=many,
+        tables=[table for table in tables if not table.empty],
+        held_out=held_out,
         plots=plots,
         pictures=pictures,
-        figures=figures,
-        latex=to_latex([*shown, *(table for _, some in of_held_out for table in some)], []),
-        provenance=provenance,
-        params=params,
+        provenance=provenance[(provenance.iloc[:, 1:] != "").any(axis=1)],
+        params=params_table(revisions),
+        policy=content_security_policy([library, script], images="data:"),
+        specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
+        library=library,
+        script=script,
     )
-    return page, figures
+    return page, plots
 
 
 def _splits(revision: Revision) -> list[str]:
@@ -120,35 +86,6 @@ def _metric_tables(
             tables.append(table.rename(columns={table.columns[0]: f"{name} against {first.name}"}))
         tables.append(scores_table(revisions, name, metric))
     return tables
-
-
-def render_template(scripts: list[str], **values: Any) -> str:
-    """Return the page that `report.html` makes of the values, with these scripts after `plots.js`.
-
-    The names of the plots' revisions are in `values`.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["middle"] = cut_middle
-    environment.filters["meaning"] = lambda head: HEADS.get(head) or HEADS.get(head.split(" ")[0])
-    library = vega_bundle()
-    texts = [(WEB / name).read_text(encoding="utf-8") for name in ("plots.js", *scripts)]
-    description = ", ".join(values["names"])
-    return environment.get_template("report.html").render(
-        policy=content_security_policy([library, *texts], images="data:", csv=True),
-        specs=[
-            plot.spec | {"description": f"{plot.title}: {description}"} for plot in values["plots"]
-        ],
-        library=library,
-        scripts=texts,
-        **values,
-    )
-
-
-def _transpose(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table that has a column for each revision with a row for each instead."""
-    return table.set_index(table.columns[0]).T.reset_index(names="revision")
 
 
 def cut_middle(text: object, length: int = 32) -> str:

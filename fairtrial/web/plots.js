@@ -6,18 +6,7 @@ const specs = JSON.parse(document.getElementById("plot-specs").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 800px)");
 
-const legend = document.getElementById("legend"); // of all plots; null if each has its own
 const heldOut = document.getElementById("held-out"); // null if there is no such split
-
-// Leave out the legend of the revisions' colours, wherever a spec has it.
-function removeLegends(spec) {
-  for (const [key, value] of Object.entries(spec)) {
-    if (key === "color" && ["rev", "revision", "run"].includes(value?.field)) value.legend = null;
-    else if (value && typeof value === "object") removeLegends(value);
-  }
-}
-
-if (legend) specs.forEach(removeLegends);
 
 function drawPlots() {
   const style = getComputedStyle(document.documentElement);
@@ -38,10 +27,6 @@ function drawPlots() {
         : ["#2f6fb5", "#d0701c", "#1d8a52", "#b8437c", "#7356c4", "#8f7a10", "#0f8490", "#80552b", "#c8332b", "#5f6b7d"],
     },
   };
-  const colors = config.range.category;
-  [...(legend?.children ?? [])].forEach((name, index) => {
-    name.style.setProperty("--color", colors[index % colors.length]);
-  });
   specs.forEach((spec, index) => {
     const element = document.getElementById(`plot${index}`);
     if (!element.checkVisibility()) return; // it has no width yet

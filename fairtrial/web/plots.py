@@ -1,25 +1,19 @@
-"""The plots and images of revisions that `dvc.yaml` lists, and the plot of their differences."""
+"""The plots and pictures of revisions that `dvc.yaml` lists, and the plot of their differences."""
 
 import base64
 import json
 import mimetypes
-import subprocess
+import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
-from fairtrial.project.contract import DVC_YAML, Metric, stage_definitions
+from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import read_files
-from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.project.files import write_bytes
+from fairtrial.project.scratch import run_captured
 from fairtrial.statistics.comparison import Comparison
-
-MAX_REVISIONS = 6  # in a plot with a panel for each of them
-OWN_COLUMNS = {"rev", "filename", "field"}  # which DVC adds to the rows of a plot
-
-Parts = dict[str, list[dict[str, Any]]]  # for each path of `dvc.yaml`, its plots and images
 
 
 class Plot(NamedTuple):
@@ -35,123 +29,82 @@ class Picture(NamedTuple):
     source: str  # a data: URL
 
 
-def load_dvc_plots(names: list[str], folder: Path) -> Parts:
-    """Return what DVC draws of revisions.
-
-    folder: for temporary files of DVC. Raises `InputError` if DVC does not know a revision. It
-    knows those that have no results yet, and experiments that run in folders of their own.
-    """
-    command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", str(folder), *names]
-    if len(names) == 1:
-        command += names  # with one name DVC would compare it with the workspace
-    result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-    if result.returncode != 0:
-        raise InputError(f"dvc plots diff: {' '.join(result.stderr.split())}")
-    parts: Parts = json.loads(result.stdout)["data"]
-    return parts
-
-
-def dvc_plots(
-    parts_of_path: Parts, names: list[str], held_out: set[str]
+def load_dvc_plots(
+    names: list[str], held_out: set[str]
 ) -> tuple[list[Plot], list[list[Picture]], list[str]]:
-    """Return the plots that `dvc.yaml` lists, the pictures of each path, and what is missing.
+    """Return the plots that DVC draws of revisions, the pictures of each path, and what is missing.
 
-    parts_of_path: as `load_dvc_plots` returns it for the revisions `names`.
-    held_out: the splits by which nothing is chosen.
+    A picture that is the same in several revisions is there once.
+
+    held_out: the splits by which nothing is chosen. Raises `InputError` if DVC cannot draw them.
     """
     plots: list[Plot] = []
     pictures: list[list[Picture]] = []
-    missing = []
-    options = plot_options(names[-1])
-    for path, parts in parts_of_path.items():
-        revisions_by_content: dict[bytes, list[str]] = {}
-        for part in parts:
-            if part["type"] == "image":
-                content = Path(part["url"]).read_bytes()
-                revisions_by_content.setdefault(content, []).extend(part["revisions"])
-            else:
-                plots += adapt_dvc_plot(part["content"], names, held_out)
-        same_path = []
-        for content, revisions in revisions_by_content.items():
-            revisions.sort(key=names.index)
-            kind = mimetypes.guess_type(path)[0] or "image/png"
-            source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-            title = str(options.get(path, {}).get("title", Path(path).stem.capitalize()))
-            same_path.append(Picture(title, revisions, source))
-        if same_path:
-            pictures.append(sorted(same_path, key=lambda one: names.index(one.revisions[0])))
-        present = {revision for part in parts for revision in part["revisions"]}
-        missing += [f"{name}: has no plot of {path}" for name in names if name not in present]
+    missing: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", folder, *names]
+        if len(names) == 1:
+            command += names  # with one name DVC would compare it with the workspace
+        done = run_captured(command)
+        if done.returncode != 0:
+            raise InputError(f"dvc plots diff: {' '.join(done.stderr.split())}")
+        for path, parts in json.loads(done.stdout)["data"].items():
+            parts.sort(key=lambda part: names.index(part["revisions"][0]))
+            same_path: dict[str, Picture] = {}
+            for part in parts:
+                if part["type"] != "image":
+                    plots += adapt_dvc_plot(part["content"], names, held_out)
+                    continue
+                kind = mimetypes.guess_type(path)[0] or "image/png"
+                content = base64.b64encode(Path(part["url"]).read_bytes()).decode()
+                source = f"data:{kind};base64,{content}"
+                picture = Picture(Path(path).stem.capitalize(), [], source)
+                same_path.setdefault(source, picture).revisions.extend(part["revisions"])
+            if same_path:
+                pictures.append(list(same_path.values()))
+            present = {revision for part in parts for revision in part["revisions"]}
+            missing += [f"{name}: has no plot of {path}" for name in names if name not in present]
     return plots, pictures, missing
-
-
-def plot_options(revision: str) -> dict[str, dict[str, Any]]:
-    """Return the options of the plots that the `dvc.yaml` of a revision lists, by path or name."""
-    [content] = read_files(revision, DVC_YAML)
-    stages = stage_definitions(content, f"{revision}: {DVC_YAML}").values()
-    top = parse_yaml(content, DVC_YAML).get("plots") or []
-    entries = [*top, *(entry for stage in stages for entry in stage.get("plots") or [])]
-    return {
-        str(name): options or {}
-        for entry in entries
-        if isinstance(entry, dict)
-        for name, options in entry.items()
-    }
-
-
-def plot_files(revision: str) -> dict[str, list[str]]:
-    """Return the files that a plot with a name of its own is drawn from."""
-    ys = {name: options.get("y") for name, options in plot_options(revision).items()}
-    return {name: list(y) for name, y in ys.items() if isinstance(y, dict)}
 
 
 def adapt_dvc_plot(spec: dict[str, Any], names: list[str], held_out: set[str]) -> list[Plot]:
     """Return a plot of DVC for the page, and one more if it has rows of splits that are held out.
 
-    Its data are in the order of `names`, and CSV, which takes a quarter of the space of DVC's JSON.
+    Its rows are in the order of `names`, and have the columns that it shows.
     """
-    rows = pd.DataFrame(spec.pop("data")["values"])
-    rows = rows.sort_values("rev", key=lambda revisions: revisions.map(names.index), kind="stable")
+    rows = sorted(spec.pop("data")["values"], key=lambda row: names.index(row["rev"]))
     title = spec.pop("title")["text"]
     spec.pop("$schema", None)  # of an older version, about which the library would warn
     spec.pop("usermeta", None)  # with which a template of a branch could set the library's options
     text = json.dumps(spec)
     if '"content": "data"' not in text:  # a tooltip of that kind shows all columns
-        rows = rows[[column for column in rows if f'"{column}"' in text or f".{column}" in text]]
-    nominal: set[str] = set()
-    spec = adapt_encodings(spec, names, nominal)
-    form = {"type": "csv", "parse": {name: column_type(rows[name], nominal) for name in rows}}
-    is_held_out = rows["split"].isin(held_out) if "split" in rows else pd.Series(False, rows.index)
+        columns = {column for row in rows for column in row}
+        shown = {
+            one for one in columns if one == "split" or f'"{one}"' in text or f".{one}" in text
+        }
+        rows = [{column: row[column] for column in row if column in shown} for row in rows]
+    spec = adapt_encodings(spec, names)
+    wide = "facet" in spec and len(names) > 1  # a panel for each of them
     plots = []
-    for part, suffix in ((rows[~is_held_out], ""), (rows[is_held_out], " held out")):
-        if not part.empty:
-            suffix = suffix and f" on {' and '.join(part['split'].unique())}"
-            own = {"data": {"values": part.to_csv(index=False), "format": form}, **spec}
-            wide = "facet" in spec and len(names) > 1  # a panel for each of them
-            plots.append(Plot(f"{title}{suffix}", own, wide, bool(suffix)))
+    for is_held_out in (False, True):
+        part = [row for row in rows if (row.get("split") in held_out) == is_held_out]
+        splits = dict.fromkeys(row["split"] for row in part if is_held_out)
+        suffix = f" on {' and '.join(splits)}" if is_held_out else ""
+        if part:
+            own = {"data": {"values": part}, **spec}
+            plots.append(Plot(f"{title}{suffix}", own, wide, is_held_out))
     return plots
 
 
-def column_type(values: "pd.Series[Any]", nominal: set[str]) -> str:
-    """Return what the page takes the values of a column for: number or string."""
-    is_number = pd.to_numeric(values[values != ""], errors="coerce").notna().all()
-    return "number" if is_number and values.name not in nominal else "string"
-
-
-def adapt_encodings(value: Any, names: list[str], nominal: set[str]) -> Any:
-    """Return a spec without empty encodings, about which the library warns, and DVC's colours.
-
-    nominal: gets the fields with names instead of numbers, such as a class called 007.
-    """
+def adapt_encodings(value: Any, names: list[str]) -> Any:
+    """Return a spec without empty encodings, about which the library warns, and DVC's colours."""
     if isinstance(value, list):
-        return [adapt_encodings(inner, names, nominal) for inner in value]
+        return [adapt_encodings(inner, names) for inner in value]
     if not isinstance(value, dict):
         return value
-    if value.get("type") in ("nominal", "ordinal") and isinstance(value.get("field"), str):
-        nominal.add(value["field"])
     if value.get("field") == "rev" and "scale" in value:
         value = {**value, "scale": {"domain": names}}
-    items = ((key, adapt_encodings(inner, names, nominal)) for key, inner in value.items())
+    items = ((key, adapt_encodings(inner, names)) for key, inner in value.items())
     return {key: inner for key, inner in items if inner != {}}
 
 
@@ -188,3 +141,18 @@ def differences(name: str, metric: Metric, first: str, comparisons: list[Compari
         ],
     }
     return [Plot(f"Differences in {name}", spec, wide=True)]
+
+
+def write_figures(plots: list[Plot], folder: Path) -> None:
+    """Write each plot as SVG and as PDF, for a paper."""
+    import vl_convert  # here, because the import takes a second
+
+    names: list[str] = []
+    for plot in plots:
+        # A title may be anybody's, and several plots may have the same.
+        name = re.sub(r"[^\w]+", "-", plot.title.lower()).strip("-")[:100] or "plot"
+        names.append(f"{name}-{len(names)}" if name in names else name)
+        # A template that a branch names may want to load something, and must not.
+        svg: str = vl_convert.vegalite_to_svg(plot.spec, allowed_base_urls=[])
+        write_bytes(folder / f"{names[-1]}.svg", svg.encode())
+        write_bytes(folder / f"{names[-1]}.pdf", vl_convert.svg_to_pdf(svg))

@@ -1,11 +1,9 @@
 """The JavaScript library that draws plots in a page, and which scripts a page lets run."""
 
 import base64
-import functools
 import hashlib
 
 
-@functools.cache  # it takes a second, and a watched page is written again and again
 def vega_bundle() -> str:
     """Return JavaScript that defines `vegaEmbed` and nothing else, for a script of a page.
 
@@ -18,16 +16,13 @@ def vega_bundle() -> str:
     return f"(() => {{\n{bundle}\n}})();"
 
 
-def content_security_policy(scripts: list[str], images: str, csv: bool = False) -> str:
+def content_security_policy(scripts: list[str], images: str) -> str:
     """Return a policy by which a page runs these scripts alone, and loads images alone.
 
     images: the sources of those, as in https://www.w3.org/TR/CSP3/.
-    csv: whether the library has to read CSV, for which it makes a function of the column names.
     """
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in scripts)
     sources = " ".join(f"'sha256-{value.decode()}'" for value in hashes)
-    if csv:
-        sources += " 'unsafe-eval'"
     return (
         f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src {images}; "
         f"style-src 'unsafe-inline'; script-src {sources}"

@@ -1,6 +1,5 @@
 """Make DVC experiments of the best points of a sweep."""
 
-import subprocess
 import sys
 
 from fairtrial.project.contract import DVC_YAML, stage_definitions
@@ -8,9 +7,10 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.lock import LOCK, locked_hashes
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import load_scores
+from fairtrial.project.scratch import run_captured
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.goal import Goal, Row
-from fairtrial.search.grid import Point
+from fairtrial.search.points import Point
 
 
 def promote(point: Point, row: Row, goal: Goal) -> str:
@@ -19,13 +19,10 @@ def promote(point: Point, row: Row, goal: Goal) -> str:
     Raises `InputError` if DVC cannot make it.
     """
     dvc = [sys.executable, "-m", "dvc", "exp"]
-    listing = [*dvc, "list", "--name-only"]
-    names = subprocess.run(listing, capture_output=True, encoding="utf-8", errors="replace").stdout
-    if point.name not in names.split():
+    if point.name not in run_captured([*dvc, "list", "--name-only"]).stdout.split():
         # With the equals sign, so that no override is taken for an option.
         options = [f"--set-param={override}" for override in point.overrides]
-        command = [*dvc, "run", "--temp", "--name", point.name, *options]
-        result = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        result = run_captured([*dvc, "run", "--temp", "--name", point.name, *options])
         if result.returncode != 0:
             raise InputError(f"{point.name}: {' '.join(result.stderr.split()[-60:])}")
     definition, lock = read_files(point.name, DVC_YAML, LOCK)
@@ -38,7 +35,7 @@ def promote(point: Point, row: Row, goal: Goal) -> str:
     revision = load_scores(point.name, goal.contract.split)
     again = float(revision.scores[goal.metric].mean())
     return (
-        f"{point.name} is an experiment, but not of the same bits: {goal.column} was "
+        f"{point.name} is an experiment, but not of the same bits: {goal.title} was "
         f"{goal.value(row)!r} in the sweep and is {again!r} in the experiment; {', '.join(others)} "
         "differ"
     )

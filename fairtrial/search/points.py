@@ -1,8 +1,7 @@
-"""The points of a grid of parameters, all validated before any is computed."""
+"""The points of a sweep, each validated before any is computed."""
 
 import hashlib
 import importlib
-import itertools
 import json
 import sys
 import tempfile
@@ -18,8 +17,6 @@ from fairtrial.project.pipeline import Pipeline
 from fairtrial.project.revisions import flatten, run_git
 from fairtrial.project.yaml_reader import read_yaml
 
-MAX_POINTS = 100_000  # to check them takes 20 minutes
-
 
 class Point(NamedTuple):
     overrides: list[str]  # as -S takes them
@@ -27,12 +24,19 @@ class Point(NamedTuple):
     key: str  # a hash of everything that decides the result
 
     @property
-    def settings(self) -> dict[str, str]:
-        return dict(override.split("=", 1) for override in self.overrides)
-
-    @property
     def name(self) -> str:
         return f"sweep-{self.key[:8]}"
+
+
+class Trial(NamedTuple):
+    """What a sweep tries: a point of a grid, or of a search one setting with growing budgets."""
+
+    overrides: list[str]  # as -S takes them, without those of a budget
+    points: list[Point]  # with a result, one for each budget that it got
+
+
+class CheckError(InputError):
+    """The project's own check refuses parameters."""
 
 
 class PointMaker:
@@ -50,41 +54,25 @@ class PointMaker:
     ) -> tuple[list[Point], dict[str, int]]:
         """Return the points with these overrides, and how many were left out for each reason.
 
-        skip_invalid: as `grid` takes it. Raises `InputError` with all problems.
-        """
-        from dvc.exceptions import DvcException
-        from dvc.utils.hydra import apply_overrides
+        skip_invalid: whether to leave out points that the project's own check refuses.
 
+        Raises `InputError` with all problems of all points that are not left out, or if no point is
+        left.
+        """
         points: list[Point] = []
         problems: dict[str, str] = {}  # each with the first point that has it
         invalid: dict[str, int] = {}  # how many points each problem of the check has
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, PARAMS)
             for overrides in overrides_of_points:
-                file.write_bytes(self.base)
                 try:
-                    apply_overrides(file, overrides)
-                    values = dict(flatten(read_yaml(file)))
-                except DvcException as error:
-                    message = str(error.__cause__ or error).splitlines()[0]
-                    problems.setdefault(f"{message} Is it in {PARAMS}?", " ".join(overrides))
-                    continue
+                    points.append(self._make_point(file, overrides))
                 except InputError as error:
-                    problems.setdefault(_without(folder, str(error)), " ".join(overrides))
-                    continue
-                if messages := self._problems(file):
-                    for message in messages:
+                    for problem in error.args:
+                        message = str(problem).replace(f"{folder}/", "")
                         problems.setdefault(message, " ".join(overrides))
-                        invalid[message] = invalid.get(message, 0) + 1
-                    continue
-                try:
-                    hashes = self._hash_files(self.pipeline.sources_of(values))
-                except InputError as error:
-                    problems.setdefault(str(error), " ".join(overrides))
-                    continue
-                inputs = json.dumps([hashes, values], sort_keys=True, default=str)
-                key = hashlib.sha256(inputs.encode()).hexdigest()
-                points.append(Point(overrides, file.read_text(encoding="utf-8"), key))
+                        if isinstance(error, CheckError):
+                            invalid[message] = invalid.get(message, 0) + 1
         only_invalid = problems.keys() == invalid.keys()
         if problems and not (skip_invalid and points and only_invalid):
             lines = [f"-S {overrides}: {message}" for message, overrides in problems.items()]
@@ -93,14 +81,31 @@ class PointMaker:
             raise InputError(*lines)
         return points, invalid
 
-    def _problems(self, file: Path) -> list[str]:
-        """Return what the project's own check says against a params.yaml."""
+    def _make_point(self, file: Path, overrides: list[str]) -> Point:
+        """Return the point with these overrides, which are written to `file`.
+
+        Raises `InputError` if they cannot be applied, or if a file that they name is not committed;
+        `CheckError` if the project's own check refuses them.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.utils.hydra import apply_overrides
+
+        file.write_bytes(self.base)
+        try:
+            apply_overrides(file, overrides)
+        except DvcException as error:
+            message = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(f"{message} Is it in {PARAMS}?") from None
+        values = dict(flatten(read_yaml(file)))
         try:
             self.check(file)
         except Exception as error:  # of whatever kind the project has
-            sentences = [one for one in error.args if isinstance(one, str)] or [repr(error)]
-            return [_without(str(file.parent), sentence) for sentence in sentences]
-        return []
+            sentences = [one for one in error.args if isinstance(one, str)]
+            raise CheckError(*(sentences or [repr(error)])) from None
+        hashes = self._hash_files(self.pipeline.sources_of(values))
+        inputs = json.dumps([hashes, values], sort_keys=True, default=str)
+        key = hashlib.sha256(inputs.encode()).hexdigest()
+        return Point(overrides, file.read_text(encoding="utf-8"), key)
 
     def _hash_files(self, paths: list[str]) -> str:
         """Return git's hashes of all files that a point depends on.
@@ -115,57 +120,10 @@ class PointMaker:
         return self.hashes[key]
 
 
-def grid(
-    settings: list[str], maker: PointMaker, skip_invalid: bool = False
-) -> tuple[list[Point], dict[str, int]]:
-    """Return the points of a grid, without duplicates, and how many were left out by each reason.
-
-    settings: as -S takes them, such as train.lr=0.01,0.03.
-    skip_invalid: whether to leave out points that the project's own check refuses.
-
-    Raises `InputError` with all problems of all points that are not left out, if no point is left,
-    or if there are more than `MAX_POINTS`.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.utils.hydra import get_hydra_sweeps
-    from hydra.errors import HydraException
-
-    try:
-        _check_size(settings)
-        sweeps = get_hydra_sweeps({PARAMS: settings})
-    except (ArithmeticError, DvcException, HydraException, ValueError) as error:
-        raise InputError(
-            f"-S: {str(error).splitlines()[0]}; write NAME=VALUES, as in docs/sweeps.md"
-        ) from None
-    names = [setting.partition("=")[0] for setting in settings]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"-S: {', '.join(repeated)} more than once; give all values in one -S")
-    if not sweeps:
-        raise InputError(f"-S: {' '.join(settings)} has no values; see docs/sweeps.md")
-    points, invalid = maker.make([sweep[PARAMS] for sweep in sweeps], skip_invalid)
-    return list({point.key: point for point in points}.values()), invalid
-
-
-def _check_size(settings: list[str]) -> None:
-    """Raise `InputError` if there are more than `MAX_POINTS`, before Hydra makes a list of them."""
-    from dvc.utils.hydra import to_hydra_overrides
-
-    size = 1
-    for override in to_hydra_overrides(settings):
-        value = override.value()
-        if override.is_range_sweep():  # one of numbers with a fraction has no length, or no end
-            size *= sum(1 for _ in itertools.islice(value.range(), MAX_POINTS + 1))
-        elif override.is_interval_sweep():
-            raise InputError(
-                f"-S {override.input_line}: has no end of values; search it by --trials N"
-            )
-        elif override.is_choice_sweep():
-            size *= len(value.list)
-        if size > MAX_POINTS:
-            raise InputError(
-                f"-S: more than {MAX_POINTS:,} points; give fewer values, or sweep over a part of "
-                "them at a time"
-            )
+def replace(overrides: list[str], others: list[str]) -> list[str]:
+    """Return overrides in which the others replace those of the same names."""
+    names = {other.partition("=")[0] for other in others}
+    return [one for one in overrides if one.partition("=")[0] not in names] + others
 
 
 def _load_check(name: str | None) -> Callable[[Path], object]:
@@ -183,10 +141,6 @@ def _load_check(name: str | None) -> Callable[[Path], object]:
             "module in this folder"
         ) from None
     return check
-
-
-def _without(folder: str, message: str) -> str:
-    return message.replace(f"{folder}/", "")
 
 
 def _committed_hashes(paths: list[str]) -> str:
