@@ -33,7 +33,7 @@ from stages.params.evaluate import Evaluate
 from stages.pictures.drawing import encode_png, for_display, heatmap, image_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}

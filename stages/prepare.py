@@ -17,7 +17,7 @@ from stages.params.prepare import Prepare
 from stages.pictures.drawing import encode_png, for_display, image_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_json
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 
 RAW_DATA = Path("data/raw")

@@ -22,7 +22,7 @@ from fairtrial.project.scores import load_scores
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
 
 if TYPE_CHECKING:

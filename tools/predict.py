@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stages.storage.errors import InputError
-from stages.storage.splits import parse_info
+from stages.storage.split_files import parse_info
 from stages.storage.tensors import REMEDY, read_metadata
 from tools.digit_photos import label_of, list_pictures, load_images
 

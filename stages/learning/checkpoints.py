@@ -13,7 +13,7 @@ import torch
 from stages.learning.models import MODELS, Model, build_model
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import parse_info
+from stages.storage.split_files import parse_info
 from stages.storage.tensors import REMEDY, Array, read_metadata, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")

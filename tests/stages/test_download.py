@@ -27,7 +27,7 @@ from stages.datasets import download
 from stages.datasets.cards import Card, File
 from stages.datasets.idx import decompress, load_idx
 from stages.storage.errors import InputError
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import card, load
 from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
