@@ -25,6 +25,7 @@ from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
 CHUNK = 64  # pictures that are sent to a process at once
+DEFAULT_TEST_FRACTION = 0.2
 OVERSAMPLING = 4  # a JPEG is decoded to at least this many times the size of an image
 
 
@@ -46,11 +47,12 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     """
     pictures = list(list_tar(source) if source.is_file() else list_folder(source))
     classes = check_classes(source, pictures)
-    has_split = pictures[0].split is not None
-    try:
-        params.check_test_fraction(has_split)
-    except ValueError as error:
-        raise InputError(f"params.yaml: fetch: {error}") from None
+    if pictures[0].split is not None:
+        try:
+            params.check_has_split()
+        except ValueError as error:
+            raise InputError(f"params.yaml: fetch: {error}") from None
+    fraction = DEFAULT_TEST_FRACTION if params.test_fraction == "auto" else params.test_fraction
     images = np.zeros((len(pictures), *params.shape), np.uint8)
     hashes: list[bytes] = []
     problems: list[str] = []
@@ -71,7 +73,7 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
         raise InputError(f"{source}: pictures came or went while they were read; run it again")
     positions: dict[str, list[int]] = {"train": [], "test": []}
     for i in order:
-        in_test = is_test(hashes[i], params.fraction_for_test)
+        in_test = is_test(hashes[i], fraction)
         positions[pictures[i].split or ("test" if in_test else "train")].append(i)
     labels = np.array([classes.index(picture.class_name) for picture in pictures])
     info = DatasetInfo(title=source.name, shape=params.shape, classes=classes, style="natural")
