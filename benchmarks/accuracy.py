@@ -92,7 +92,7 @@ def shifted_probabilities(model: CNN, images: Tensor) -> Tensor:
 class Trial(Replicas):
     """A training without its accuracies."""
 
-    def measure(self, model: Model) -> tuple[float, float]:
+    def val_scores(self, model: Model) -> tuple[float, float]:
         return math.nan, math.nan
 
     def train_accuracy(self, model: Model) -> float:

@@ -4,6 +4,7 @@ Layers, losses and optimizers that take the place of torch's, and the sums and f
 consist of. `samebits.float32` has the same layers and losses by torch in float32, for comparison.
 """
 
+from samebits.images import affine
 from samebits.layers import batch_norm, conv2d, linear, max_pool2d, pixels
 from samebits.losses import cross_entropy, mse, smoothed_targets, softmax_cross_entropy
 from samebits.optimizers import SGD, Adam, one_cycle
@@ -12,6 +13,7 @@ from samebits.sums import exact_sum, exp, log, matmul, sqrt
 __all__ = [
     "SGD",
     "Adam",
+    "affine",
     "batch_norm",
     "conv2d",
     "cross_entropy",

@@ -164,7 +164,7 @@ def write_metrics(groups: list[Replicas]) -> None:
         for row in group.curve(position)
     ]
     header = ["replica", "iteration", "epoch", "split", "loss", "accuracy"]
-    write_csv(Path("metrics/curves.csv"), header, rows)
+    write_csv(Path("metrics/curves.csv"), [header, *rows])
     last = replicas[0][1].last_epoch(0)
     names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
     values = {name: round(last[name], DECIMALS) for name in names if not math.isnan(last[name])}

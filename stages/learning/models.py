@@ -88,10 +88,7 @@ class CNN(nn.Module):
         if size >= 3:
             layers.append((channels, width, False))
             channels, size = width, size - 2
-        self.convolutions = nn.ModuleList(
-            Convolution(in_channels, out_channels, generator, ops, pool)
-            for in_channels, out_channels, pool in layers
-        )
+        self.convolutions = nn.ModuleList(Convolution(*layer, generator, ops) for layer in layers)
         features = channels * size * size
         self.weight = _uniform((classes, features), features, generator)
         self.bias = _uniform((classes,), features, generator)
@@ -115,20 +112,15 @@ class Convolution(nn.Module):
     var: Tensor
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        generator: torch.Generator,
-        ops: ModuleType,
-        pool: bool,
+        self, inputs: int, outputs: int, pool: bool, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
         self.ops, self.pool = ops, pool
-        self.weight = _uniform((out_channels, in_channels, 3, 3), 9 * in_channels, generator)
-        self.scale = nn.Parameter(torch.ones(out_channels))
-        self.shift = nn.Parameter(torch.zeros(out_channels))
-        self.register_buffer("mean", torch.zeros(out_channels))
-        self.register_buffer("var", torch.ones(out_channels))
+        self.weight = _uniform((outputs, inputs, 3, 3), 9 * inputs, generator)
+        self.scale = nn.Parameter(torch.ones(outputs))
+        self.shift = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("mean", torch.zeros(outputs))
+        self.register_buffer("var", torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.ops.conv2d(x, self.weight)

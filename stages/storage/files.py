@@ -20,10 +20,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table: a line for the header and one for each row."""
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table: a line for each row, the first of which is the header."""
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([header, *rows])
+    csv.writer(table, lineterminator="\n").writerows(rows)
     write_bytes(path, table.getvalue().encode())
 
 
