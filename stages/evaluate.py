@@ -232,7 +232,7 @@ def main() -> None:
     params = load_params(Evaluate, "evaluate")
     model, info = read_checkpoint(CHECKPOINT)
     models = [model, *read_replicas(REPLICAS)]
-    metrics = {}
+    metrics, all_logits = {}, {}
     rows_of_tables: dict[str, list[list[Any]]] = {}
     for name, path in DATA.items():
         info_of_split, split = read_split(path)
@@ -245,7 +245,7 @@ def main() -> None:
         logits = np.stack([predict(m, images).numpy() for m in models])
         if not np.isfinite(logits).all():
             raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": logits})
+        all_logits[name] = logits
         replicas = [score(of_replica, split["labels"]) for of_replica in logits]
         metrics[name] = split_metrics(replicas, params.calibration_bins)
         parts = tables(split["images"], replicas, info.classes, params.calibration_bins)
@@ -255,12 +255,15 @@ def main() -> None:
             mistakes, captions = most_confident_mistakes(
                 split["images"], replicas[0], info.classes, params.mistakes
             )
-            mistakes = for_display(mistakes, info.style)
-            write_grid(Path("metrics/mistakes.png"), mistakes, captions)
+    # What is refused leaves the last results: from here on nothing is.
+    for name, logits in all_logits.items():
+        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": logits})
         print_metrics(name, metrics[name])
     write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
     for table, rows in rows_of_tables.items():
         write_csv(Path(f"metrics/{table}.csv"), rows)
+    mistakes = for_display(mistakes, info.style)
+    write_grid(Path("metrics/mistakes.png"), mistakes, captions)
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
     captions = list(info.classes if isinstance(model, Linear) else map(str, range(len(filters))))
