@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from benchmarks.bench import ENVIRONMENT
 from benchmarks.recipes import ROOT, SEEDS, read_recipe
-from samebits import Adam, float32
+from samebits import Adam, float32, seeded_generator
 from stages.learning.models import CNN, Model, predict
-from stages.learning.training import Replicas, Split, accuracy, seeded_generator
+from stages.learning.training import Replicas, Split, accuracy
 from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, load_split

@@ -8,6 +8,8 @@ from samebits.images import affine
 from samebits.layers import batch_norm, conv2d, linear, max_pool2d, pixels
 from samebits.losses import cross_entropy, mse, smoothed_targets, softmax_cross_entropy
 from samebits.optimizers import SGD, Adam, one_cycle
+from samebits.random import seeded_generator, uniform
+from samebits.replicas import stack_weights
 from samebits.sums import exact_sum, exp, log, matmul, sqrt
 
 __all__ = [
@@ -26,7 +28,10 @@ __all__ = [
     "mse",
     "one_cycle",
     "pixels",
+    "seeded_generator",
     "smoothed_targets",
     "softmax_cross_entropy",
     "sqrt",
+    "stack_weights",
+    "uniform",
 ]

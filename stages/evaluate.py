@@ -27,7 +27,7 @@ import torch
 
 from samebits import softmax_cross_entropy
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
-from stages.learning.models import Linear, Model, predict
+from stages.learning.models import Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
 from stages.pictures.drawing import for_display, heatmap, write_grid
@@ -266,5 +266,6 @@ def main() -> None:
     write_grid(Path("metrics/mistakes.png"), mistakes, captions)
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
-    captions = list(info.classes if isinstance(model, Linear) else map(str, range(len(filters))))
+    is_linear = model.filters is model.weight
+    captions = list(info.classes if is_linear else map(str, range(len(filters))))
     write_grid(Path("metrics/weights.png"), heatmap(filters), captions[: len(filters)], columns=5)

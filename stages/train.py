@@ -65,21 +65,21 @@ def load_groups(train: Split, val: Split, params: Train, paths: list[Path]) -> l
     """
     seeds = replica_seeds(params.seed, params.replicas)
     layout = Replicas([0], seeds[:1], train, val, params).layout()
-    groups: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
+    last = params.epochs * len(batch_sizes(len(train.labels), params))
+    states: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
     for number, path in enumerate(paths):
-        state = resume.load_state(path, layout) or {"losses": np.empty(0)}
-        iteration = len(state["losses"])
-        if iteration > params.epochs * len(batch_sizes(len(train.labels), params)):
-            iteration = 0
-        key = iteration, 0 if stacks(params) else number
-        groups.setdefault(key, {})[number] = state
-    result = []
-    for (iteration, _), states in groups.items():
-        group = Replicas([*states], [seeds[number] for number in states], train, val, params)
+        state = resume.load_state(path, layout)
+        if not state or len(state["losses"]) > last:
+            state = {"losses": np.empty(0)}
+        key = len(state["losses"]), 0 if stacks(params) else number
+        states.setdefault(key, {})[number] = state
+    groups = []
+    for (iteration, _), of_group in states.items():
+        group = Replicas([*of_group], [seeds[number] for number in of_group], train, val, params)
         if iteration:
-            group.restore([*states.values()])
-        result.append(group)
-    return result
+            group.restore([*of_group.values()])
+        groups.append(group)
+    return groups
 
 
 def by_number(groups: list[Replicas]) -> list[tuple[int, Replicas, int]]:

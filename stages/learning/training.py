@@ -5,7 +5,6 @@ epoch and its augmentation each have a generator of their own. So the state afte
 no state of a random generator.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import NamedTuple, assert_never
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samebits import SGD, Adam, one_cycle
+from samebits import SGD, Adam, one_cycle, seeded_generator, stack_weights
 from stages.learning.augmentation import make_augmentation
 from stages.learning.models import PRECISIONS, STACKABLE, Model, build_model, predict
 from stages.params.train import Train
@@ -242,16 +241,6 @@ def stacks(params: Train) -> bool:
     return params.precision == "exact" and params.model in STACKABLE
 
 
-def stack_weights(model: Model, parts: list[Model]) -> None:
-    """Give `model` the weights of all `parts`, which from then on share its memory."""
-    for stacked, *weights in zip(
-        model.parameters(), *(part.parameters() for part in parts), strict=True
-    ):
-        stacked.data = torch.stack([weight.data for weight in weights])
-        for weight, data in zip(weights, stacked.data, strict=True):
-            weight.data = data
-
-
 def make_optimizer(weights: list[Tensor], params: Train) -> SGD | Adam:
     """Return the optimizer of these weights that the parameters name."""
     match params.optimizer:
@@ -309,12 +298,6 @@ def balanced_weights(train: Split, params: Train) -> Tensor | None:
     counts = train.labels.bincount(minlength=train.classes).double()
     weights = len(train.labels) / (train.classes * counts)
     return weights.where(counts > 0, 0.0)
-
-
-def seeded_generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a random generator that depends on the seed and the purpose, and on nothing else."""
-    key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from samebits import seeded_generator
 from stages.learning import augmentation
 from stages.learning.models import MODELS, PRECISIONS, build_model, predict
 from stages.learning.training import (
@@ -14,7 +15,6 @@ from stages.learning.training import (
     balanced_weights,
     batches,
     initial_model,
-    seeded_generator,
 )
 from stages.params.train import Train
 from stages.storage.errors import InputError
