@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import samebits
-from samebits import float32, uniform
+from samebits import plain_float32, uniform
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
 
-PRECISIONS = {"exact": samebits, "float32": float32}
+PRECISIONS = {"exact": samebits, "float32": plain_float32}
 
 
 class MLP(nn.Module):
