@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from benchmarks.bench import ENVIRONMENT
 from benchmarks.recipes import ROOT, SEEDS, read_recipe
-from samebits import Adam, float32
+from samebits import Adam, plain_float32, seeded_generator
 from stages.learning.models import CNN, Model, predict
-from stages.learning.training import Replicas, Split, accuracy, seeded_generator
+from stages.learning.training import Replicas, Split, accuracy
 from stages.params import load_params
 from stages.params.train import Train
 from stages.train import DATA, load_split
@@ -56,17 +56,17 @@ class Padded(CNN):
     """The network with a black border around each convolution, so that images stay larger."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
-        super().__init__((1, 28, 28), 10, width, generator, float32)
+        super().__init__((1, 28, 28), 10, width, generator, plain_float32)
         features = 4 * width * 3 * 3
         values = torch.rand((10, features), generator=generator) * 2 - 1
         self.weight = torch.nn.Parameter(values / math.sqrt(features))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = float32.pixels(images)
+        x = plain_float32.pixels(images)
         for convolution in self.convolutions:
             x = convolution(functional.pad(x, (1, 1, 1, 1)))
         x = functional.max_pool2d(x, 2).flatten(1)
-        return float32.linear(x, self.weight, self.bias)
+        return plain_float32.linear(x, self.weight, self.bias)
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -92,7 +92,7 @@ def shifted_probabilities(model: CNN, images: Tensor) -> Tensor:
 class Trial(Replicas):
     """A training without its accuracies."""
 
-    def measure(self, model: Model) -> tuple[float, float]:
+    def val_scores(self, model: Model) -> tuple[float, float]:
         return math.nan, math.nan
 
     def train_accuracy(self, model: Model) -> float:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 
 ROOT = Path(__file__).parent.parent
 MNIST = Path(os.environ.get("MNIST_MIRROR", ROOT.parent / "shared/mnist"))

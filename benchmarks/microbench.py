@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from samebits import sums
+from samebits import exact
 
 ROUNDS, CALLS = 25, 200
 
@@ -35,7 +35,7 @@ negative = -logits.abs()
 
 
 def powers(x: Tensor) -> Tensor:
-    """Return e^x as `samebits.sums.exp` does it, by torch alone."""
+    """Return e^x as `samebits.exact.exp` does it, by torch alone."""
     r = x.clamp(min=-64) / 1024
     result = r * (1 / 720) + 1 / 120
     for factorial in (24, 6, 2, 1, 1):
@@ -89,7 +89,7 @@ PAIRS: list[tuple[str, tuple[str, Callable[[], object]], tuple[str, Callable[[],
     ),
     (
         "exponential of 640 logits",
-        ("NumPy", lambda: sums.exp(negative)),
+        ("NumPy", lambda: exact.exp(negative)),
         ("torch", lambda: powers(negative)),
     ),
     (
@@ -100,7 +100,7 @@ PAIRS: list[tuple[str, tuple[str, Callable[[], object]], tuple[str, Callable[[],
     (
         "mean of 64 losses, exactly",
         ("`math.fsum`", lambda: math.fsum(logits[:, 0].tolist())),
-        ("on a grid", lambda: sums.exact_sum(logits[:, 0], 0)),
+        ("on a grid", lambda: exact.exact_sum(logits[:, 0], 0)),
     ),
 ]
 

@@ -34,7 +34,7 @@ MODELS: dict[str, dict[str, Any]] = {
 class Unscored(Replicas):
     """A training without its accuracies."""
 
-    def measure(self, model: Model) -> tuple[float, float]:
+    def val_scores(self, model: Model) -> tuple[float, float]:
         return math.nan, math.nan
 
     def train_accuracy(self, model: Model) -> float:

@@ -1,6 +1,6 @@
 """Layers in exact arithmetic: the same bits on any CPU, with any number of threads.
 
-`samebits.sums` has the sums and products that they consist of, and the proof.
+`samebits.exact` has the sums and products that they consist of, and the proof.
 Tensors of weights are float32, activations and gradients float64.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from samebits.sums import (
+from samebits.exact import (
     SIGNIFICAND_BITS,
     bits_of_terms,
     divide,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from samebits.sums import as_numpy, exact_sum, exp, log
+from samebits.exact import as_numpy, exact_sum, exp, log
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from samebits.sums import sqrt
+from samebits.exact import sqrt
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -27,13 +27,13 @@ import torch
 
 from samebits import softmax_cross_entropy
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
-from stages.learning.models import Linear, Model, predict
+from stages.learning.models import Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
-from stages.pictures.drawing import encode_png, for_display, heatmap, image_grid
+from stages.pictures.drawing import for_display, heatmap, write_grid
 from stages.storage.errors import InputError
-from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.splits import read_split
+from stages.storage.files import write_csv, write_json
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
@@ -214,64 +214,58 @@ def rounded(value: float) -> float | str:
     return "" if math.isnan(value) else round(value, DECIMALS)
 
 
+def print_metrics(name: str, metrics: dict[str, Any]) -> None:
+    accuracy, replicas = metrics["accuracy"], metrics["replicas"]
+    print(
+        f"{name}: accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
+        f"{accuracy['high']:.4f}, n = {metrics['n']:,}), "
+        f"cross-entropy {metrics['cross_entropy']:.4f}"
+    )
+    if replicas["n"] > 1:
+        print(
+            f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
+            f"ensemble {metrics['ensemble']:.4f}"
+        )
+
+
 def main() -> None:
     params = load_params(Evaluate, "evaluate")
     model, info = read_checkpoint(CHECKPOINT)
     models = [model, *read_replicas(REPLICAS)]
-    splits = {}
+    metrics, all_logits = {}, {}
+    rows_of_tables: dict[str, list[list[Any]]] = {}
     for name, path in DATA.items():
-        info_of_split, splits[name] = read_split(path)
+        info_of_split, split = read_split(path)
         if info_of_split != info:
             raise InputError(
                 f"{path}: of {info_of_split.title}, but the model was trained on {info.title}; "
                 "`dvc repro` makes both again"
             )
-    logits = {
-        name: np.stack([predict(m, torch.from_numpy(split["images"])).numpy() for m in models])
-        for name, split in splits.items()
-    }
-    if not all(np.isfinite(values).all() for values in logits.values()):
-        raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
-    predictions = {
-        name: [score(of_replica, split["labels"]) for of_replica in logits[name]]
-        for name, split in splits.items()
-    }
-    metrics = {
-        name: split_metrics(replicas, params.calibration_bins)
-        for name, replicas in predictions.items()
-    }
-    # Of val alone: whoever looks at mistakes on test begins to choose by them.
-    mistakes, captions = most_confident_mistakes(
-        splits["val"]["images"], predictions["val"][0], info.classes, params.mistakes
-    )
+        images = torch.from_numpy(split["images"])
+        logits = np.stack([predict(m, images).numpy() for m in models])
+        if not np.isfinite(logits).all():
+            raise InputError(f"{CHECKPOINT}: gives logits that are not finite; lower train.lr")
+        all_logits[name] = logits
+        replicas = [score(of_replica, split["labels"]) for of_replica in logits]
+        metrics[name] = split_metrics(replicas, params.calibration_bins)
+        parts = tables(split["images"], replicas, info.classes, params.calibration_bins)
+        for table, (header, rows) in parts.items():
+            rows_of_tables.setdefault(table, [["split", *header]]).extend([name, *r] for r in rows)
+        if name == "val":  # alone: whoever looks at mistakes on test begins to choose by them
+            mistakes, captions = most_confident_mistakes(
+                split["images"], replicas[0], info.classes, params.mistakes
+            )
+    # What is refused leaves the last results: from here on nothing is.
+    for name, logits in all_logits.items():
+        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": logits})
+        print_metrics(name, metrics[name])
+    write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
+    for table, rows in rows_of_tables.items():
+        write_csv(Path(f"metrics/{table}.csv"), rows)
+    mistakes = for_display(mistakes, info.style)
+    write_grid(Path("metrics/mistakes.png"), mistakes, captions)
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
-    names = info.classes if isinstance(model, Linear) else map(str, range(len(filters)))
-    for name, values in logits.items():
-        write_tensors(Path(f"data/logits/{name}.safetensors"), {"logits": values})
-    write_json(Path("metrics/evaluate.json"), {"evaluate": metrics})
-    of_splits = {
-        name: tables(splits[name]["images"], replicas, info.classes, params.calibration_bins)
-        for name, replicas in predictions.items()
-    }
-    for table, (header, _) in of_splits["val"].items():
-        rows = [[name, *row] for name, parts in of_splits.items() for row in parts[table][1]]
-        write_csv(Path(f"metrics/{table}.csv"), ["split", *header], rows)
-    for name, images, texts, columns in (
-        ("mistakes", for_display(mistakes, info.style), captions, 6),
-        ("weights", heatmap(filters), list(names)[: len(filters)], 5),
-    ):
-        picture = encode_png(image_grid(images, texts, columns))
-        write_bytes(Path(f"metrics/{name}.png"), picture)
-    for name, result in metrics.items():
-        accuracy, replicas = result["accuracy"], result["replicas"]
-        print(
-            f"{name}: accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
-            f"{accuracy['high']:.4f}, n = {result['n']:,}), "
-            f"cross-entropy {result['cross_entropy']:.4f}"
-        )
-        if replicas["n"] > 1:
-            print(
-                f"{name}: {replicas['n']} seeds {replicas['mean']:.4f} ± {replicas['sd']:.4f}, "
-                f"ensemble {result['ensemble']:.4f}"
-            )
+    is_linear = model.filters is model.weight
+    captions = list(info.classes if is_linear else map(str, range(len(filters))))
+    write_grid(Path("metrics/weights.png"), heatmap(filters), captions[: len(filters)], columns=5)

@@ -16,7 +16,7 @@ from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import write_split
+from stages.storage.split_files import write_split
 from stages.storage.tensors import Array
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from stages.params import load_params
 from stages.params.prepare import Prepare
-from stages.pictures.drawing import encode_png, for_display, image_grid
+from stages.pictures.drawing import for_display, write_grid
 from stages.storage.errors import InputError
-from stages.storage.files import write_bytes, write_json
-from stages.storage.splits import read_split, write_split
+from stages.storage.files import write_json
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 
 RAW_DATA = Path("data/raw")
@@ -42,17 +42,12 @@ def split_pool(labels: Array, params: Prepare) -> tuple[Array, Array]:
     # RandomState, because NumPy guarantees its stream: it is the same in every version.
     order = np.random.RandomState(params.seed).permutation(len(labels))
     if params.sampling == "stratified":
-        order = order[np.argsort(_class_progress(labels[order]), kind="stable")]
+        progress = np.empty(len(labels))  # for each image the fraction of its class up to it
+        for label in np.unique(labels):
+            positions = np.flatnonzero(labels[order] == label)
+            progress[positions] = (np.arange(len(positions)) + 0.5) / len(positions)
+        order = order[np.argsort(progress, kind="stable")]
     return order[val : val + train], order[:val]
-
-
-def _class_progress(labels: Array) -> Array:
-    """Return for each image the fraction of its class up to it, float64 (N,) in (0, 1)."""
-    progress = np.empty(len(labels))
-    for label in np.unique(labels):
-        positions = np.flatnonzero(labels == label)
-        progress[positions] = (np.arange(len(positions)) + 0.5) / len(positions)
-    return progress
 
 
 def main() -> None:
@@ -70,21 +65,19 @@ def main() -> None:
             f"training pool has {counts.min()} of {info.classes[counts.argmin()]}; add some, or "
             "set it to random"
         )
-    positions = dict(zip(("train", "val"), split_pool(pool["labels"], params), strict=True))
-    splits = {
-        name: {key: tensor[chosen] for key, tensor in pool.items()}
-        for name, chosen in positions.items()
-    }
-    splits["test"] = test
+    train, val = (
+        {key: tensor[chosen] for key, tensor in pool.items()}
+        for chosen in split_pool(pool["labels"], params)
+    )
     del pool  # its memory is needed for the files
     metrics = {}
-    for name, split in splits.items():
+    for name, split in {"train": train, "val": val, "test": test}.items():
         write_split(Path(f"data/prepared/{name}.safetensors"), info, split)
         counts = np.bincount(split["labels"], minlength=len(info.classes))
         classes = dict(zip(info.classes, counts.tolist(), strict=True))
         metrics[name] = {"n": len(split["labels"]), "classes": classes}
         print(f"{name}: {metrics[name]['n']:,} images")
     write_json(Path("metrics/prepare.json"), {"prepare": metrics})
-    images = for_display(splits["train"]["images"][:SAMPLES], info.style)
-    captions = [info.classes[label] for label in splits["train"]["labels"][:SAMPLES]]
-    write_bytes(Path("metrics/samples.png"), encode_png(image_grid(images, captions)))
+    images = for_display(train["images"][:SAMPLES], info.style)
+    captions = [info.classes[label] for label in train["labels"][:SAMPLES]]
+    write_grid(Path("metrics/samples.png"), images, captions)

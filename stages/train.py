@@ -38,7 +38,7 @@ from stages.params.train import Train, refuse_missing_gpu, replica_seeds
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_csv, write_json
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, read_metadata, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("train", "val")}
@@ -65,21 +65,21 @@ def load_groups(train: Split, val: Split, params: Train, paths: list[Path]) -> l
     """
     seeds = replica_seeds(params.seed, params.replicas)
     layout = Replicas([0], seeds[:1], train, val, params).layout()
-    groups: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
+    last = params.epochs * len(batch_sizes(len(train.labels), params))
+    states: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
     for number, path in enumerate(paths):
-        state = resume.load_state(path, layout) or {"losses": np.empty(0)}
-        iteration = len(state["losses"])
-        if iteration > params.epochs * len(batch_sizes(len(train.labels), params)):
-            iteration = 0
-        key = iteration, 0 if stacks(params) else number
-        groups.setdefault(key, {})[number] = state
-    result = []
-    for (iteration, _), states in groups.items():
-        group = Replicas([*states], [seeds[number] for number in states], train, val, params)
+        state = resume.load_state(path, layout)
+        if not state or len(state["losses"]) > last:
+            state = {"losses": np.empty(0)}
+        key = len(state["losses"]), 0 if stacks(params) else number
+        states.setdefault(key, {})[number] = state
+    groups = []
+    for (iteration, _), of_group in states.items():
+        group = Replicas([*of_group], [seeds[number] for number in of_group], train, val, params)
         if iteration:
-            group.restore([*states.values()])
-        result.append(group)
-    return result
+            group.restore([*of_group.values()])
+        groups.append(group)
+    return groups
 
 
 def by_number(groups: list[Replicas]) -> list[tuple[int, Replicas, int]]:
@@ -105,10 +105,9 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
                     if not first:
                         print_progress(group, params)
                 for position, number in enumerate(group.numbers):
-                    # Not synchronised: after a power failure its checksum shows if it is whole.
-                    write_tensors(paths[number], group.state(position), fsync=False)
+                    write_tensors(paths[number], group.state(position))
                 if (start := time.monotonic()) >= next_write:
-                    write_metrics(groups, fsync=False)
+                    write_metrics(groups)
                     # At most once a second, and where they are long, for a fiftieth of the time.
                     next_write = time.monotonic() + max(1.0, 50 * (time.monotonic() - start))
                 if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
@@ -156,7 +155,7 @@ def progress_bar(groups: list[Replicas], params: Train) -> "tqdm[NoReturn]":
     )
 
 
-def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
+def write_metrics(groups: list[Replicas]) -> None:
     """Write the curves of all replicas, and the last epoch of the first, which is the model."""
     replicas = by_number(groups)
     rows = [
@@ -165,11 +164,11 @@ def write_metrics(groups: list[Replicas], fsync: bool = True) -> None:
         for row in group.curve(position)
     ]
     header = ["replica", "iteration", "epoch", "split", "loss", "accuracy"]
-    write_csv(Path("metrics/curves.csv"), header, rows, fsync)
+    write_csv(Path("metrics/curves.csv"), [header, *rows])
     last = replicas[0][1].last_epoch(0)
     names = "train_loss", "train_accuracy", "val_loss", "val_accuracy"
     values = {name: round(last[name], DECIMALS) for name in names if not math.isnan(last[name])}
-    write_json(Path("metrics/train.json"), {"train": values}, fsync)
+    write_json(Path("metrics/train.json"), {"train": values})
 
 
 def keep_freed_memory() -> None:

@@ -24,7 +24,7 @@ from stages.learning.models import Model, build_model, predict
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
 
 try:

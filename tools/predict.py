@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stages.storage.errors import InputError
-from stages.storage.splits import parse_info
+from stages.storage.split_files import parse_info
 from stages.storage.tensors import read_metadata
 from tools.preprocessing import label_of, list_pictures, load_images
 

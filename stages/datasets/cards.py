@@ -72,20 +72,15 @@ def find_card(params: Fetch) -> Card | None:
     `InputError` as `read_card`.
     """
     path = Path(params.source)
-    problem = ""
     try:
         path.stat()  # `exists` hides some errors, and from Python 3.14 on all of them
-    except FileNotFoundError:
-        problem = f"{path} not found"
-    except OSError as error:  # a name that is too long, or a folder that may not be entered
-        problem = f"{short_repr(params.source)}: {error.strerror}"
-    except ValueError:  # YAML writes it as "\0"
-        problem = f"{short_repr(params.source)} has a null character"
-    if problem:
+    # A name that is too long, a folder that may not be entered, or a null character.
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"source: {problem}; name a data card of sources/, or a folder of pictures with a "
-            "sub-folder for each class"
-        )
+            f"source: {short_repr(params.source)}: {problem}; name a data card of sources/, or a "
+            "folder of pictures with a sub-folder for each class"
+        ) from None
     if path.suffix != ".yaml":
         return None
     card = read_card(path)

@@ -32,12 +32,12 @@ def load_idx(card: Card) -> dict[str, dict[str, Array]]:
 
     Raises `InputError` if a file cannot be had, or if it is not as the card says.
     """
-    files, archive = card.files, None
+    files, archive = card.files, b""
     if files.archive:
-        archive = open_archive(files.archive, read_file(files.archive, card, MAX_ARCHIVE_BYTES))
+        archive = read_file(files.archive, card, MAX_ARCHIVE_BYTES)
 
     def read(file: File, max_bytes: int) -> Array:
-        if archive and files.archive:
+        if files.archive:
             content = read_member(archive, files.archive.name, file.name, max_bytes)
         else:
             content = read_file(file, card, max_bytes)
@@ -106,24 +106,16 @@ def decompress(content: bytes, max_bytes: int) -> bytes:
     return decompressed
 
 
-def open_archive(file: File, content: bytes) -> zipfile.ZipFile:
+def read_member(content: bytes, place: str, name: str, max_bytes: int) -> bytes:
+    """Return a file of a zip file; raises `InputError` if it is not there, or too long."""
     try:
-        return zipfile.ZipFile(io.BytesIO(content))
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{file.name}: not a zip file ({error}); {REMEDY}") from None
-
-
-def read_member(archive: zipfile.ZipFile, place: str, name: str, max_bytes: int) -> bytes:
-    """Return a file of an archive; raises `InputError` if it is not there, or too long."""
-    try:
-        if archive.getinfo(name).file_size > max_bytes:
-            raise InputError(f"{place}: {name} is too long; {REMEDY}")
-        return archive.read(name)
-    except KeyError:
-        raise InputError(f"{place}: has no {name}; {REMEDY}") from None
-    # It needs a password, it is compressed in another way, or it is damaged.
-    except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{place}: {name}: {error}; {REMEDY}") from None
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.getinfo(name).file_size > max_bytes:
+                raise InputError(f"{place}: {name} is too long; {REMEDY}")
+            return archive.read(name)
+    # It is missing, needs a password, is compressed in another way, or it is damaged.
+    except (LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{place}: {name}: {error.args[0]}; {REMEDY}") from None
 
 
 def parse_idx(compressed: bytes, max_bytes: int, name: str) -> Array:

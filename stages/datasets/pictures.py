@@ -25,6 +25,7 @@ from stages.storage.tensors import Array
 
 SPLITS = ("test", "train")
 CHUNK = 64  # pictures that are sent to a process at once
+DEFAULT_TEST_FRACTION = 0.2
 OVERSAMPLING = 4  # a JPEG is decoded to at least this many times the size of an image
 
 
@@ -44,13 +45,14 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     another name changes nothing. Raises `InputError` if something in the source is not a picture
     of a class.
     """
-    pictures = list(list_tar(source) if source.is_file() else list_folder(source))
+    pictures = list_pictures(source)
     classes = check_classes(source, pictures)
-    has_split = pictures[0].split is not None
-    try:
-        params.check_test_fraction(has_split)
-    except ValueError as error:
-        raise InputError(f"params.yaml: fetch: {error}") from None
+    if pictures[0].split is not None:
+        try:
+            params.check_has_split()
+        except ValueError as error:
+            raise InputError(f"params.yaml: fetch: {error}") from None
+    fraction = DEFAULT_TEST_FRACTION if params.test_fraction == "auto" else params.test_fraction
     images = np.zeros((len(pictures), *params.shape), np.uint8)
     hashes: list[bytes] = []
     problems: list[str] = []
@@ -67,11 +69,11 @@ def load_pictures(source: Path, params: Fetch) -> tuple[DatasetInfo, dict[str, d
     order = sorted(range(len(pictures)), key=hashes.__getitem__)
     report_copies(source, [pictures[i] for i in order], [hashes[i] for i in order])
     # DVC takes the hash of the folder when this stage has ended.
-    if source.is_dir() and list(list_folder(source)) != pictures:
+    if source.is_dir() and list_pictures(source) != pictures:
         raise InputError(f"{source}: pictures came or went while they were read; run it again")
     positions: dict[str, list[int]] = {"train": [], "test": []}
     for i in order:
-        in_test = is_test(hashes[i], params.fraction_for_test)
+        in_test = is_test(hashes[i], fraction)
         positions[pictures[i].split or ("test" if in_test else "train")].append(i)
     labels = np.array([classes.index(picture.class_name) for picture in pictures])
     info = DatasetInfo(title=source.name, shape=params.shape, classes=classes, style="natural")
@@ -147,35 +149,58 @@ def report_copies(source: Path, pictures: list[Picture], hashes: list[bytes]) ->
         print(f"{source}: copies of the same picture: {', '.join(copies[:5])}{more}")
 
 
-def list_folder(folder: Path) -> Iterator[Picture]:
-    """Yield the pictures of a folder, and refuse what is neither a class nor a picture."""
-    names = sorted(_entries(folder))
-    if set(names) == set(SPLITS):
-        for split in names:
-            yield from _list_classes(folder, Path(split), split)
-    elif with_folders := [name for name in SPLITS if _has_folders(folder / name)]:
+def list_pictures(source: Path) -> list[Picture]:
+    """Return the pictures of a source: CLASS/NAME, or SPLIT/CLASS/NAME.
+
+    Raises `InputError` if something in it is neither a class nor in the folder of one.
+    """
+    pictures = []
+    for name, place in list_tar(source) if source.is_file() else list_folder(source):
+        match Path(name).parts:
+            case [class_name, _] if class_name not in SPLITS:
+                pictures.append(Picture(name, None, class_name, place))
+            case [split, class_name, _] if split in SPLITS:
+                pictures.append(Picture(name, split, class_name, place))
+            case _:
+                raise InputError(
+                    f"{source}/{name}: not in the folder of a class; move it to CLASS/, or to "
+                    "train/CLASS/ or test/CLASS/, or remove it"
+                )
+    return pictures
+
+
+def list_folder(folder: Path) -> Iterator[tuple[str, None]]:
+    """Yield the paths of the files in a folder, without hidden ones such as .DS_Store."""
+
+    def refuse(error: OSError) -> None:
         raise InputError(
-            f"{folder}: {with_folders[0]} has folders, as a split has; give it exactly two "
-            "sub-folders, test and train, with the classes in both, or a sub-folder for each class"
+            f"{error.filename}: cannot be read ({error.strerror}); check its name and permissions"
         )
-    else:
-        yield from _list_classes(folder, Path(), None)
 
-
-def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any((folder / name).is_dir() for name in _entries(folder))
-
-
-def _list_classes(root: Path, parent: Path, split: str | None) -> Iterator[Picture]:
-    for class_name in sorted(_entries(root / parent)):
-        folder = parent / class_name
-        if not (root / folder).is_dir():
-            raise InputError(f"{root / folder}: not in the folder of a class; move or remove it")
-        names = sorted(_entries(root / folder))
-        if not names:
-            raise InputError(f"{root / folder}: the class has no pictures; add some or remove it")
+    for path, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = sorted(name for name in names if not name.startswith("."))
+        if not folders and not names:
+            raise InputError(f"{path}: has no pictures; add some or remove it")
         for name in names:
-            yield Picture(str(folder / name), split, class_name)
+            yield str(Path(path, name).relative_to(folder)), None
+
+
+def list_tar(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield path and place of each file in a tar file, which is not compressed."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = [member for member in tar if not member.isdir()]
+    except (OSError, tarfile.TarError) as error:
+        raise InputError(
+            f"{path}: not a tar file ({error}); name a folder of pictures, or make one "
+            "by `tar --create --file pictures.tar --directory FOLDER .`"
+        ) from None
+    for member in members:
+        if not member.isfile():
+            raise InputError(f"{path}: {member.name} is not a file; remove it")
+        if not Path(member.name).name.startswith("."):
+            yield member.name, (member.offset_data, member.size)
 
 
 def read_file(root: Path, picture: Picture) -> bytes:
@@ -187,8 +212,6 @@ def read_file(root: Path, picture: Picture) -> bytes:
             if not path.resolve(strict=True).is_relative_to(root.resolve()):
                 raise InputError(f"{path}: a link out of {root}; copy the picture instead")
             status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path}: a folder in the folder of a class; move its pictures up")
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
             raise InputError(f"{path}: not a regular file; remove it")
         with path.open("rb") as file:
@@ -205,36 +228,3 @@ def read_tar(path: Path, picture: Picture) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(min(size, MAX_BYTES + 1))
-
-
-def _entries(folder: Path) -> list[str]:
-    """Return the names in a folder, without hidden ones such as .DS_Store."""
-    try:
-        return [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be read ({error.strerror}); check its name and permissions"
-        ) from None
-
-
-def list_tar(path: Path) -> Iterator[Picture]:
-    """Yield the pictures of a tar file, which is not compressed: CLASS/NAME or SPLIT/CLASS/NAME."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if not member.isdir()]
-    except (OSError, tarfile.TarError) as error:
-        raise InputError(
-            f"{path}: not a tar file ({error}); name a folder of pictures, or make one "
-            "by `tar --create --file pictures.tar --directory FOLDER .`"
-        ) from None
-    for member in members:
-        parts = Path(member.name).parts
-        if parts[-1].startswith("."):
-            continue
-        is_split = len(parts) == 3 and parts[0] in SPLITS
-        if not member.isfile() or not (is_split or len(parts) == 2):
-            raise InputError(
-                f"{path}: {member.name} is not a file in the folder of a class; remove it"
-            )
-        place = member.offset_data, member.size
-        yield Picture(member.name, parts[0] if is_split else None, parts[-2], place)

@@ -4,16 +4,18 @@ From the metadata of the file, which name the model, its width and its data set,
 built again.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stages.learning.models import MODELS, Model, build_model
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import parse_info
+from stages.storage.split_files import parse_info
 from stages.storage.tensors import REMEDY, Array, read_metadata, read_tensors, write_tensors
 
 CHECKPOINT = Path("data/checkpoints/model.safetensors")
@@ -29,16 +31,18 @@ class Description(NamedTuple):
     width: int
     info: DatasetInfo
 
-    def build(self) -> Model:
-        """Return a model of this kind, with random weights."""
+    def build(self, weights: Mapping[str, Array] | None = None) -> Model:
+        """Return a model of this kind with these weights, or with random ones."""
         classes = len(self.info.classes)
-        return build_model(self.name, self.width, self.info.shape, classes, torch.Generator())
+        model = build_model(self.name, self.width, self.info.shape, classes, torch.Generator())
+        if weights:
+            model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
+        return model
 
 
 def write_checkpoint(path: Path, model: Model, name: str, width: int, info: DatasetInfo) -> None:
     """Write the weights of a model; name, width and data set are those it was built with."""
-    weights = {key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()}
-    _write(path, weights, name, width, info)
+    _write(path, model.state_dict(), name, width, info)
 
 
 def write_replicas(
@@ -47,36 +51,32 @@ def write_replicas(
     """Write the weights of all models but the first, stacked along a new first dimension."""
     weights = [model.state_dict() for model in models]
     stacked = {key: torch.stack([state[key] for state in weights])[1:] for key in weights[0]}
-    _write(path, {key: tensor.cpu().numpy() for key, tensor in stacked.items()}, name, width, info)
+    _write(path, stacked, name, width, info)
 
 
-def _write(path: Path, weights: dict[str, Array], name: str, width: int, info: DatasetInfo) -> None:
-    write_tensors(path, weights, model=name, width=str(width), dataset=info.model_dump_json())
+def _write(
+    path: Path, weights: dict[str, Tensor], name: str, width: int, info: DatasetInfo
+) -> None:
+    arrays = {key: tensor.cpu().numpy() for key, tensor in weights.items()}
+    write_tensors(path, arrays, model=name, width=str(width), dataset=info.model_dump_json())
 
 
 def read_checkpoint(path: Path) -> tuple[Model, DatasetInfo]:
     """Return the model of a checkpoint, and the data set that it was trained on.
 
-    Raises `InputError` if the file has no model.
+    Raises `InputError` if the file has no model, or if a weight is NaN or infinite.
     """
-    description = read_description(path)
-    tensors = _read(path, description, ())
-    model = description.build()
-    model.load_state_dict({key: torch.from_numpy(array) for key, array in tensors.items()})
-    return model, description.info
+    description, weights = _read(path, ())
+    return description.build(weights), description.info
 
 
 def read_replicas(path: Path) -> list[Model]:
     """Return the models that `write_replicas` wrote; raises `InputError` as `read_checkpoint`."""
-    description = read_description(path)
-    tensors = _read(path, description, (None,))
-    count, *others = {len(array) for array in tensors.values()}
+    description, weights = _read(path, (None,))
+    count, *others = {len(array) for array in weights.values()}
     if others:
         raise InputError(f"{path}: its tensors differ in the number of replicas; {REMEDY}")
-    models = [description.build() for _ in range(count)]
-    for number, model in enumerate(models):
-        model.load_state_dict({k: torch.from_numpy(array[number]) for k, array in tensors.items()})
-    return models
+    return [description.build({k: array[i] for k, array in weights.items()}) for i in range(count)]
 
 
 def read_description(path: Path) -> Description:
@@ -90,18 +90,15 @@ def read_description(path: Path) -> Description:
     return Description(name, int(width), parse_info(path, metadata))
 
 
-def _read(
-    path: Path, description: Description, more_dimensions: tuple[None, ...]
-) -> dict[str, Array]:
-    """Return the weights of models; raises `InputError` if one is NaN or infinite."""
+def _read(path: Path, dimensions: tuple[None, ...]) -> tuple[Description, dict[str, Array]]:
+    """Return what a checkpoint says of its model, and weights with dimensions before their own."""
+    description = read_description(path)
     weights = description.build().state_dict().items()
-    tensors = read_tensors(
-        path, {key: ("F32", (*more_dimensions, *weight.shape)) for key, weight in weights}
-    )
-    for name, array in tensors.items():
+    arrays = read_tensors(path, {key: ("F32", (*dimensions, *w.shape)) for key, w in weights})
+    for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(
                 f"{path}: {name} is not finite, and gives logits that are not finite; "
                 "lower train.lr, and train again"
             )
-    return tensors
+    return description, arrays

@@ -12,56 +12,40 @@ import torch
 from torch import Tensor, nn
 
 import samebits
-from samebits import float32
+from samebits import plain_float32, uniform
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
 
-PRECISIONS = {"exact": samebits, "float32": float32}
-
-
-class Linear(nn.Module):
-    """Multinomial logistic regression: one layer from all pixels to the classes."""
-
-    def __init__(
-        self, shape: Shape, classes: int, _: int, generator: torch.Generator, ops: ModuleType
-    ) -> None:
-        super().__init__()
-        self.ops = ops
-        pixels = math.prod(shape)
-        self.weight = _uniform((classes, pixels), pixels, generator)
-        self.bias = _uniform((classes,), pixels, generator)
-
-    @property
-    def filters(self) -> Tensor:
-        return self.weight
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.ops.pixels(images).flatten(-3)
-        logits: Tensor = self.ops.linear(x, self.weight, self.bias)
-        return logits
+PRECISIONS = {"exact": samebits, "float32": plain_float32}
 
 
 class MLP(nn.Module):
-    """A hidden layer of `width` units with ReLU, then one layer to the classes."""
+    """A hidden layer of `width` units with ReLU, then one layer to the classes.
+
+    With width 0 it is `linear`, multinomial logistic regression: from the pixels to the classes.
+    """
 
     def __init__(
         self, shape: Shape, classes: int, width: int, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
-        self.ops = ops
-        pixels = math.prod(shape)
-        self.hidden_weight = _uniform((width, pixels), pixels, generator)
-        self.hidden_bias = _uniform((width,), pixels, generator)
-        self.weight = _uniform((classes, width), width, generator)
-        self.bias = _uniform((classes,), width, generator)
+        self.ops, self.width = ops, width
+        features = math.prod(shape)
+        if width:
+            self.hidden_weight = uniform((width, features), features, generator)
+            self.hidden_bias = uniform((width,), features, generator)
+            features = width
+        self.weight = uniform((classes, features), features, generator)
+        self.bias = uniform((classes,), features, generator)
 
     @property
     def filters(self) -> Tensor:
-        return self.hidden_weight
+        return self.hidden_weight if self.width else self.weight
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.ops.pixels(images).flatten(-3)
-        x = self.ops.linear(x, self.hidden_weight, self.hidden_bias).relu()
+        if self.width:
+            x = self.ops.linear(x, self.hidden_weight, self.hidden_bias).relu()
         logits: Tensor = self.ops.linear(x, self.weight, self.bias)
         return logits
 
@@ -88,13 +72,10 @@ class CNN(nn.Module):
         if size >= 3:
             layers.append((channels, width, False))
             channels, size = width, size - 2
-        self.convolutions = nn.ModuleList(
-            Convolution(in_channels, out_channels, generator, ops, pool)
-            for in_channels, out_channels, pool in layers
-        )
+        self.convolutions = nn.ModuleList(Convolution(*layer, generator, ops) for layer in layers)
         features = channels * size * size
-        self.weight = _uniform((classes, features), features, generator)
-        self.bias = _uniform((classes,), features, generator)
+        self.weight = uniform((classes, features), features, generator)
+        self.bias = uniform((classes,), features, generator)
 
     @property
     def filters(self) -> Tensor:
@@ -115,20 +96,15 @@ class Convolution(nn.Module):
     var: Tensor
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        generator: torch.Generator,
-        ops: ModuleType,
-        pool: bool,
+        self, inputs: int, outputs: int, pool: bool, generator: torch.Generator, ops: ModuleType
     ) -> None:
         super().__init__()
         self.ops, self.pool = ops, pool
-        self.weight = _uniform((out_channels, in_channels, 3, 3), 9 * in_channels, generator)
-        self.scale = nn.Parameter(torch.ones(out_channels))
-        self.shift = nn.Parameter(torch.zeros(out_channels))
-        self.register_buffer("mean", torch.zeros(out_channels))
-        self.register_buffer("var", torch.ones(out_channels))
+        self.weight = uniform((outputs, inputs, 3, 3), 9 * inputs, generator)
+        self.scale = nn.Parameter(torch.ones(outputs))
+        self.shift = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("mean", torch.zeros(outputs))
+        self.register_buffer("var", torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.ops.conv2d(x, self.weight)
@@ -138,8 +114,8 @@ class Convolution(nn.Module):
         return x.relu_()
 
 
-Model = Linear | MLP | CNN
-MODELS: dict[str, type[Model]] = {"linear": Linear, "mlp": MLP, "cnn": CNN}
+Model = MLP | CNN
+MODELS: dict[str, type[Model]] = {"linear": MLP, "mlp": MLP, "cnn": CNN}
 # Models whose weights may have another dimension before their own, for replicas; the images and
 # the logits then have it, too.
 STACKABLE = ("linear", "mlp")
@@ -169,12 +145,3 @@ def predict(model: Model, images: Tensor) -> Tensor:
     for start in range(chunk, len(images), chunk):
         result[start : start + chunk] = model(images[start : start + chunk])
     return result
-
-
-def _uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
-    """Return float32 parameters from U(-b, b), b = 1 / sqrt(fan_in), as in `torch.nn.Linear`.
-
-    `torch.rand` draws them, because `uniform_` gives other numbers on other CPUs.
-    """
-    bound = 1 / math.sqrt(fan_in)  # no power: IEEE 754 fixes / and sqrt alone
-    return nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)

@@ -56,17 +56,11 @@ def exclusive(folder: Path, name: str) -> Iterator[None]:
 
 
 def load_state(path: Path, layout: Layout) -> dict[str, Array] | None:
-    """Return the tensors of a state, or None if there is none.
-
-    A broken state is reported and renamed, so that the next run does not stop at it again.
-    """
+    """Return the tensors of a state, or None if there is none, or a broken one: it says so."""
     if not path.exists():
         return None
-    renamed = path.with_suffix(".broken")
-    remedy = f"training starts anew, and the file is renamed to {renamed.name}"
     try:
-        return read_tensors(path, layout, remedy)
+        return read_tensors(path, layout, "training starts anew")
     except InputError as error:
-        path.replace(renamed)
         print(f"train: {printable(str(error))}", file=sys.stderr)
         return None

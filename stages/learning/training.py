@@ -5,7 +5,6 @@ epoch and its augmentation each have a generator of their own. So the state afte
 no state of a random generator.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import NamedTuple, assert_never
@@ -14,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samebits import SGD, Adam, one_cycle
-from stages.learning.augmentation import NUM_TRANSFORM_PARAMS, affine, mirror
+from samebits import SGD, Adam, one_cycle, seeded_generator, stack_weights
+from stages.learning.augmentation import make_augmentation
 from stages.learning.models import PRECISIONS, STACKABLE, Model, build_model, predict
 from stages.params.train import Train
 from stages.storage.errors import InputError
@@ -82,12 +81,14 @@ class Replicas:
         Raises `InputError` if a loss or, after the epoch, a weight is not finite.
         """
         self.model.train()
-        for images, labels in self.batches(self.epoch + 1):
+        for images, labels in self.stacked_batches(self.epoch + 1):
             logits = self.model(images)
             losses = self.loss(logits, labels)
+            # The loss of a replica depends on its own weights alone: the gradient of the sum of
+            # the losses has each replica's own gradient.
             gradients = torch.autograd.grad(losses.sum(), self.optimizer.weights)
             self.optimizer.step(gradients, self.learning_rate())
-            self.record(losses)
+            self.finish_step(losses)
             yield
         for weight in self.model.parameters():
             if not weight.isfinite().all():
@@ -96,7 +97,7 @@ class Replicas:
                     f"finite after epoch {self.epoch}; lower it"
                 )
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def stacked_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch: images uint8 (N, C, H, W), labels int64 (N,).
 
         With several replicas both have another dimension before these.
@@ -119,8 +120,8 @@ class Replicas:
             return self.params.lr
         return one_cycle(self.iteration + 1, self.params.epochs * len(self.sizes), self.params.lr)
 
-    def record(self, losses: Tensor) -> None:
-        """Note the losses of a step and, if they are due, the scores after it."""
+    def finish_step(self, losses: Tensor) -> None:
+        """Note the losses of a step, which counts it, and the scores after it if they are due."""
         for of_replica, loss in zip(self.losses, losses.reshape(-1).tolist(), strict=True):
             of_replica.append(loss)
             if not math.isfinite(loss):
@@ -135,11 +136,11 @@ class Replicas:
         if is_due or ends_epoch:
             for number, model, scores in zip(self.numbers, self.models, self.scores, strict=True):
                 on_train = self.train_accuracy(model) if is_due and not number else math.nan
-                scores.append(Scores(self.iteration, on_train, *self.measure(model)))
+                scores.append(Scores(self.iteration, on_train, *self.val_scores(model)))
             self.model.train()
 
     @torch.inference_mode()
-    def measure(self, model: Model) -> tuple[float, float]:
+    def val_scores(self, model: Model) -> tuple[float, float]:
         """Return the loss and the accuracy on val, as of one batch."""
         logits = predict(model, self.val.images)
         val_loss = float(self.loss(logits, self.val.labels))
@@ -240,16 +241,6 @@ def stacks(params: Train) -> bool:
     return params.precision == "exact" and params.model in STACKABLE
 
 
-def stack_weights(model: Model, parts: list[Model]) -> None:
-    """Give `model` the weights of all `parts`, which from then on share its memory."""
-    for stacked, *weights in zip(
-        model.parameters(), *(part.parameters() for part in parts), strict=True
-    ):
-        stacked.data = torch.stack([weight.data for weight in weights])
-        for weight, data in zip(weights, stacked.data, strict=True):
-            weight.data = data
-
-
 def make_optimizer(weights: list[Tensor], params: Train) -> SGD | Adam:
     """Return the optimizer of these weights that the parameters name."""
     match params.optimizer:
@@ -265,21 +256,12 @@ def augmented_batches(
     train: Split, seed: int, epoch: int, params: Train
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of an epoch: images uint8 (N, C, H, W), labels int64 (N,)."""
-    n, device = len(train.labels), params.device
-    if params.augment != "none":
-        generator = seeded_generator(seed, f"augmentation of epoch {epoch}")
-        transform_params = torch.rand((n, NUM_TRANSFORM_PARAMS), generator=generator) * 2 - 1
-        transform_params = transform_params.to(device)
-    if params.augment == "affine_mirror":
-        is_mirrored = (torch.rand(n, generator=generator) < 0.5).to(device)
+    n, generator = len(train.labels), seeded_generator(seed, f"augmentation of epoch {epoch}")
+    augment = make_augmentation(params.augment, n, train.black_outside, generator, params.device)
     for batch in batches(n, params, seed, epoch):
         # train.images[batch] is the same, but takes ten times as long.
         images, labels = train.images.index_select(0, batch), train.labels.index_select(0, batch)
-        if params.augment == "affine_mirror":
-            images = mirror(images, is_mirrored[batch])
-        if params.augment != "none":
-            images = affine(images, transform_params[batch], train.black_outside)
-        yield images, labels
+        yield augment(images, batch), labels
 
 
 def batches(n: int, params: Train, seed: int, epoch: int) -> Iterator[Tensor]:
@@ -316,12 +298,6 @@ def balanced_weights(train: Split, params: Train) -> Tensor | None:
     counts = train.labels.bincount(minlength=train.classes).double()
     weights = len(train.labels) / (train.classes * counts)
     return weights.where(counts > 0, 0.0)
-
-
-def seeded_generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a random generator that depends on the seed and the purpose, and on nothing else."""
-    key = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -6,11 +6,17 @@ states everything that a run uses.
 """
 
 import difflib
-import re
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from stages.storage.errors import InputError
 from stages.storage.yaml_reader import read_yaml
@@ -19,8 +25,9 @@ from stages.storage.yaml_reader import read_yaml
 # names the parent workspace, whose parameters may differ.)
 PATH = Path("params.yaml")
 
-NUMBER = re.compile(r"'[-+]?[\d.]+(e[-+]?\d+)?'", re.IGNORECASE)  # in quotes
 Size = Annotated[int, Field(gt=0, lt=2**31)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
@@ -37,8 +44,7 @@ def load_params(model: type[M], name: str | None = None, path: Path = PATH) -> M
     """
     values = read_yaml(path)
     if not isinstance(values, dict):
-        content = "is empty" if values is None else f"is a {type(values).__name__}"
-        raise InputError(f"{path}: {content}; it needs sections of `key: value` lines")
+        raise InputError(f"{path}: has no sections of `key: value` lines; write them")
     if name and name not in values:
         raise InputError(f"{path}: {name}: missing; every section has to be given")
     try:
@@ -55,22 +61,19 @@ def _messages(
     for problem in error.errors():
         keys = [*([name] if name else []), *map(str, problem["loc"])]
         key = ".".join(key if key.isprintable() else repr(key) for key in keys)
-        place = f"{path}: {key}" if key else str(path)  # a check of the whole model has no key
         match problem["type"]:
             case "extra_forbidden":
-                messages.append(f"{place}: unknown parameter{_suggestion(problem['loc'], model)}")
+                text = f"unknown parameter{_suggestion(problem['loc'], model)}"
             case "missing":
-                messages.append(f"{place}: missing; every section and parameter has to be given")
+                text = "missing; every section and parameter has to be given"
             case "value_error":
-                messages.append(f"{place}: {problem['ctx']['error']}")
-            case "float_type" | "int_type" if NUMBER.fullmatch(short_repr(problem["input"])):
-                messages.append(f"{place}: a number is written without quotes")
+                text = str(problem["ctx"]["error"])
             case "model_type" | "model_attributes_type":
-                messages.append(f"{place}: should be a section of `key: value` lines")
+                text = "should be a section of `key: value` lines"
             case _:
-                messages.append(
-                    f"{place}: {problem['msg'].lower()}, not {short_repr(problem['input'])}"
-                )
+                text = f"{problem['msg'].lower()}, not {short_repr(problem['input'])}"
+        # A check of the whole model has no key.
+        messages.append(f"{path}: {key}: {text}" if key else f"{path}: {text}")
     return messages
 
 
@@ -87,11 +90,16 @@ def _suggestion(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     return f"; did you mean {similar[0]}?" if similar else f"; known are {', '.join(known)}"
 
 
-def check_count_or(word: str, value: object, unit: str = "images") -> object:
-    """Return a number of the unit, or the word; raise `ValueError` if the value is neither."""
-    if value == word or (type(value) is int and 0 < value < 2**31):
-        return value
-    raise ValueError(f"should be a number of {unit} above 0, or {word}, not {short_repr(value)}")
+def should_be(expected: str) -> WrapValidator:
+    """Return a validator of a union: one sentence refuses a value that is none of its types."""
+
+    def check(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"should be {expected}, not {short_repr(value)}") from None
+
+    return WrapValidator(check)
 
 
 def short_repr(value: object) -> str:

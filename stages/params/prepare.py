@@ -1,32 +1,18 @@
 """The section `prepare` of `params.yaml`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
-
-from stages.params import Section, check_count_or, short_repr
+from stages.params import Fraction, Section, Seed, Size, should_be
 
 
 class Prepare(Section):
     sampling: Literal["first", "random", "stratified"]
-    train_size: int | Literal["rest"]
-    val_size: int | float
-    seed: int = Field(ge=0, lt=2**32)
-
-    @field_validator("train_size", mode="plain")
-    @classmethod
-    def _check_train_size(cls, size: object) -> object:
-        return check_count_or("rest", size)
-
-    @field_validator("val_size", mode="plain")
-    @classmethod
-    def _check_val_size(cls, size: object) -> object:
-        if (type(size) is int and 0 < size < 2**31) or (type(size) is float and 0 < size < 1):
-            return size
-        raise ValueError(
-            "should be a number of images above 0, or a fraction of the training pool between "
-            f"0 and 1, not {short_repr(size)}"
-        )
+    train_size: Annotated[Size | Literal["rest"], should_be("a number of images above 0, or rest")]
+    val_size: Annotated[
+        Size | Fraction,
+        should_be("a number of images above 0, or a fraction of the training pool below 1"),
+    ]
+    seed: Seed
 
     def sizes(self, pool: int) -> tuple[int, int]:
         """Return the numbers of training and of validation images, out of a pool of `pool` images.

@@ -1,11 +1,11 @@
 """The section `train` of `params.yaml`, and the seeds of the replicas."""
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params import Section, Size, check_count_or
+from stages.params import Section, Seed, Size, should_be
 from stages.storage.errors import InputError
 
 MAX_FLOAT32 = 1e38  # about: the weights are float32
@@ -16,13 +16,9 @@ def replica_seeds(seed: int, replicas: int) -> list[int]:
 
     With seed + 1, seed + 2, ... the replicas of neighbouring seeds would be the same.
     """
-    return [
-        seed,
-        *(
-            int.from_bytes(hashlib.sha256(f"{seed} replica {number}".encode()).digest()[:4], "big")
-            for number in range(1, replicas)
-        ),
-    ]
+    keys = [f"{seed} replica {number}" for number in range(1, replicas)]
+    hashes = [hashlib.sha256(key.encode()).digest() for key in keys]
+    return [seed, *(int.from_bytes(digest[:4], "big") for digest in hashes)]
 
 
 def refuse_missing_gpu() -> None:
@@ -51,55 +47,32 @@ class Train(Section):
     momentum: float = Field(ge=0, lt=1)
     nesterov: bool
     weight_decay: float = Field(ge=0, le=MAX_FLOAT32)
-    batch_size: int | Literal["full"]
+    batch_size: Annotated[Size | Literal["full"], should_be("a number of images above 0, or full")]
     drop_last: bool
     epochs: Size
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
     replicas: int = Field(gt=0, le=100)
     log_every: Size
-    score_every: int | Literal["epoch"]
+    score_every: Annotated[
+        Size | Literal["epoch"], should_be("a number of iterations above 0, or epoch")
+    ]
 
-    # No parameter is ignored: one that has no effect beside the others is refused. `info.data`
-    # has the valid ones of the parameters above.
-
-    @field_validator("width")
+    @field_validator("width", "momentum", "nesterov", "drop_last")
     @classmethod
-    def _check_width(cls, width: int, info: ValidationInfo) -> int:
-        model = info.data.get("model")
-        if model == "linear" and width:
-            raise ValueError(f"linear has no width; set it to 0, not {width}")
-        if model not in ("linear", None) and not width:
-            raise ValueError(f"{model} needs a width; set it to {16 if model == 'cnn' else 128}")
-        return width
-
-    @field_validator("batch_size", mode="plain")
-    @classmethod
-    def _check_batch_size(cls, size: object) -> object:
-        return check_count_or("full", size)
-
-    @field_validator("score_every", mode="plain")
-    @classmethod
-    def _check_score_every(cls, iterations: object) -> object:
-        return check_count_or("epoch", iterations, "iterations")
-
-    @field_validator("momentum")
-    @classmethod
-    def _check_momentum(cls, momentum: float, info: ValidationInfo) -> float:
-        optimizer = info.data.get("optimizer", "sgd")
-        if momentum and optimizer != "sgd":
-            raise ValueError(f"{optimizer} has no momentum; set it to 0, not {momentum}")
-        return momentum
-
-    @field_validator("nesterov")
-    @classmethod
-    def _check_nesterov(cls, nesterov: bool, info: ValidationInfo) -> bool:
-        if nesterov and info.data.get("momentum") == 0:
-            raise ValueError("needs a momentum above 0; without momentum set it to false")
-        return nesterov
-
-    @field_validator("drop_last")
-    @classmethod
-    def _check_drop_last(cls, drop_last: bool, info: ValidationInfo) -> bool:
-        if drop_last and info.data.get("batch_size") == "full":
-            raise ValueError("the full batch has no rest to leave out; set it to false")
-        return drop_last
+    def _refuse_what_has_no_effect(cls, value: Any, info: ValidationInfo) -> Any:
+        others = info.data  # the valid ones of the parameters above
+        model, optimizer = others.get("model"), others.get("optimizer")
+        match info.field_name:
+            case "width" if value and model == "linear":
+                raise ValueError(f"linear has no width; set it to 0, not {value}")
+            case "width" if not value and model in ("mlp", "cnn"):
+                raise ValueError(
+                    f"{model} needs a width; set it to {16 if model == 'cnn' else 128}"
+                )
+            case "momentum" if value and optimizer in ("adam", "adamw"):
+                raise ValueError(f"{optimizer} has no momentum; set it to 0, not {value}")
+            case "nesterov" if value and others.get("momentum") == 0:
+                raise ValueError("needs a momentum above 0; without momentum set it to false")
+            case "drop_last" if value and others.get("batch_size") == "full":
+                raise ValueError("the full batch has no rest to leave out; set it to false")
+        return value

@@ -7,10 +7,12 @@ the font that it carries, so that the same images give the same bytes on every m
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stages.storage.files import write_bytes
 from stages.storage.tensors import Array
 
 GRID_IMAGE_SIZE = 84  # screen pixels that an image may take
@@ -18,7 +20,14 @@ CAPTION_HEIGHT, GAP = 18, 8  # of a line of text; between two images
 MAX_CAPTION_WIDTH = 180
 
 
-def image_grid(images: Array, captions: Sequence[str], columns: int = 6) -> Image.Image:
+def write_grid(path: Path, images: Array, captions: Sequence[str], columns: int = 6) -> None:
+    """Write images with their captions, as `image_grid` has them, as PNG without metadata."""
+    buffer = io.BytesIO()
+    image_grid(images, captions, columns).save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def image_grid(images: Array, captions: Sequence[str], columns: int) -> Image.Image:
     """Return images in rows of `columns`, each over its caption.
 
     images: uint8 (N, H, W, 1) or (N, H, W, 3), enlarged by a whole number. A caption that is too
@@ -70,10 +79,3 @@ def heatmap(values: Array) -> Array:
     full = np.full_like(fade, 255)
     red, green, blue = np.where(strength < 0, fade, full), fade, np.where(strength > 0, fade, full)
     return np.stack([red, green, blue], axis=-1)
-
-
-def encode_png(picture: Image.Image) -> bytes:
-    """Return the picture as PNG, without metadata."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

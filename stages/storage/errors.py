@@ -38,7 +38,9 @@ def run(main: Callable[[], None]) -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if _stdout_has_a_reader():
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
+        if not poll.poll(0):  # the broken pipe is another one
             raise
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.raise_signal(signal.SIGPIPE)
@@ -48,12 +50,6 @@ def run(main: Callable[[], None]) -> None:
         if len(error.args) > MAX_PROBLEMS:
             print(f"and {len(error.args) - MAX_PROBLEMS:,} more", file=sys.stderr)
         sys.exit(2)
-
-
-def _stdout_has_a_reader() -> bool:
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors are reported in any case
-    return not poll.poll(0)
 
 
 def printable(text: str) -> str:

@@ -7,68 +7,50 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from stages.storage.errors import InputError
 
 
-def write_bytes(path: Path, content: bytes, fsync: bool = True) -> None:
-    """Write a file; raises `InputError`, and leaves the old one, if it cannot be written."""
-    with atomic_replace(path, fsync) as draft:
-        draft.write(content)
-
-
-def write_json(path: Path, value: Mapping[str, Any], fsync: bool = True) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON with sorted keys; NaN and infinity, which JSON lacks, raise `ValueError`."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode(), fsync)
+    write_bytes(path, f"{text}\n".encode())
 
 
-def write_csv(
-    path: Path, header: Iterable[str], rows: Iterable[Iterable[object]], fsync: bool = True
-) -> None:
-    """Write a table, as `atomic_replace` does: a line for the header and one for each row."""
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a table: a line for each row, the first of which is the header."""
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([header, *rows])
-    with atomic_replace(path, fsync) as draft:
-        draft.write(table.getvalue().encode())
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    write_bytes(path, table.getvalue().encode())
 
 
-@contextlib.contextmanager
-def atomic_replace(path: Path, fsync: bool = True) -> Iterator[BinaryIO]:
-    """Yield a draft beside `path`, open to write, which replaces it if the block succeeds.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file by way of a draft beside it, which then replaces it.
 
-    If the block raises, the draft is removed and `path` stays as it was. With `fsync`, the new
-    file has reached the disk in the end. Raises `InputError` if the file cannot be written, or
-    if `path` is a link, a device, a pipe or a folder.
+    Raises `InputError`, and leaves `path` as it was, if the file cannot be written, or if `path`
+    is a link, a device, a pipe or a folder.
 
     The draft of a file has one name. Its writer locks it, and others wait; what a killed process
     left in it is overwritten.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise InputError(
-                    f"{path}: is a link, a device, a pipe or a folder, and not a file to replace; "
-                    "remove it, or name another file"
-                )
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise InputError(
+                f"{path}: is a link, a device, a pipe or a folder; remove it, or name another file"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with _open_locked(draft) as file:
             try:
-                yield file
+                file.write(content)
                 file.flush()
-                if fsync:
-                    os.fsync(file.fileno())
                 draft.replace(path)
             except BaseException:
-                with contextlib.suppress(OSError):  # the folder may not be accessible any more
-                    draft.unlink()
+                draft.unlink(missing_ok=True)
                 raise
-        if fsync:
-            _fsync_folder(path.parent)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error}); make room or give permission, then run again"
@@ -103,13 +85,3 @@ def _open_locked(draft: Path) -> BinaryIO:
                 file.truncate(0)
                 return file
         file.close()
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Let the new name of a file reach the disk, where the file system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from stages.storage.errors import InputError
-from stages.storage.files import atomic_replace, refuse_irregular
+from stages.storage.files import refuse_irregular, write_bytes
 
 Array = np.ndarray[Any, Any]
 # For each tensor its dtype, as safetensors spells it, and its shape; None stands for any size.
@@ -26,12 +26,10 @@ Layout = Mapping[str, tuple[str, tuple[int | None, ...]]]
 REMEDY = "`dvc repro` makes it again"
 
 
-def write_tensors(
-    path: Path, tensors: Mapping[str, Array], fsync: bool = True, **metadata: str
-) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Array], **metadata: str) -> None:
     """Write named arrays of integers or floating-point numbers, with metadata.
 
-    The bytes of the file depend on nothing else. fsync: as in `atomic_replace`.
+    The bytes of the file depend on nothing else.
     """
     arrays = {
         name: np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
@@ -39,9 +37,7 @@ def write_tensors(
     }
     text = json.dumps({**metadata, "sha256": digest(arrays, metadata)}, sort_keys=True)
     # Not by `save_file`: it maps the file into memory, so that a full disk kills the process.
-    content = save(arrays, {"about": text})
-    with atomic_replace(path, fsync) as draft:
-        draft.write(content)
+    write_bytes(path, save(arrays, {"about": text}))
 
 
 def read_metadata(path: Path, remedy: str = REMEDY) -> dict[str, str]:

@@ -30,7 +30,7 @@ from stages.learning.models import build_model
 from stages.params import load_params
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS

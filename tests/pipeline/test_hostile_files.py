@@ -18,7 +18,7 @@ from fairtrial.project import errors
 from fairtrial.project.scores import load_scores
 from stages import check
 from stages.storage.errors import InputError, run
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import read_metadata
 from tests.helpers.cards import DIGITS, SOURCES
 from tests.helpers.project import ROOT, Project

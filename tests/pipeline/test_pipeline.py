@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from tests.helpers.project import Project
 
 CHECKPOINT = "data/checkpoints/model.safetensors"

@@ -112,8 +112,8 @@ def test_a_tar_file_and_explicit_splits_give_the_same_tensors(
 BAD = {
     "nothing": ("", "data/bad: has no pictures"),
     "one class": ("rm -r data/bad/c* data/bad/s*", "data/bad: has pictures of only the class tri"),
-    "an empty class": ("mkdir data/bad/empty", "data/bad/empty: the class has no pictures"),
-    "a nested level": ("mkdir data/bad/circle/x", "data/bad/circle/x: a folder in the folder of"),
+    "an empty class": ("mkdir data/bad/empty", "data/bad/empty: has no pictures"),
+    "a nested level": ("mkdir data/bad/circle/x", "data/bad/circle/x: has no pictures"),
     "a stray file": ("touch data/bad/notes.txt", "data/bad/notes.txt: not in the folder of a clas"),
     "no picture": ("echo x > data/bad/circle/a.png", "data/bad/circle/a.png: not a picture"),
     "cut short": (
@@ -139,12 +139,12 @@ BAD = {
     ),
     "train alone": (
         "mkdir -p data/x/train && mv data/bad/* data/x/train && mv data/x/train data/bad",
-        "data/bad: train has folders, as a split has; give it exactly two sub-folders, test",
+        "data/bad has no pictures for test; add more",
     ),
     "a third split": (
         "mkdir data/x && mv data/bad/* data/x && for split in train test val; do cp -r data/x "
         "data/bad/$split; done",
-        "data/bad: test has folders, as a split has",
+        "data/bad/val/circle/0.png: not in the folder of a class; move it to CLASS/, or to train",
     ),
     "a class of test alone": (
         "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && cp docs/seven.png "

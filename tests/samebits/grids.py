@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samebits.sums import round_to_grid
+from samebits.exact import round_to_grid
 
 
 def wide_range(shape: tuple[int, ...], seed: int, spread: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import samebits
-from samebits import float32, layers
+from samebits import layers, plain_float32
 from tests.samebits.grids import grid_steps, step_size, wide_range
 
 
@@ -58,7 +58,7 @@ def test_mse_equals_torch(smoothing: float) -> None:
     )
 
 
-@pytest.mark.parametrize("precision", [samebits, float32])
+@pytest.mark.parametrize("precision", [samebits, plain_float32])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_weights_of_examples_equal_torch(precision: ModuleType, smoothing: float) -> None:
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from samebits.images import sin_cos
 from stages.learning.augmentation import (
     MAX_ROTATION,
     MAX_SCALE,
@@ -16,7 +17,6 @@ from stages.learning.augmentation import (
     NUM_TRANSFORM_PARAMS,
     affine,
     mirror,
-    sin_cos,
 )
 from tests.helpers.training import digits
 

@@ -87,7 +87,10 @@ def test_what_is_wrong_with_a_card_is_named(tmp_path: Path, old: str, new: str, 
             ".test_fraction: should be a fraction above 0 and below 1, or auto, not 1",
         ),
         (["fetch.source=https://example.org"], ".source: should be a path; `dvc import-url URL"),
-        (["fetch.source=sources/none.yaml"], "source: sources/none.yaml not found; name a data "),
+        (
+            ["fetch.source=sources/none.yaml"],
+            "source: 'sources/none.yaml': No such file or directory; name a data ",
+        ),
         ([f"fetch.source={300 * 'a'}"], "aaa...: File name too long; name a data card of sources/"),
     ],
 )
@@ -124,7 +127,5 @@ def test_another_shape_goes_through_the_whole_pipeline(small_project: Project) -
 def test_a_source_with_a_null_character_is_refused(folder: Project) -> None:
     folder.edit("params.yaml", "source: sources/mnist-5k.yaml", r'source: "a\0b"')
     for stage in (check, fetch):
-        with pytest.raises(
-            InputError, match=r"source: 'a\\x00b' has a null character; name a data"
-        ):
+        with pytest.raises(InputError, match=r"source: 'a\\x00b': .*null.*; name a data"):
             stage.main()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from samebits import seeded_generator
 from stages.learning.checkpoints import (
     CHECKPOINT,
     read_checkpoint,
@@ -15,7 +16,6 @@ from stages.learning.checkpoints import (
     write_replicas,
 )
 from stages.learning.models import MODELS, build_model, predict
-from stages.learning.training import seeded_generator
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.tensors import write_tensors

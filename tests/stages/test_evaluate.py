@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from samebits import seeded_generator
 from stages.evaluate import (
     Predictions,
     first_layer_filters,
@@ -20,7 +21,6 @@ from stages.evaluate import (
 )
 from stages.learning.checkpoints import CHECKPOINT
 from stages.learning.models import build_model
-from stages.learning.training import seeded_generator
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project

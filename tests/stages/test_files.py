@@ -75,7 +75,7 @@ def test_only_a_regular_file_is_replaced(tmp_path: Path, kind: str) -> None:
         path.symlink_to(targets.get(kind, Path("/dev/null")))
     before = path.lstat()
     for write in WRITERS:
-        with pytest.raises(InputError, match=r"file: is a link, a device, a pipe or a folder, .*;"):
+        with pytest.raises(InputError, match="file: is a link, a device, a pipe or a folder; "):
             write(path)
     assert path.lstat() == before
     assert victim.read_bytes() == b"precious"
@@ -95,11 +95,10 @@ def test_a_link_that_somebody_made_for_the_draft_is_not_followed(tmp_path: Path)
 WRITE_OFTEN = """
 import sys
 from pathlib import Path
-from stages.storage.files import atomic_replace, write_bytes
+from stages.storage.files import write_bytes
 path, letter = Path(sys.argv[1]), sys.argv[2].encode()
 for _ in range(300):
-    with atomic_replace(path, fsync=False) as draft:
-        draft.write(10_000 * letter)
+    write_bytes(path, 10_000 * letter)
 """
 
 
@@ -118,12 +117,11 @@ def test_writers_in_several_processes_never_mix(tmp_path: Path) -> None:
 
 
 WRITE_WITHOUT_END = """
-import sys, time
+import sys
 from pathlib import Path
-from stages.storage.files import atomic_replace
-with atomic_replace(Path(sys.argv[1])) as draft:
-    print("begun", flush=True)
-    sys.stdin.read()
+from stages.storage.files import write_bytes
+Path.replace = lambda *_: (print("begun", flush=True), sys.stdin.read())
+write_bytes(Path(sys.argv[1]), b"longer than what comes next")
 """
 
 
@@ -140,7 +138,6 @@ def test_the_draft_of_a_killed_writer_is_used_by_the_next(tmp_path: Path) -> Non
     writer.kill()
     writer.communicate()
     assert list(tmp_path.iterdir()) == [tmp_path / ".file.draft"]
-    (tmp_path / ".file.draft").write_bytes(b"longer than what comes next")
     write_bytes(path, b"whole")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"whole"
@@ -156,25 +153,6 @@ def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
             path.unlink()
     finally:
         os.umask(old)
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_the_file_and_its_name_reach_the_disk(tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path\n"
-        "from stages.storage.files import write_bytes\n"
-        f"write_bytes(Path({str(tmp_path / 'file')!r}), b'content')"
-    )
-    strace = ["strace", "-qq", "-y", "-e", "trace=fsync,rename,renameat,renameat2"]
-    done = subprocess.run(
-        [*strace, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    file, name, folder = done.stderr.splitlines()
-    assert file.startswith("fsync(")
-    assert ".draft>" in file
-    assert name.startswith("rename")
-    assert folder.startswith("fsync(")
-    assert f"<{tmp_path}>" in folder
 
 
 def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.storage.splits import write_split
+from stages.storage.split_files import write_split
 from tests.helpers.cards import DIGITS, load
 from tests.helpers.project import Project
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from samebits import seeded_generator
 from stages.learning.checkpoints import MAX_WIDTH
 from stages.learning.models import MODELS, PRECISIONS, build_model, predict
-from stages.learning.training import seeded_generator
 from stages.params.train import Train
 from tests.helpers.training import CLASSES, SHAPE, TRAIN, WIDTHS, train_params
 

@@ -8,7 +8,7 @@ import pytest
 from stages import prepare
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import load
 from tests.helpers.project import Project

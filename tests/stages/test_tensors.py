@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save, save_file
 
 from stages.storage.errors import InputError
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array, read_metadata, read_tensors, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.learning import training
+from samebits import seeded_generator
+from stages.learning import augmentation
 from stages.learning.models import MODELS, PRECISIONS, build_model, predict
 from stages.learning.training import (
     Replicas,
@@ -14,7 +15,6 @@ from stages.learning.training import (
     balanced_weights,
     batches,
     initial_model,
-    seeded_generator,
 )
 from stages.params.train import Train
 from stages.storage.errors import InputError
@@ -162,7 +162,7 @@ def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.Mon
         calls.append(transform_params)
         return images
 
-    monkeypatch.setattr(training, "affine", record_transform_params)
+    monkeypatch.setattr(augmentation, "affine", record_transform_params)
     fit(train_params(augment="affine", epochs=2))
     transform_params = torch.cat(calls)
     assert transform_params.shape == (300, 5)
@@ -184,7 +184,7 @@ def test_half_of_the_images_are_mirrored_anew_in_each_epoch(
         calls.append(is_mirrored)
         return images
 
-    monkeypatch.setattr(training, "mirror", record_mirrored)
+    monkeypatch.setattr(augmentation, "mirror", record_mirrored)
     fit(train_params(augment="affine_mirror", epochs=2, batch_size="full"))
     first, second = calls
     assert 0.3 < first.double().mean() < 0.7

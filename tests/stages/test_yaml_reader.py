@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.storage.errors import InputError
-from stages.storage.yaml_reader import MAX_CHARS, MAX_DEPTH, MAX_VALUES, parse_yaml, read_yaml
+from stages.storage.yaml_reader import MAX_DEPTH, MAX_LENGTH, parse_yaml, read_yaml
 from tests.helpers.project import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -129,9 +129,8 @@ def test_what_dvc_writes_is_read(value: Any) -> None:
         ("a: 2001-99-99", "not valid YAML (month must be in 1..12); correct it"),
         (f"a: {'9' * 10_000}", "not valid YAML (Exceeds the limit (4300 digits)"),
         ("- " * (MAX_DEPTH + 1), f"line 1: nested deeper than {MAX_DEPTH} levels; nest less"),
-        ("[" * (MAX_CHARS - 1), f"line 1: nested deeper than {MAX_DEPTH} levels; nest less"),
-        ("- 1\n" * MAX_VALUES, f"line {MAX_VALUES}: more than {MAX_VALUES:,} values; divide"),
-        ("#" * (MAX_CHARS + 1), f"longer than {MAX_CHARS:,} characters; check that it is the"),
+        ("[" * (MAX_LENGTH - 1), f"line 1: nested deeper than {MAX_DEPTH} levels; nest less"),
+        ("#" * (MAX_LENGTH + 1), f"longer than {MAX_LENGTH:,} bytes; is it the right file?"),
     ],
 )
 def test_bad_text_is_refused_with_its_place_and_the_remedy(text: str, message: str) -> None:
@@ -140,15 +139,14 @@ def test_bad_text_is_refused_with_its_place_and_the_remedy(text: str, message: s
 
 def test_what_is_within_the_bounds_is_read() -> None:
     assert parse_yaml("- " * (MAX_DEPTH - 1) + "1", "f.yaml")
-    assert len(parse_yaml("- 1\n" * (MAX_VALUES - 1), "f.yaml")) == MAX_VALUES - 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "f.yaml: not found; run from the top of the project, or bring the file back with"),
-        (b"a: 1\nb: \xff", "f.yaml: line 2: not UTF-8 text (invalid start byte); save the file"),
-        (b"#" * 50_000_000, f"f.yaml: longer than {MAX_CHARS:,} characters; check that it is"),
+        (None, "f.yaml: cannot be read (No such file or directory); run from the top of the"),
+        (b"a: 1\nb: \xff", "f.yaml: not UTF-8 text ("),
+        (b"#" * 50_000_000, f"f.yaml: longer than {MAX_LENGTH:,} bytes; is it"),
     ],
 )
 def test_a_bad_file_is_refused(

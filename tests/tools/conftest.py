@@ -3,7 +3,7 @@
 import pytest
 
 from stages.storage.dataset_info import DatasetInfo
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
 from tests.helpers.project import Project
 

@@ -9,7 +9,7 @@ import torch
 
 from stages.learning.checkpoints import read_checkpoint, write_checkpoint
 from stages.learning.models import build_model, predict
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from tests.helpers.browser import ShowPage, needs_browser
 from tests.helpers.project import Project
 from tests.helpers.training import WIDTHS

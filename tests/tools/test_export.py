@@ -12,7 +12,7 @@ import torch
 
 from stages.learning.checkpoints import CHECKPOINT, write_checkpoint
 from stages.learning.models import MODELS, build_model
-from stages.storage.splits import read_split
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
 from tests.helpers.project import ROOT, Project
 from tests.helpers.training import WIDTHS

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from samebits import seeded_generator
 from stages.learning.models import build_model
-from stages.learning.training import seeded_generator
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
 from stages.storage.errors import InputError
-from stages.storage.splits import read_split, write_split
+from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
@@ -89,7 +89,7 @@ def test_a_split_that_does_not_say_what_it_is_of_is_refused(
     tmp_path: Path, metadata: dict[str, str]
 ) -> None:
     tensors = random_split(DIGITS)
-    write_tensors(tmp_path / "split", tensors, **metadata)  # type: ignore[arg-type]
+    write_tensors(tmp_path / "split", tensors, **metadata)
     message = r"split: its metadata do not describe a data set \(.*\); `dvc repro` makes it again"
     with pytest.raises(InputError, match=message):
         read_split(tmp_path / "split")
