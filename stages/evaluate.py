@@ -66,11 +66,6 @@ def score(logits: Array, labels: Array) -> Predictions:
     return Predictions(labels, logits.argmax(1), probabilities.numpy(), losses.numpy())
 
 
-def probabilities(logits: Array) -> Array:
-    """Return the softmax of logits float64 (N, K)."""
-    return score(logits, np.zeros(len(logits), np.uint8)).probabilities  # any labels will do
-
-
 def calibration(predictions: Predictions, bins: int) -> list[tuple[int, float, float]]:
     """Return number of images, mean confidence and accuracy of those of `bins` bins with images.
 
