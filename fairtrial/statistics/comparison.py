@@ -126,6 +126,8 @@ def _compare_two(
     if pairing.groups is not None:
         plain = difference(a, b, pairing._replace(groups=None)).examples.value
         design_effect = diff.examples.value / plain if plain else 1.0
+        groups = len(np.unique(np.concatenate(pairing.groups)))
+        remarks.append(f"{groups:,} groups of examples, design effect {design_effect:.2g}")
     pairs = common_replicas(first, other) if n_common else 0
     gains = metric.sign * (b[:pairs].mean(1) - a[:pairs].mean(1))
     low, high, p = None, None, None
@@ -261,6 +263,8 @@ def _advice(a: Array, b: Array, diff: Difference, metric: Metric) -> str:
     """Return in words how much data would be required to tell, after that nothing is shown."""
     if np.array_equal(a, b):
         return ": all scores are the same"
+    if diff.examples.df == 0:
+        return "; a single example, or a single group, says nothing about others"
     examples, seeds = required_sample_size(diff, min(len(a), len(b)))
     required = [
         f"{round_up(number)} {unit}"

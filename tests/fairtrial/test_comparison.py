@@ -104,6 +104,13 @@ def test_groups_that_depend_on_one_another_widen_the_interval() -> None:
     assert naive.design_effect is None
     assert grouped.design_effect is not None
     assert grouped.design_effect > 2
+    assert grouped.remarks[0] == f"50 groups of examples, design effect {grouped.design_effect:.2g}"
+    one = np.full(500, "all", dtype=object)
+    [alone] = compare(revision("a", a, groups=one), [revision("b", b, groups=one)])
+    assert (alone.outcome, alone.p) == ("undecided", 1)
+    assert alone.verdict.endswith(
+        "; a single example, or a single group, says nothing about others"
+    )
     assert grouped.high - grouped.low > 1.2 * (naive.high - naive.low)  # type: ignore[operator]
 
 
