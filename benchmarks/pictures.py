@@ -25,7 +25,7 @@ FETCH = """
 import resource, sys, time
 from pathlib import Path
 from stages.params.fetch import Fetch
-from stages.datasets.pictures import load_pictures
+from stages.datasets.folders import load_pictures
 start = time.perf_counter()
 params = Fetch(source=sys.argv[1], size=32, mode="rgb", test_fraction="auto")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

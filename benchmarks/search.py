@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ["OMP_NUM_THREADS"] = "1"  # as a worker of a sweep has
 
 from fairtrial.cluster.client import CodeLocation
-from fairtrial.cluster.stages import run_point
+from fairtrial.cluster.run_point import run_point
 from fairtrial.project.contract import Contract, read_contract
 from fairtrial.project.pipeline import read_pipeline
-from fairtrial.search.execution import PointRunner
 from fairtrial.search.goal import Goal
 from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs, search
+from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import Point, PointMaker
 from fairtrial.search.space import parse_space
 from fairtrial.sweep import ROUND, SAMPLERS

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision, load_scores, select
-from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import compare, summary_lines, to_json
 from fairtrial.statistics.matching import Choice, find_choice, refuse_other_task
 from fairtrial.tables import (

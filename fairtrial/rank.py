@@ -17,8 +17,8 @@ from fairtrial.compare import (
     load_revisions,
     print_result,
 )
+from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import Comparison, compare, shared_metric
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import mean_text

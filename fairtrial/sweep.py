@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     from fairtrial.project.contract import read_contract
     from fairtrial.search.goal import Goal
     from fairtrial.search.optuna_search import SearchOptions
-    from fairtrial.search.sweeping import Options, sweep
+    from fairtrial.search.run_sweep import Options, sweep
 
     contract = read_contract()
     goal = Goal(contract, contract.metric(args.metric)[0])

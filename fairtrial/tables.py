@@ -12,9 +12,9 @@ from tabulate import tabulate
 
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError, printable
-from fairtrial.project.lock import LOCK
 from fairtrial.project.revisions import describe_commit, read_files
 from fairtrial.project.scores import Revision
+from fairtrial.project.staleness import LOCK
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
 from fairtrial.statistics.significance import mean_interval

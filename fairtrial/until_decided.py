@@ -22,11 +22,11 @@ import numpy as np
 from fairtrial.compare import add_output_arguments, print_result
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import git_output, run_git
 from fairtrial.project.scores import Array, Revision, load_scores
 from fairtrial.project.scratch import run_command, scratch_folder, write_local_config
 from fairtrial.project.seeds import derived_seed
+from fairtrial.project.staleness import PARAMS
 from fairtrial.statistics.comparison import (
     change_text,
     round_up,

@@ -10,7 +10,7 @@ from samebits.layers import batch_norm, conv2d, linear, max_pool2d, pixels
 from samebits.losses import cross_entropy, mse, smoothed_targets, softmax_cross_entropy
 from samebits.optimizers import SGD, Adam, one_cycle
 from samebits.random import seeded_generator, uniform
-from samebits.replicas import stack_weights
+from samebits.stacking import stack_weights
 
 __all__ = [
     "SGD",

@@ -23,6 +23,7 @@ class SGD:
 
     weights: float32 tensors, which `step` changes in place.
     moments: for each weight a list with its velocity, float32; empty without momentum.
+    steps: how many were taken, which decides nothing here.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class SGD:
         self.weights = list(weights)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.moments = [[torch.zeros_like(w)] if momentum else [] for w in self.weights]
+        self.steps = 0
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float) -> None:
         """Take a step against the gradients, one for each weight."""
+        self.steps += 1
         for weight, gradient, moments in zip(self.weights, gradients, self.moments, strict=True):
             if self.weight_decay:
                 gradient = gradient + weight * self.weight_decay

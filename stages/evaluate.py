@@ -30,7 +30,7 @@ from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, r
 from stages.learning.models import Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
-from stages.pictures.drawing import for_display, heatmap, write_grid
+from stages.pictures.grids import for_display, heatmap, write_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_csv, write_json
 from stages.storage.split_files import read_split

@@ -32,7 +32,7 @@ def load_source(params: Fetch) -> tuple[DatasetInfo, dict[str, dict[str, Array]]
     if card:
         return card.info, load_idx(card)
     # Here, because Pillow takes a while to import.
-    from stages.datasets.pictures import load_pictures
+    from stages.datasets.folders import load_pictures
 
     return load_pictures(Path(params.source), params)
 

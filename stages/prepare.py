@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.params import load_params
 from stages.params.prepare import Prepare
-from stages.pictures.drawing import for_display, write_grid
+from stages.pictures.grids import for_display, write_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.split_files import read_split, write_split

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from stages.datasets.pictures import OVERSAMPLING
+from stages.datasets.folders import OVERSAMPLING
 from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable

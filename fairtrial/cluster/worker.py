@@ -17,7 +17,7 @@ from typing import Any
 def compute(
     params: str, url: str, commit: str, subfolder: str, cache: str | None, states: str | None
 ) -> dict[str, Any]:
-    """Return the results of a point, as `fairtrial.cluster.stages.run_point`, and its seconds.
+    """Return the results of a point, as `fairtrial.cluster.run_point.run_point`, and its seconds.
 
     params: the content of params.yaml. The others: see `fairtrial.cluster.client.CodeLocation`.
 
@@ -26,7 +26,7 @@ def compute(
     """
     start = time.monotonic()
     enter_clone(url, commit, subfolder, cache)
-    from fairtrial.cluster.stages import RefusedError, run_point
+    from fairtrial.cluster.run_point import RefusedError, run_point
 
     try:
         result = run_point(params, cache is None, states)
@@ -49,7 +49,7 @@ def prepare(
 
     try:
         enter_clone(url, commit, subfolder, cache)
-        from fairtrial.cluster.stages import prepare_data
+        from fairtrial.cluster.run_point import prepare_data
 
         prepare_data(params, cache is None)
     except (Exception, SystemExit) as error:

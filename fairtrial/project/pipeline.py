@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from fairtrial.project.contract import DVC_YAML, Contract, path_from_root, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import flatten
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import read_yaml
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import LOCK, PARAMS, refuse_stale
 from fairtrial.project.revisions import flatten, locked_outputs, read_files
+from fairtrial.project.staleness import LOCK, PARAMS, refuse_stale
 from fairtrial.project.yaml_reader import parse_mapping
 
 Array = np.ndarray[Any, Any]

@@ -1,14 +1,14 @@
 """Train the best of a search again on fresh seeds, beside the default, and compare the two."""
 
+from fairtrial.project.chosen import record_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import load_scores
 from fairtrial.project.seeds import derived_seed
-from fairtrial.project.sweeps import record_chosen
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import parse_yaml
-from fairtrial.search.execution import PointRunner
 from fairtrial.search.experiments import promote
+from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial, replace
 from fairtrial.statistics.comparison import compare, summary_lines
 from fairtrial.statistics.matching import Choice

@@ -4,10 +4,10 @@ import sys
 
 from fairtrial.project.contract import DVC_YAML, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import LOCK, locked_hashes
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import load_scores
 from fairtrial.project.scratch import run_captured
+from fairtrial.project.staleness import LOCK, locked_hashes
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.goal import Goal, Row
 from fairtrial.search.points import Point

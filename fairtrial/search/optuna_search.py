@@ -9,10 +9,10 @@ import math
 from typing import NamedTuple
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.revisions import flatten
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import parse_yaml
-from fairtrial.search.execution import PointRunner
+from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial, replace
 from fairtrial.search.space import Space
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from fairtrial.project.contract import DVC_YAML, Contract
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.packages import REQUIREMENTS
 from fairtrial.project.pipeline import Pipeline
 from fairtrial.project.revisions import flatten, run_git
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import read_yaml
 
 

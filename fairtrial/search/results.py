@@ -7,7 +7,7 @@ from fairtrial.project.files import write_bytes
 from fairtrial.project.revisions import flatten
 from fairtrial.search.goal import Goal
 from fairtrial.search.points import Trial
-from fairtrial.search.rows import Rows
+from fairtrial.search.points_file import Rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,6 +21,7 @@ from fairtrial.statistics.significance import (
 )
 
 FAILED = 8.0  # scaled median absolute deviations below the median, at which a seed has failed
+MIN_FAILED = 4  # replicas, of which one can be seen to have failed
 Outcome = Literal["better", "worse", "undecided"]
 
 
@@ -213,31 +214,36 @@ def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -
     """Return remarks on seeds that failed, and on how many could fail unseen."""
     remarks = []
     for revision in (first, other):
-        means = revision.scores[name].mean(1)
-        if failed := failed_replicas(means, metric.sign):
-            which = ", ".join(map(str, failed))
+        if failed := failed_replicas(revision.scores[name], metric.sign):
+            median = float(np.median(revision.scores[name].mean(1)))
             remarks.append(
-                f"{len(failed)} of {len(means)} seeds of {revision.name} failed (replica {which}); "
-                f"the median is {metric.text(float(np.median(means)))}"
+                f"{len(failed)} of {revision.replicas} seeds of {revision.name} failed (replica "
+                f"{', '.join(map(str, failed))}); the median is {metric.text(median)}"
             )
-    if not remarks:
-        replicas = min(first.replicas, other.replicas)
+    replicas = min(first.replicas, other.replicas)
+    if replicas < MIN_FAILED:
+        remarks.append(f"{replicas} seeds are too few to see whether one of them failed")
+    elif not remarks:
         limit = 1 - LEVEL ** (1 / replicas)
-        remarks.append(f"none of {replicas} seeds failed; up to {100 * limit:.0f} % of all may")
+        remarks.append(f"0 of {replicas} seeds failed; the true rate may reach {100 * limit:.0f} %")
     return remarks
 
 
-def failed_replicas(means: Array, sign: int) -> list[int]:
+def failed_replicas(scores: Array, sign: int) -> list[int]:
     """Return the numbers of the replicas whose mean score is far worse than the median.
 
-    sign: +1 if higher scores are better. The median absolute deviation is scaled to that of a
-    normal distribution. Two or three replicas do not show which of them has failed.
+    scores: (R, N); sign: +1 if higher ones are better. Far is `FAILED` times the median absolute
+    deviation, scaled to that of a normal distribution. If that is 0, because most replicas agree,
+    the standard error of a mean over the examples stands for it.
     """
+    means = scores.mean(1)
     gaps = sign * (np.median(means) - means)
     deviation = 1.4826 * float(np.median(np.abs(gaps)))
-    if len(means) < 4 or deviation == 0:
+    if len(means) < MIN_FAILED:
         return []
-    return np.flatnonzero(gaps > FAILED * deviation).tolist()
+    far = FAILED * (deviation or float(np.median(scores.std(1))) / scores.shape[1] ** 0.5)
+    failed: list[int] = np.flatnonzero(gaps > far).tolist()
+    return failed
 
 
 def change_text(value: float, low: float, high: float, metric: Metric) -> str:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fairtrial.project.chosen import Chosen, settings_key
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision
-from fairtrial.project.sweeps import Chosen, settings_key
 from fairtrial.statistics.significance import Array, Pairing
 
 MAX_CLASSES = 1_000  # distinct labels; more are no classes

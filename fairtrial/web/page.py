@@ -5,9 +5,9 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from fairtrial.project.chosen import load_chosen
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
-from fairtrial.project.sweeps import load_chosen
 from fairtrial.statistics.comparison import Comparison, compare, remark_lines
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import difference_table, params_table, provenance_table, scores_table

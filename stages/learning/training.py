@@ -86,6 +86,7 @@ class Replicas:
             losses = self.loss(logits, labels)
             # The loss of a replica depends on its own weights alone: the gradient of the sum of
             # the losses has each replica's own gradient.
+            # Not by `backward`: our optimizers take gradients as arguments.
             gradients = torch.autograd.grad(losses.sum(), self.optimizer.weights)
             self.optimizer.step(gradients, self.learning_rate())
             self.finish_step(losses)
@@ -103,9 +104,12 @@ class Replicas:
         With several replicas both have another dimension before these.
         """
         each = [augmented_batches(self.train, seed, epoch, self.params) for seed in self.seeds]
-        for batches in zip(*each, strict=True):
-            images, labels = zip(*batches, strict=True)
-            yield batches[0] if len(batches) == 1 else (torch.stack(images), torch.stack(labels))
+        for of_replicas in zip(*each, strict=True):
+            if len(of_replicas) == 1:
+                yield of_replicas[0]
+            else:
+                images, labels = zip(*of_replicas, strict=True)
+                yield torch.stack(images), torch.stack(labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits (N, K) and labels (N,), or (R,) of R replicas at once."""
@@ -212,8 +216,7 @@ class Replicas:
             self.losses[position] = state["losses"].tolist()
             rows = state["scores"].tolist()
             self.scores[position] = [Scores(int(row[0]), *row[1:]) for row in rows]
-        if isinstance(self.optimizer, Adam):
-            self.optimizer.steps = self.iteration
+        self.optimizer.steps = self.iteration
 
     def _tensors(self, position: int) -> dict[str, Tensor]:
         """Return the tensors of a replica: its model's, and its part of the optimizer's."""

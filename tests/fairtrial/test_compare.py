@@ -133,7 +133,7 @@ def test_the_best_of_many_is_corrected(regression: Project) -> None:
     chosen = regression.path / "sweeps/chosen.json"
     program = (
         "from fairtrial.project.scores import load_scores as load\n"
-        "from fairtrial.project.sweeps import record_chosen as record\n"
+        "from fairtrial.project.chosen import record_chosen as record\n"
         "near = load('near'); record([near.params], 2, near.contract)"
     )
     regression.run("python", "-c", program)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fairtrial.project.chosen import load_chosen, record_chosen
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
-from fairtrial.project.sweeps import load_chosen, record_chosen
 from fairtrial.statistics.comparison import (
     compare,
     failed_replicas,
@@ -185,18 +185,20 @@ def test_a_margin_is_judged_by_the_interval(low: float, high: float, text: str) 
 
 
 def test_seeds_that_fail_are_counted_and_named() -> None:
-    means = np.array([0.83, 0.84, 0.10, 0.835, 0.832])
-    assert failed_replicas(means, 1) == [2]
-    assert failed_replicas(-means, -1) == [2]
-    assert failed_replicas(1 - means, 1) == []
-    assert failed_replicas(means[1:3], 1) == []
+    fractions = [0.83, 0.84, 0.10, 0.835, 0.832]
+    assert failed_replicas(replicas(fractions), 1) == [2]
+    assert failed_replicas(-replicas(fractions), -1) == [2]
+    assert failed_replicas(1 - replicas(fractions), 1) == []
+    assert failed_replicas(replicas([0.9, 0.9, 0.9, 0.9, 0.1]), 1) == [4]
+    assert failed_replicas(replicas([0.9, 0.9, 0.9, 0.9, 0.898]), 1) == []
+    assert failed_replicas(replicas([0.9, 0.1, 0.91]), 1) == []
     a = revision("a", replicas([0.5, 0.51, 0.1, 0.5, 0.51]))
     [one] = compare(a, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
     assert one.outcome == "better"
     assert one.remarks == ["1 of 5 seeds of a failed (replica 2); the median is 50.00"]
     fine = revision("a", replicas([0.5, 0.51, 0.52, 0.5, 0.51]))
     [one] = compare(fine, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
-    assert one.remarks == ["none of 5 seeds failed; up to 45 % of all may"]
+    assert one.remarks == ["0 of 5 seeds failed; the true rate may reach 45 %"]
 
 
 def test_replicas_of_the_same_number_and_seed_are_pairs() -> None:
@@ -255,3 +257,9 @@ def test_a_metric_that_means_something_else_is_refused() -> None:
         other = CONTRACT.model_copy(update={"metrics": metrics})
         with pytest.raises(InputError, match=r"^b: dvc.yaml says of accuracy: .*; and a: better="):
             compare(a, [revision("b", replicas([0.8, 0.81]), contract=other)])
+
+
+def test_three_seeds_do_not_show_that_one_failed() -> None:
+    a, b = revision("a", replicas([0.5, 0.51, 0.5])), revision("b", replicas([0.9, 0.91, 0.9]))
+    [one] = compare(a, [b])
+    assert one.remarks == ["3 seeds are too few to see whether one of them failed"]

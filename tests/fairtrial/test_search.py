@@ -20,9 +20,9 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import read_files
 from fairtrial.project.yaml_reader import parse_yaml
-from fairtrial.search.execution import PointRunner
 from fairtrial.search.goal import Goal
 from fairtrial.search.optuna_search import Rung, SearchOptions, read_rungs, search
+from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import Point, PointMaker, replace
 from fairtrial.search.space import parse_space
 from tests.fairtrial.clusters import kill_midway

@@ -19,11 +19,11 @@ import torch
 from PIL import ExifTags, Image
 
 from fairtrial.project import errors
+from fairtrial.project.chosen import load_chosen
 from fairtrial.project.contract import parse_contract
 from fairtrial.project.scores import parse_scores
-from fairtrial.project.sweeps import load_chosen
 from fairtrial.search.goal import Goal
-from fairtrial.search.rows import POINTS, exclusive_lock, load_rows
+from fairtrial.search.points_file import POINTS, exclusive_lock, load_rows
 from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model

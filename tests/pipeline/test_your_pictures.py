@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.datasets import pictures
-from stages.datasets.pictures import load_pictures
+from stages.datasets import folders
+from stages.datasets.folders import load_pictures
 from stages.params.fetch import Fetch
 from stages.storage.errors import InputError
 from tests.helpers.project import ROOT, Project
@@ -180,7 +180,7 @@ def test_a_picture_that_comes_while_others_are_read_is_noticed(
     load_pictures(tmp_path / "shapes", params)
     # The last of what happens between the two looks at the folder.
     monkeypatch.setattr(
-        pictures, "report_copies", lambda *_: make_shapes(tmp_path / "shapes", count=1, seed=9)
+        folders, "report_copies", lambda *_: make_shapes(tmp_path / "shapes", count=1, seed=9)
     )
     with pytest.raises(InputError, match=r"shapes: pictures came or went while they were read"):
         load_pictures(tmp_path / "shapes", params)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from stages.datasets.pictures import load_pictures
+from stages.datasets.folders import load_pictures
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo, Style
 from stages.storage.errors import InputError

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import Pipeline, Stage, read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import parse_scores, splits_of
 from fairtrial.project.scratch import run_captured, run_command
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import read_yaml
 
 STATES = "FAIRTRIAL_STATES"  # names the folder in which a training keeps its states

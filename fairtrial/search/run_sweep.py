@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairtrial.cluster.client import code_location
+from fairtrial.project.chosen import SWEEPS, record_chosen
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
-from fairtrial.project.lock import PARAMS
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import flatten
-from fairtrial.project.sweeps import SWEEPS, record_chosen
+from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import parse_yaml, read_yaml
 from fairtrial.search.confirmation import confirm
-from fairtrial.search.execution import PointRunner
 from fairtrial.search.experiments import promote
 from fairtrial.search.goal import Goal
 from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs, search
+from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial
+from fairtrial.search.points_file import exclusive_lock, load_rows
 from fairtrial.search.results import full_table, top_table, write_chart
-from fairtrial.search.rows import exclusive_lock, load_rows
 from fairtrial.search.space import parse_space
 from fairtrial.tables import print_tables
 
@@ -96,8 +96,8 @@ def sweep(options: Options) -> int:
 def open_runner(options: Options, keys: list[str]) -> Iterator[PointRunner]:
     """Yield what computes points, with the rows that are there, while no other sweep runs here.
 
-    keys: as `fairtrial.search.rows.load_rows` takes them. Says how many points were computed before
-    Ctrl-C or an error.
+    keys: as `fairtrial.search.points_file.load_rows` takes them. Says how many points were computed
+    before Ctrl-C or an error.
     """
     location = code_location(options.scheduler)
     if options.search and options.search.halving:

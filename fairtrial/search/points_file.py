@@ -11,9 +11,9 @@ from typing import Annotated, Any, BinaryIO
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fairtrial.project.chosen import SWEEPS
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
-from fairtrial.project.sweeps import SWEEPS
 from fairtrial.search.goal import Goal, Row
 
 POINTS = SWEEPS / "points.jsonl"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.lock import refuse_stale
+from fairtrial.project.staleness import refuse_stale
 from tests.fairtrial.replicas import CONTRACT
 
 SCORES = b"split,example"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from fairtrial.project.chosen import CHOSEN, Chosen, load_chosen, record_chosen
 from fairtrial.project.contract import Contract
 from fairtrial.project.errors import InputError
-from fairtrial.project.sweeps import CHOSEN, Chosen, load_chosen, record_chosen
 from fairtrial.search.goal import Goal
-from fairtrial.search.rows import POINTS, append_row, check_row, exclusive_lock, load_rows
+from fairtrial.search.points_file import POINTS, append_row, check_row, exclusive_lock, load_rows
 
 KEY = "0123456789abcdef" * 4
 CONTRACT = Contract.model_validate(

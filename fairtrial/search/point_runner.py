@@ -11,7 +11,7 @@ from fairtrial.cluster.client import CodeLocation, connect, iter_results, prepar
 from fairtrial.project.errors import InputError
 from fairtrial.search.goal import Goal
 from fairtrial.search.points import Point
-from fairtrial.search.rows import Rows, append_row, check_row
+from fairtrial.search.points_file import Rows, append_row, check_row
 
 if TYPE_CHECKING:
     from distributed import Client
