@@ -46,7 +46,7 @@ SHARES = ("coverage", "called different", "better", "wrong", "right")  # columns
 SUMMARIES = {  # the columns by which the cells of a table are summarized
     "one metric": ["kind", "trainings", "seeds"],
     "unequal numbers": ["kind", "trainings"],
-    "other metrics": ["metric", "kind", "seeds"],
+    "other metrics": ["metric", "kind"],
     "images of one side only": ["overlap"],
     "groups of images": ["kind", "images"],
 }
