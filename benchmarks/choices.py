@@ -3,7 +3,6 @@
 import bisect
 import math
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ def search(images: int, seeds: int, is_null: bool, folder: Path) -> list[Row]:
 
     It is chosen by val. Then either fresh replicas of both are compared on the same images, as
     `confirmed` does, or the same replicas on fresh images, as `compare --split test` does. In
-    a null all are replicas of the default. A wrong interval is above the true gain of the best.
+    a null all are replicas of the default.
     """
     random = np.random.default_rng([images, seeds, is_null])
     tables = [load(folder, DEFAULT if is_null else name) for name in (DEFAULT, *GRID)]
     gains = [table.mean() - tables[0].mean() for table in tables]
-    shown = np.zeros((2, 2, 2))  # on val or test, now or before: better, and wrong
+    better = np.zeros((2, 2))  # on val or test, now or before
     for _ in range(TRIALS):
         # Equal settings get replicas of their own; others have the same seeds.
         shape = (len(tables) if is_null else 1, 2, seeds)
@@ -50,19 +49,19 @@ def search(images: int, seeds: int, is_null: bool, folder: Path) -> list[Row]:
             diff = diff.corrected(FAMILY, examples=split == 0, seeds=split == 1)
             before = previous.difference(a, b, True, 0 if is_null else seeds)
             lows = diff.interval()[0], before.interval(1 if split else FAMILY)[0]
-            shown[split] += [(low > 0, low > gains[best]) for low in lows]
-    shares = shown / TRIALS
-    row: Row = {
-        "settings": "equal" if is_null else f"gains to {100 * max(gains):.1f} points",
-        "images": images,
-        "seeds": seeds,
-    }
-    for (split, data), (tool, when) in product(
-        enumerate(("confirmed", "on test")), enumerate(("", " before"))
-    ):
-        row[f"{data}: better{when}"] = shares[split, tool, 0]
-        row[f"{data}: wrong{when}"] = shares[split, tool, 1]
-    return [row]
+            better[split] += [low > 0 for low in lows]
+    confirmed, on_test = better / TRIALS
+    return [
+        {
+            "settings": "equal" if is_null else f"gains to {100 * max(gains):.1f} points",
+            "images": images,
+            "seeds": seeds,
+            "confirmed: better": confirmed[0],
+            "confirmed: better before": confirmed[1],
+            "on test: better": on_test[0],
+            "on test: better before": on_test[1],
+        }
+    ]
 
 
 def count_wrong(images: int, seeds: int, folder: Path) -> list[Row]:
@@ -136,6 +135,18 @@ def follow_advice(cell: Cell, folder: Path) -> list[Row]:
     The true difference is given to it, since its advice is for a difference of a given size.
     """
     draws = Draws(cell, folder)
+    trials = [draws.compare() for _ in range(TRIALS)]
+    results: dict[str, list[float]] = {"it names": [], "enough": [], "right": []}
+    for tool in range(2):
+        advice = [
+            required_sample_size(both[tool]._replace(value=draws.truth), cell.seeds[0])
+            for both in trials
+        ]
+        named = [seeds for images, seeds in advice if seeds is not None and images is None]
+        enough = enough_seeds(cell, tool, folder)
+        results["it names"].append(float(np.median(named)) if named else math.nan)
+        results["enough"].append(enough)
+        results["right"].append(float(np.mean(np.array(named) >= enough)) if named else math.nan)
     row: Row = {
         "settings": f"{cell.a} and {cell.b}",
         "difference": draws.truth,
@@ -143,17 +154,8 @@ def follow_advice(cell: Cell, folder: Path) -> list[Row]:
         "images": cell.images,
         "seeds": cell.seeds[0],
     }
-    trials = [draws.compare() for _ in range(TRIALS)]
-    for tool, label in enumerate(("", " before")):
-        advice = [
-            required_sample_size(both[tool]._replace(value=draws.truth), cell.seeds[0])
-            for both in trials
-        ]
-        named = [seeds for images, seeds in advice if seeds is not None and images is None]
-        enough = enough_seeds(cell, tool, folder)
-        row[f"it names{label}"] = np.median(named) if named else math.nan
-        row[f"enough{label}"] = enough
-        row[f"right{label}"] = np.mean(np.array(named) >= enough) if named else math.nan
+    for name, (now, before) in results.items():
+        row |= {name: now, f"{name} before": before}
     return [row]
 
 

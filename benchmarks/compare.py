@@ -188,7 +188,7 @@ def text(column: str, value: Any) -> str:
         return f"{100 * value:+.2f}"
     if value == math.inf:
         return f"more than {MAX_REPLICAS - 1}"
-    return f"{value:,.2f}" if kind_of(column) == "width" else f"{value:,.3g}"
+    return f"{value:,.2f}" if kind_of(column) == "width" else f"{value:,.6g}"
 
 
 def span(values: "pd.Series[Any]", digits: int = 1) -> str:
