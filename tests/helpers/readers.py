@@ -250,5 +250,9 @@ READERS = {
         points_seeds,
         'key overrides metrics md5 seconds val mean sd null NaN 1e400 -1 [] {} "" \\ud800'.split(),
     ),
-    "chosen": Reader(read_chosen, lambda: [b'{"a": 1}'], "null NaN 1e400 {} [] 0".split()),
+    "chosen": Reader(
+        read_chosen,
+        lambda: [b'{"a": {"settings": 1, "splits": ["val"], "seeds": [0]}}'],
+        "null NaN 1e400 {} [] 0".split(),
+    ),
 }
