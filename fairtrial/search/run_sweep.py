@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairtrial.cluster.client import code_location
-from fairtrial.project.chosen import SWEEPS, record_chosen
+from fairtrial.project.chosen import SWEEPS, record_chosen, settings_key
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
 from fairtrial.project.pipeline import read_pipeline
@@ -128,9 +128,13 @@ def make_experiments(
         trial.points[-1]._replace(overrides=trial.overrides) for trial in best[: options.promote]
     ]
     if promoted:
-        # Noted before they are made, so that no experiment is without its note.
+        # Noted before they are made, so that no experiment is without its note. The settings that
+        # were here before the sweep are not a choice of it.
+        contract = options.goal.contract
+        base = settings_key(dict(flatten(read_yaml(Path(PARAMS)))), contract)
         params = [dict(flatten(parse_yaml(point.params, PARAMS))) for point in promoted]
-        record_chosen(params, chosen_from, options.goal.contract)
+        others = [one for one in params if settings_key(one, contract) != base]
+        record_chosen(others, chosen_from, contract)
     for point in promoted:
         print(promote(point, runner.rows[point.key], options.goal))
     if len(promoted) < len(best):

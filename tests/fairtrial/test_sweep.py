@@ -600,6 +600,9 @@ def test_experiments_of_all_points_have_the_bits_of_the_table(regression: Projec
     names = regression.run("dvc", "exp", "list", "--name-only").stdout.split()
     assert len([name for name in names if name.startswith("sweep-")]) == 2
     assert regression.status() == ""
+    # One of the two was here before, and was not chosen.
+    [chosen] = json.loads((regression.path / "sweeps/chosen.json").read_text()).values()
+    assert chosen["settings"] == 2
     # Once more it has nothing to do, and says the same.
     assert sweep(regression, *two).stdout.endswith("\n".join(output.splitlines()[-2:]) + "\n")
 
