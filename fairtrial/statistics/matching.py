@@ -40,7 +40,7 @@ def match(first: Revision, other: Revision, balanced: bool = False) -> Pairing:
     """Return which examples, groups and replicas of two revisions belong together.
 
     Examples are the same if their identities and labels are. balanced: whether the means of the
-    classes count the same. Raises `InputError` if there are no classes then.
+    classes count the same. Raises `InputError` if they have none in common then.
     """
     examples = _numbers(*(identities(revision) for revision in (first, other)))
     groups = classes = None
@@ -50,6 +50,10 @@ def match(first: Revision, other: Revision, balanced: bool = False) -> Pairing:
         if first.labels is None or other.labels is None:
             raise InputError(
                 "--balanced: the tables of scores have no column label; leave --balanced out"
+            )
+        if not {*first.labels} & {*other.labels}:
+            raise InputError(
+                f"--balanced: {first.name} and {other.name} have no class in common; leave it out"
             )
         classes = _numbers(first.labels, other.labels)
     return Pairing(common_replicas(first, other) > 0, examples, groups, classes)

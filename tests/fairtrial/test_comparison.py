@@ -118,6 +118,12 @@ def test_balanced_needs_labels() -> None:
     a = revision("a", replicas([0.8, 0.81]), labels=None)
     with pytest.raises(InputError, match="--balanced: the tables of scores have no column label"):
         compare(a, [a], balanced=True)
+    zeros, ones = (
+        revision(name, replicas([0.8, 0.81]), labels=np.full(500, name, dtype=object))
+        for name in "01"
+    )
+    with pytest.raises(InputError, match="--balanced: 0 and 1 have no class in common"):
+        compare(zeros, [ones], balanced=True)
 
 
 PARAMS = {"train.seed": 0, "train.replicas": 2, "train.lr": 0.1}
