@@ -116,6 +116,7 @@ def test_revisions_are_in_their_order_in_every_plot(
 
 
 @needs_browser
+@pytest.mark.slow
 def test_the_numbers_are_those_of_compare_and_of_dvc(
     reported: Project, show_page: Callable[..., Page]
 ) -> None:
@@ -151,6 +152,7 @@ def test_the_numbers_are_those_of_compare_and_of_dvc(
     assert f"md5: {md5[1]}" in (reported.path / "dvc.lock").read_text()
 
 
+@pytest.mark.slow
 def test_a_paper_gets_vector_pictures(reported: Project, tmp_path: Path) -> None:
     arguments = ("--output", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures"))
     report(reported, "HEAD", "workspace", *arguments)
@@ -204,6 +206,7 @@ def test_it_is_light_or_dark_and_fits_a_phone(
     assert brightness["dark", "axis"] > brightness["light", "axis"]
 
 
+@pytest.mark.slow
 def test_by_default_it_shows_what_differs(regression: Project) -> None:
     assert report(regression).stdout == "report.html: HEAD\n"
     regression.run("dvc", "exp", "run", "-S", "fit.lr=0.02")
@@ -235,6 +238,7 @@ def test_a_bad_request_is_refused(
 
 
 @needs_browser
+@pytest.mark.slow
 def test_no_name_or_title_of_a_branch_runs_a_script_or_leaves_its_folder(
     reported: Project, show_page: Callable[..., Page], browser: Browser, tmp_path: Path
 ) -> None:

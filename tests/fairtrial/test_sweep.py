@@ -92,6 +92,7 @@ def start_sweep(project: Project, *arguments: str, **options: Any) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_six_points_are_killed_and_continued(
     regression: Project, let_pass: Callable[[int], None]
 ) -> None:
@@ -515,6 +516,7 @@ def test_workers_of_slurm_end_by_plan(
         assert "TIME LIMIT" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_of_two_threads_is_refused(regression: Project, tmp_path: Path) -> None:
     with hosts(regression, tmp_path, threads=2) as (address, _):
         wait_for_two_workers(address)
@@ -544,6 +546,7 @@ def test_a_scheduler_with_certificates(regression: Project, tmp_path: Path) -> N
     assert len(rows(regression)) == 1
 
 
+@pytest.mark.slow
 def test_a_point_that_a_stage_refuses_does_not_stop_the_rest(regression: Project) -> None:
     at_start(
         regression,
@@ -607,6 +610,7 @@ def test_experiments_of_all_points_have_the_bits_of_the_table(regression: Projec
     assert sweep(regression, *two).stdout.endswith("\n".join(output.splitlines()[-2:]) + "\n")
 
 
+@pytest.mark.slow
 def test_a_project_whose_bits_do_not_come_out_again_keeps_its_experiment(
     regression: Project,
 ) -> None:
@@ -652,6 +656,7 @@ def test_a_stage_of_the_shell_in_another_folder_is_computed(regression: Project)
     assert one["md5"]["shifted/points.csv"] != two["md5"]["shifted/points.csv"]
 
 
+@pytest.mark.slow
 def test_what_a_parameter_names_has_to_be_committed_and_is_part_of_a_point(
     regression: Project,
 ) -> None:
@@ -777,6 +782,7 @@ def test_a_bad_contract_is_refused_before_anything_runs(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_points_that_the_check_refuses_are_left_out_on_request(regression: Project) -> None:
     grid = ("-S", "fit.lr=0.02,-1.0", "-S", "fit.seed=0,1", "--promote=0")
     done = sweep(regression, *grid, ok=False)

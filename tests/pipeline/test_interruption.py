@@ -251,6 +251,7 @@ def test_a_killed_training_resumes_and_reports_it(
     assert content(killed_project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_with_the_replica_that_it_was_at(
     project: Project, uninterrupted: Project
 ) -> None:
@@ -379,6 +380,7 @@ def test_a_broken_state_is_reported_and_replaced(
     assert content(killed_project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
+@pytest.mark.slow
 def test_a_second_training_of_the_same_waits(project: Project, uninterrupted: Project) -> None:
     first = start(project, *TRAIN)
     read_until(first.stdout, "epoch 1/100")
@@ -392,6 +394,7 @@ def test_a_second_training_of_the_same_waits(project: Project, uninterrupted: Pr
     assert content(project, OUTPUTS) == content(uninterrupted, OUTPUTS)
 
 
+@pytest.mark.slow
 def test_an_experiment_elsewhere_resumes_what_was_begun_here(killed_project: Project) -> None:
     killed_project.commit("long")
     out = killed_project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere").stdout

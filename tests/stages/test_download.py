@@ -480,6 +480,7 @@ def run_experiment(project: Project, mirror: str, ok: bool = True) -> str:
 
 
 @needs_mnist
+@pytest.mark.slow
 def test_an_experiment_on_mnist_from_a_server(project: Project) -> None:
     with serve(MNIST) as url:
         stderr = run_experiment(project, url)

@@ -137,6 +137,7 @@ def test_data_model_and_all_settings_are_in_it(small_project: Project) -> None:
             assert [yaml.safe_load(cells(card, f"{section}.{name}")[0])] == [value]
 
 
+@pytest.mark.slow
 def test_its_bytes_depend_on_the_results_alone(small_project: Project, tmp_path: Path) -> None:
     card = write_card(small_project)
     commit = small_project.run("git", "rev-parse", "HEAD").stdout.strip()
@@ -163,6 +164,7 @@ def test_its_bytes_depend_on_the_results_alone(small_project: Project, tmp_path:
     assert write_card(other, "HEAD") == card
 
 
+@pytest.mark.slow
 def test_its_commands_give_the_same_weights(small_project: Project, tmp_path: Path) -> None:
     card = write_card(small_project)
     small_project.edit("README.md", "# Handwritten", "# Some handwritten")
@@ -177,6 +179,7 @@ def test_its_commands_give_the_same_weights(small_project: Project, tmp_path: Pa
     assert clone.status() == ""
 
 
+@pytest.mark.slow
 def test_one_model_in_float32_promises_less(small_project: Project) -> None:
     small_project.set_params(
         "train.model=mlp", "train.width=16", "train.replicas=1", "train.precision=float32"
@@ -193,6 +196,7 @@ def test_one_model_in_float32_promises_less(small_project: Project) -> None:
     assert "any x86-64 CPU" not in card
 
 
+@pytest.mark.slow
 def test_pictures_have_no_licence(small_project: Project) -> None:
     make_shapes(small_project.path / "data/my | pictures", count=12)
     small_project.run("dvc", "add", "data/my | pictures")
@@ -221,6 +225,7 @@ def test_pictures_have_no_licence(small_project: Project) -> None:
     assert len(cells(card, "triangle")) == 5
 
 
+@pytest.mark.slow
 def test_texts_of_a_data_card_break_neither_yaml_nor_markdown(small_project: Project) -> None:
     hostile = "---\nlicense: mit\n--- # | <img src=x> [a](b) `c` \x1b[31m\u202e: {{ \"'"
     values = yaml.safe_load((ROOT / "sources/mnist-5k.yaml").read_text())

@@ -50,6 +50,7 @@ def test_the_exported_model_gives_the_logits_of_the_pipeline(small_project: Proj
     assert re.fullmatch(r"\['\d', '\d'\]\n", output)
 
 
+@pytest.mark.slow
 def test_its_metadata_say_what_it_is_and_its_bytes_depend_on_nothing_else(
     small_project: Project,
 ) -> None:

@@ -46,6 +46,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.slow
 def test_dvc_uses_a_private_folder(watched: Project) -> None:
     folder = watched.path / ".dvc/site-cache"
     assert mode(folder) == 0o700
