@@ -91,14 +91,19 @@ def print_result(
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.best_of is not None and args.best_of < 1:
+        raise InputError("--best-of has to be 1 or more")
+    if args.margin is not None and not 0 < args.margin < math.inf:
+        raise InputError("--margin has to be above 0")
     first, *others = load_revisions([args.first, *args.others], args)
     name, metric = first.contract.metric(args.metric)
-    chosen = load_chosen()
-    best_of = args.best_of and Choice(args.best_of, same_examples=True, same_seeds=True)
-    choices = [best_of or find_choice(first, other, chosen) for other in others]
-    if args.best_of == 1:
-        choices = [None] * len(others)
-    margin = None if args.margin is None else args.margin / (100 if metric.unit == "%" else 1)
+    choices: list[Choice | None] = [None] * len(others)
+    if args.best_of is None:
+        chosen = load_chosen()
+        choices = [find_choice(first, other, chosen) for other in others]
+    elif args.best_of > 1:
+        choices = [Choice(args.best_of, same_examples=True, same_seeds=True)] * len(others)
+    margin = None if args.margin is None else metric.parse(args.margin)
     comparisons = compare(first, others, name, choices, args.balanced, margin)
     tables = [
         params_table([first, *others], only_changed=True),
@@ -124,12 +129,8 @@ def main(args: argparse.Namespace) -> None:
 def load_revisions(names: list[str], args: argparse.Namespace) -> list[Revision]:
     """Return revisions on the split and the slice that the options name.
 
-    Raises `InputError` if an option is wrong, or if the revisions have other classes.
+    Raises `InputError` if a revision lacks them, or if the revisions have other classes.
     """
-    if getattr(args, "best_of", None) is not None and args.best_of < 1:
-        raise InputError("--best-of has to be 1 or more")
-    if getattr(args, "margin", None) is not None and not 0 < args.margin < math.inf:
-        raise InputError("--margin has to be above 0")
     first = load_scores(names[0], args.split)
     revisions = [first, *(load_scores(name, first.split) for name in names[1:])]
     if not args.other_task:

@@ -17,7 +17,7 @@ from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import load_scores, select
 from fairtrial.statistics.comparison import round_up, size_text
-from fairtrial.statistics.planning import MAX_ADVICE, Spread, detectable, spread_of
+from fairtrial.statistics.planning import Spread
 
 SEEDS = 2, 3, 5, 10, 20, 50
 MULTIPLES = 1, 4, 16  # of the examples that there are
@@ -48,9 +48,9 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(
             f"{revision.name}: one seed shows no spread; set {revision.contract.replicas} to 5"
         )
-    spread = spread_of(revision.scores[name])
+    spread = Spread.of(revision.scores[name])
     sizes = {
-        seeds: [detectable(spread, seeds, multiple * spread.n) for multiple in MULTIPLES]
+        seeds: [spread.detectable(seeds, multiple * spread.n) for multiple in MULTIPLES]
         for seeds in SEEDS
     }
     # The approximate degrees of freedom fall a little as the examples tell more; more never hurt.
@@ -71,8 +71,8 @@ def main(args: argparse.Namespace) -> None:
     }
     lines = [line]
     if args.difference is not None:
-        size = args.difference / (100 if metric.unit == "%" else 1)
-        needed = needed_seeds(spread, size)
+        size = metric.parse(args.difference)
+        needed = spread.required_seeds(size)
         values |= {"difference": size, "seeds": needed}
         text = size_text(size, metric)
         lines.append(
@@ -86,18 +86,3 @@ def main(args: argparse.Namespace) -> None:
 def none_or(size: float, spread: Spread, metric: Metric) -> str:
     """Return the size of a difference, unless it is larger than any can be."""
     return "none" if spread.is_binary and size > 1 else size_text(size, metric)
-
-
-def needed_seeds(spread: Spread, size: float) -> int | None:
-    """Return the smallest number of seeds that shows a difference, or None if too many do not."""
-    low, high = 1, 2
-    while detectable(spread, high, spread.n) > size:
-        low, high = high, 2 * high
-        if high > MAX_ADVICE:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if detectable(spread, middle, spread.n) <= size else (middle, high)
-        )
-    return high

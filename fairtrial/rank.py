@@ -21,7 +21,7 @@ from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
 from fairtrial.statistics.comparison import Comparison, compare, shared_metric
 from fairtrial.statistics.matching import find_choice
-from fairtrial.tables import mean_text
+from fairtrial.tables import spread_text
 
 MAX_REVISIONS = 100
 
@@ -51,16 +51,14 @@ def main(args: argparse.Namespace) -> None:
     unit = f" {metric.unit}".rstrip()
     rows = []
     for position, revision in enumerate(revisions):
-        means = revision.scores[name].mean(1)
-        sd = means.std(ddof=1) if len(means) > 1 else None
         rows.append(
             {
                 "rank": str(
                     1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
                 ),
                 "revision": revision.name,
-                "seeds": str(len(means)),
-                f"{name}: mean ± sd{unit}": mean_text(means.mean(), sd, metric),
+                "seeds": str(revision.replicas),
+                f"{name}: mean ± sd{unit}": spread_text(revision.scores[name], metric),
                 "group": letters[position],
             }
         )

@@ -17,7 +17,7 @@ from fairtrial.project.scores import Revision
 from fairtrial.project.staleness import LOCK
 from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.statistics.comparison import Comparison
-from fairtrial.statistics.significance import mean_interval
+from fairtrial.statistics.significance import Array, mean_interval
 
 PACKAGES = "torch", "torchvision", "tensorflow", "jax", "scikit-learn", "numpy", "dvc"
 
@@ -48,19 +48,23 @@ def scores_table(revisions: list[Revision], name: str, metric: Metric) -> pd.Dat
     for revision in revisions:
         scores = revision.scores[name]
         low, high = map(metric.text, mean_interval(scores[0]))
-        means = scores.mean(1)
-        sd = means.std(ddof=1) if len(means) > 1 else None
         rows.append(
             {
                 "revision": revision.name,
                 "examples": f"{len(revision.examples):,}",
                 f"{name}{unit}": metric.text(scores[0].mean()),
                 "95 % CI": f"{low} to {high}",
-                "seeds": str(len(means)),
-                f"mean ± sd{unit}": mean_text(means.mean(), sd, metric),
+                "seeds": str(revision.replicas),
+                f"mean ± sd{unit}": spread_text(scores, metric),
             }
         )
     return pd.DataFrame(rows)
+
+
+def spread_text(scores: Array, metric: Metric) -> str:
+    """Return the mean of scores (R, N), with the standard deviation over the replicas."""
+    means = scores.mean(1)
+    return mean_text(means.mean(), means.std(ddof=1) if len(means) > 1 else None, metric)
 
 
 def mean_text(mean: float, sd: float | None, metric: Metric) -> str:

@@ -50,6 +50,10 @@ class Metric(BaseModel):
         """Return a value without its unit, in one of two formats; with the unit %, times 100."""
         return format(100 * value, percent) if self.unit == "%" else format(value, plain)
 
+    def parse(self, shown: float) -> float:
+        """Return the value of a number that is given as `text` shows it."""
+        return shown / 100 if self.unit == "%" else shown
+
 
 class Contract(BaseModel):
     """What `dvc.yaml` says about the scores of a project."""

@@ -2,11 +2,8 @@
 
 from fairtrial.project.chosen import record_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten
 from fairtrial.project.scores import load_scores
 from fairtrial.project.seeds import derived_seed
-from fairtrial.project.staleness import PARAMS
-from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.experiments import promote
 from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial, replace
@@ -27,7 +24,7 @@ def confirm(
     trials: from how many the best was chosen.
     """
     contract, goal = maker.contract, runner.goal
-    values = dict(flatten(parse_yaml(best.points[-1].params, PARAMS)))
+    values = best.points[-1].values
     replicas = max(values[contract.replicas], MIN_REPLICAS)
     fresh = [
         f"{contract.seed}={derived_seed(values[contract.seed], 'confirmation')}",

@@ -9,9 +9,7 @@ import math
 from typing import NamedTuple
 
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten
 from fairtrial.project.staleness import PARAMS
-from fairtrial.project.yaml_reader import parse_yaml
 from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial, replace
 from fairtrial.search.space import Space
@@ -54,7 +52,7 @@ def read_rungs(space: Space, maker: PointMaker, halving: bool) -> list[Rung]:
         raise InputError(f"-S {contract.seed}: the best of many seeds was only lucky; omit it")
     if not halving:
         return [Rung([], 1.0)]
-    values = dict(flatten(parse_yaml(corners[0].params, PARAMS)))
+    values = corners[0].values
     names = [name for name in (contract.budget, contract.replicas) if name]
     for name in names:
         if name in space.dimensions:

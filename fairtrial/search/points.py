@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairtrial.project.contract import DVC_YAML, Contract
 from fairtrial.project.errors import InputError
@@ -15,7 +15,7 @@ from fairtrial.project.packages import REQUIREMENTS
 from fairtrial.project.pipeline import Pipeline
 from fairtrial.project.revisions import flatten, run_git
 from fairtrial.project.staleness import PARAMS
-from fairtrial.project.yaml_reader import read_yaml
+from fairtrial.project.yaml_reader import parse_yaml, read_yaml
 
 
 class Point(NamedTuple):
@@ -26,6 +26,11 @@ class Point(NamedTuple):
     @property
     def name(self) -> str:
         return f"sweep-{self.key[:8]}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The parameters, by dotted name."""
+        return dict(flatten(parse_yaml(self.params, PARAMS)))
 
 
 class Trial(NamedTuple):

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairtrial.cluster.client import code_location
 from fairtrial.project.chosen import SWEEPS, record_chosen, settings_key
@@ -14,7 +14,7 @@ from fairtrial.project.files import write_bytes
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.staleness import PARAMS
-from fairtrial.project.yaml_reader import parse_yaml, read_yaml
+from fairtrial.project.yaml_reader import read_yaml
 from fairtrial.search.confirmation import confirm
 from fairtrial.search.experiments import promote
 from fairtrial.search.goal import Goal
@@ -47,7 +47,8 @@ def sweep(options: Options) -> int:
     is the worst. Raises `InputError` if that is so for all trials.
     """
     goal, contract = options.goal, options.goal.contract
-    space = parse_space(options.settings, dict(flatten(read_yaml(Path(PARAMS)))))
+    base = dict(flatten(read_yaml(Path(PARAMS))))
+    space = parse_space(options.settings, base)
     maker = PointMaker(read_pipeline(contract), contract)
     verdict: list[str] = []
     if options.search:
@@ -88,7 +89,7 @@ def sweep(options: Options) -> int:
         written = f"{folder}/sweep.csv and sweep.png (.svg, .pdf) have all points of this sweep"
         print_tables([top_table(best, runner.rows, goal)], [written, *verdict])
     if not options.search or not failed:
-        make_experiments(best, chosen_from, options, runner)
+        make_experiments(best, chosen_from, base, options, runner)
     return failed
 
 
@@ -118,11 +119,15 @@ def open_runner(options: Options, keys: list[str]) -> Iterator[PointRunner]:
 
 
 def make_experiments(
-    best: list[Trial], chosen_from: int, options: Options, runner: PointRunner
+    best: list[Trial],
+    chosen_from: int,
+    base: dict[str, Any],
+    options: Options,
+    runner: PointRunner,
 ) -> None:
     """Make DVC experiments of the first of the best trials, and say so.
 
-    chosen_from: from how many these are the best.
+    chosen_from: from how many these are the best. base: the parameters that were here before.
     """
     promoted = [
         trial.points[-1]._replace(overrides=trial.overrides) for trial in best[: options.promote]
@@ -131,9 +136,9 @@ def make_experiments(
         # Noted before they are made, so that no experiment is without its note. The settings that
         # were here before the sweep are not a choice of it.
         contract = options.goal.contract
-        base = settings_key(dict(flatten(read_yaml(Path(PARAMS)))), contract)
-        params = [dict(flatten(parse_yaml(point.params, PARAMS))) for point in promoted]
-        others = [one for one in params if settings_key(one, contract) != base]
+        key = settings_key(base, contract)
+        params = [point.values for point in promoted]
+        others = [one for one in params if settings_key(one, contract) != key]
         record_chosen(others, chosen_from, contract)
     for point in promoted:
         print(promote(point, runner.rows[point.key], options.goal))

@@ -120,9 +120,10 @@ def _compare_two(
     if is_paired and is_right_or_wrong(a, b):
         of_b = np.argsort(pairing.examples[1])[np.argsort(np.argsort(pairing.examples[0]))]
         only_a, only_b, mcnemar_p = mcnemar(a[0], b[0, of_b])
-    is_single = min(len(a), len(b)) == 1
     # With one seed on a side, the two models alone are compared.
-    diff = difference(a[:1], b[:1], pairing) if is_single else difference(a, b, pairing)
+    if min(len(a), len(b)) == 1:
+        a, b = a[:1], b[:1]
+    diff = difference(a, b, pairing)
     design_effect = None
     if pairing.groups is not None:
         plain = difference(a, b, pairing._replace(groups=None)).examples.value

@@ -43,15 +43,7 @@ def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, i
         of_examples = Variance(diff.examples.value / factor, diff.examples.df * factor)
         variance, df = welch_satterthwaite([(1.0, of_seeds), (1.0, of_examples)])
         variance = max(variance, (diff.step * replicas / count / factor) ** 2)
-        if variance == 0:
-            return 1.0
-        # The noncentral t is replaced by a shifted one, which is close at these powers.
-        quantile = special.stdtrit(df, 1 - LEVEL / 2)
-        return float(special.stdtr(df, abs(diff.value) / math.sqrt(variance) - quantile))
-
-    def smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
-        """Return the smallest number from low to high for which a monotonous condition holds."""
-        return low + bisect.bisect_left(range(low, high), True, key=is_enough)
+        return power_of_test(abs(diff.value), Variance(variance, df))
 
     if power(1.0, MAX_ADVICE) >= POWER:
         return None, smallest(lambda count: power(1.0, count) >= POWER, 2, MAX_ADVICE)
@@ -66,46 +58,67 @@ def required_sample_size(diff: Difference, replicas: int) -> tuple[int | None, i
     return math.ceil(diff.n * percent / 100), math.ceil(replicas * percent / 100)
 
 
+def power_of_test(size: float, variance: Variance) -> float:
+    """Return how often a difference of this size is shown, if it has this variance.
+
+    The noncentral t is replaced by a shifted one, which is close at the powers of advice.
+    """
+    if variance.value == 0:
+        return 1.0
+    quantile = special.stdtrit(variance.df, 1 - LEVEL / 2)
+    return float(special.stdtr(variance.df, size / math.sqrt(variance.value) - quantile))
+
+
+def smallest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
+    """Return the smallest number from low to high for which a monotonous condition holds."""
+    return low + bisect.bisect_left(range(low, high), True, key=is_enough)
+
+
 class Spread(NamedTuple):
-    """What makes scores of a revision differ, as far as its own replicas show it."""
+    """What makes scores of a revision differ, as far as its own replicas show it.
+
+    Two revisions that are compared are assumed to have the spread of the one, their seeds not to be
+    pairs, and as few examples to differ in as their difference needs.
+    """
 
     seeds: float  # the variance of the mean score of a replica that the seed causes
-    replicas: int  # by which it is known
     n: int  # examples
     is_binary: bool  # whether scores are right or wrong
 
+    @classmethod
+    def of(cls, scores: Array) -> "Spread":
+        """Return the spread of scores (R, N) of more than one replica."""
+        seeds = float(scores.mean(1).var(ddof=1))
+        return cls(seeds, scores.shape[1], is_right_or_wrong(scores))
 
-def spread_of(scores: Array) -> Spread:
-    """Return the spread of scores (R, N) of more than one replica."""
-    is_binary = is_right_or_wrong(scores)
-    return Spread(float(scores.mean(1).var(ddof=1)), len(scores), scores.shape[1], is_binary)
+    def power(self, size: float, seeds: int, n: int) -> float:
+        """Return the power to show a difference of this size.
 
+        seeds: of each revision; n: examples, the same for both.
+        """
+        # What the seeds cause gets smaller with more examples, but by how much is not known.
+        of_seeds = Variance(2 * self.seeds / seeds, 2 * (seeds - 1))
+        of_examples = (size * (1 - min(size, 1.0)) if self.is_binary else size**2) / n
+        terms = [(1.0, of_seeds), (1.0, Variance(of_examples, n - 1))]
+        return power_of_test(size, welch_satterthwaite(terms))
 
-def detectable(spread: Spread, seeds: int, n: int) -> float:
-    """Return the smallest difference of two revisions that is shown with a power of 80 %.
+    def detectable(self, seeds: int, n: int) -> float:
+        """Return the smallest difference that is shown with a power of 80 %; as `power` takes."""
+        low, high = 0.0, 1.0
+        while self.power(high, seeds, n) < POWER and high < 1e30:
+            high *= 2
+        for _ in range(60):
+            middle = (low + high) / 2
+            if self.power(middle, seeds, n) < POWER:
+                low = middle
+            else:
+                high = middle
+        return high
 
-    seeds: of each revision; n: examples, the same for both. Both are assumed to have the spread of
-    the one, their seeds not to be pairs, and as few examples to change as the difference needs.
-    """
-    # What the seeds cause gets smaller with more examples, but by how much is not known.
-    of_seeds = Variance(2 * spread.seeds / seeds, 2 * (seeds - 1))
-    low, high = 0.0, 1.0
-    while _power(high, of_seeds, n, spread.is_binary) < POWER and high < 1e30:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _power(middle, of_seeds, n, spread.is_binary) < POWER:
-            low = middle
-        else:
-            high = middle
-    return high
+    def required_seeds(self, size: float) -> int | None:
+        """Return how many seeds show a difference on these examples, or None if no number does."""
 
+        def is_enough(seeds: int) -> bool:
+            return self.power(size, seeds, self.n) >= POWER
 
-def _power(size: float, of_seeds: Variance, n: int, is_binary: bool) -> float:
-    """Return the power to show a difference of this size."""
-    of_examples = (size * (1 - min(size, 1.0)) if is_binary else size**2) / n
-    variance, df = welch_satterthwaite([(1.0, of_seeds), (1.0, Variance(of_examples, n - 1))])
-    if variance == 0:
-        return 1.0
-    quantile = special.stdtrit(df, 1 - LEVEL / 2)
-    return float(special.stdtr(df, size / math.sqrt(variance) - quantile))
+        return smallest(is_enough, 2, MAX_ADVICE) if is_enough(MAX_ADVICE) else None

@@ -56,6 +56,16 @@ class Pairing(NamedTuple):
         """Return the pairing of two revisions that have the same n examples in the same order."""
         return cls(same_seeds, (np.arange(n), np.arange(n)))
 
+    def common(self) -> tuple[Array, Array]:
+        """Return which examples the other side has, too: bool (Na,) and (Nb,)."""
+        a, b = self.examples
+        return np.isin(a, b), np.isin(b, a)
+
+    def strata(self) -> tuple[Array, Array]:
+        """Return the classes, or one class of all examples if they count the same."""
+        a, b = self.examples
+        return self.classes or (np.zeros(len(a), dtype=int), np.zeros(len(b), dtype=int))
+
     def reversed(self) -> "Pairing":
         """Return the pairing of B and A."""
         groups = self.groups and self.groups[::-1]
@@ -148,10 +158,11 @@ def difference(a: Array, b: Array, pairing: Pairing) -> Difference:
         result = difference(b, a, pairing.reversed())
         return result._replace(value=-result.value)
     ra, rb = len(a), len(b)
-    weights = example_weights(a.mean(0), b.mean(0), pairing)
+    common = pairing.common()
+    weights = example_weights(a.mean(0), b.mean(0), pairing, common)
     of_a, of_b = a @ weights[0], b @ weights[1]
-    effects_a, effects_b = example_effects(a, b, weights, pairing)
-    has_pairs = pairing.same_seeds and np.isin(*pairing.examples).any()
+    effects_a, effects_b = example_effects(a, b, weights, pairing, common)
+    has_pairs = pairing.same_seeds and common[0].any()
     if ra < 2 or not has_pairs:  # the spread of one pair is unknown
         terms = [(1 / ra, of_a), (1 / rb, of_b)]
         alike = [1.0, 1.0]  # the variances of the terms if all replicas varied alike
@@ -201,14 +212,16 @@ def difference(a: Array, b: Array, pairing: Pairing) -> Difference:
     )
 
 
-def example_weights(a: Array, b: Array, pairing: Pairing) -> tuple[Array, Array]:
+def example_weights(
+    a: Array, b: Array, pairing: Pairing, common: tuple[Array, Array]
+) -> tuple[Array, Array]:
     """Return the weights of the examples in the means of A and of B, float64 (Na,) and (Nb,).
 
-    a, b: the mean score of each example. Examples that only one side has get less weight than
-    those of both, by which the difference is known better: the weights give the least variance.
+    a, b: the mean score of each example; common: as `Pairing.common` returns it. Examples that only
+    one side has get less weight than those of both, by which the difference is known better: the
+    weights give the least variance.
     """
-    common = [np.isin(x, y) for x, y in (pairing.examples, pairing.examples[::-1])]
-    classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
+    classes = pairing.strata()
     counts = [np.bincount(one, minlength=max(map(np.max, classes)) + 1) for one in classes]
     known = np.flatnonzero(np.minimum(*counts))  # the classes of both
     weights = []
@@ -225,7 +238,7 @@ def example_weights(a: Array, b: Array, pairing: Pairing) -> tuple[Array, Array]
 
 
 def _fractions_of_common(
-    a: Array, b: Array, pairing: Pairing, common: list[Array]
+    a: Array, b: Array, pairing: Pairing, common: tuple[Array, Array]
 ) -> tuple[float, float]:
     """Return how much weight the examples of both sides have in the mean of A, and in that of B."""
     n = int(common[0].sum())
@@ -250,7 +263,11 @@ def _fractions_of_common(
 
 
 def example_effects(
-    a: Array, b: Array, weights: tuple[Array, Array], pairing: Pairing
+    a: Array,
+    b: Array,
+    weights: tuple[Array, Array],
+    pairing: Pairing,
+    common: tuple[Array, Array],
 ) -> tuple[Array, Array]:
     """Return what each unit adds to the means of the replicas, float64 (Ra, M) and (Rb, M).
 
@@ -260,18 +277,16 @@ def example_effects(
     """
     units = pairing.groups or pairing.examples
     counts = np.bincount(np.concatenate(units))
-    classes = pairing.classes or tuple(np.zeros(len(x), dtype=int) for x in pairing.examples)
+    classes = pairing.strata()
     results = []
     for side, scores in enumerate((a, b)):
-        own = pairing.examples[side]
-        is_common = np.isin(own, pairing.examples[1 - side])
         effects = scores * weights[side]
         for number in np.flatnonzero(np.bincount(classes[side])):
             of_class = classes[side] == number
             if total := weights[side][of_class].sum():
                 means = effects[:, of_class].sum(1, keepdims=True) / total
                 effects[:, of_class] -= means * weights[side][of_class]
-            for mask in (of_class & is_common, of_class & ~is_common):
+            for mask in (of_class & common[side], of_class & ~common[side]):
                 count = np.count_nonzero(counts) if pairing.groups else mask.sum()
                 if count > 1:
                     effects[:, mask] *= math.sqrt(count / (count - 1))
