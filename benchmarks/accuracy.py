@@ -113,7 +113,7 @@ def measure(idea: str, seed: int, folder: Path) -> list[dict[str, Any]]:
     os.chdir(folder)
     torch.set_num_threads(1)
     splits = {name: load_split(path)[1] for name, path in SPLITS.items()}
-    update = {"seed": seed, "precision": "float32", **IDEAS[idea]}
+    update = {"seed": seed, **IDEAS[idea]}
     params = load_params(Train, "train").model_copy(update=update)
     train = splits["train"]
     start = time.process_time()

@@ -1,6 +1,6 @@
-"""What exact arithmetic costs: trainings in exact and in float32, in turn.
+"""What the same bits cost: trainings by samebits and by torch in float32, in turn.
 
-python benchmarks/precision.py [NAME ...]
+python benchmarks/precision.py [NAME ...]    # ATEN_CPU_CAPABILITY=avx2 for less than the CPU has
 """
 
 import json
@@ -15,7 +15,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a stage; read when torch is imported
 
-from stages.learning.models import Model, predict
+import samebits
+from samebits import plain_float32
+from stages.learning.models import ARITHMETIC, Model, predict
 from stages.learning.training import Replicas, Split, accuracy
 from stages.params import load_params
 from stages.params.train import Train
@@ -53,22 +55,23 @@ def training(params: Train, train: Split, val: Split) -> tuple[Replicas, float]:
 
 def compare(params: Train, train: Split, val: Split) -> tuple[list[float], str]:
     """Return the ratios of the CPU seconds, and these, their median and accuracies in words."""
-    seconds: dict[str, list[float]] = {"exact": [], "float32": []}
+    seconds: dict[str, list[float]] = {"samebits": [], "torch": []}
+    modules = {"samebits": samebits, "torch": plain_float32}
     accuracies = {}
     for _ in range(1 + ROUNDS):  # the first is a warm-up
-        for precision, times in seconds.items():
-            changed = params.model_copy(update={"precision": precision})
-            trained, taken = training(changed, train, val)
+        for name, times in seconds.items():
+            ARITHMETIC["cpu"] = modules[name]
+            trained, taken = training(params, train, val)
             times.append(taken)
-            accuracies[precision] = accuracy(predict(trained.model, val.images), val.labels)
+            accuracies[name] = accuracy(predict(trained.model, val.images), val.labels)
     for times in seconds.values():
         del times[0]
-    ratios = sorted(e / f for e, f in zip(seconds["exact"], seconds["float32"], strict=True))
-    exact, float32 = (statistics.median(times) for times in seconds.values())
+    ratios = sorted(ours / torchs for ours, torchs in zip(*seconds.values(), strict=True))
+    ours, torchs = (statistics.median(times) for times in seconds.values())
     return ratios, (
-        f"{exact:.3f} s against {float32:.3f} s, ratio {statistics.median(ratios):.2f} "
+        f"{ours:.3f} s against {torchs:.3f} s, ratio {statistics.median(ratios):.2f} "
         f"({ratios[0]:.2f} to {ratios[-1]:.2f}, n = {ROUNDS}), "
-        f"val accuracy {accuracies['exact']:.4f} against {accuracies['float32']:.4f}"
+        f"val accuracy {accuracies['samebits']:.4f} against {accuracies['torch']:.4f}"
     )
 
 

@@ -63,7 +63,7 @@ def train_replicas(changes: dict[str, Any], first: int, count: int) -> tuple[Arr
     val = Split(images[2_000:2_500], labels[2_000:2_500].long(), classes)
     scored = torch.cat([images[2_500:17_500], others[0]])
     truth = torch.cat([labels[2_500:17_500], others[1]]).long()
-    base = load_params(Train, "train").model_copy(update={"precision": "float32"})
+    base = load_params(Train, "train")
     correct, losses = [], []
     for seed in range(first, first + count):
         params = base.model_copy(update={**changes, "seed": seed})

@@ -1,129 +1,294 @@
-"""Layers in exact arithmetic: the same bits on any CPU, with any number of threads.
+"""Layers whose outputs and gradients are chains of operations in an order that the source fixes.
 
-`samebits.exact` has the sums and products that they consist of, and the proof.
-Tensors of weights are float32, activations and gradients float64.
+Tensors are float32. A tensor of images (N, C, H, W) lies in memory as (N, H, W, S): the channels of
+a pixel side by side, in S >= C floats, a multiple of 16. The layers return such tensors, take any
+other after a copy, and `kernels/*.c` say in which order they compute.
 """
 
-from collections.abc import Iterator
+import ctypes
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
-from samebits.exact import (
-    SIGNIFICAND_BITS,
-    bits_of_terms,
-    divide,
-    matmul,
-    round_operands,
-    round_to_grid,
-    sqrt,
-)
+from samebits.library import address, kernels, run
 
-CHUNK = 300_000  # numbers that a CPU's cache holds
+PADDING = 16  # as in kernels/vectors.h
+CHUNK, SLAB = 16, 512  # images whose gradients of the weights are added first, and held in memory
 EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalization: torch's own
+
+
+def _longs(names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_long) for name in names.split()]
+
+
+# The structs of the kernels.
+class _Convolution(ctypes.Structure):
+    _fields_ = _longs(
+        "in_height in_width in_channels in_step out_height out_width out_channels out_step size "
+        "stride pooled"
+    )
+
+
+class _Normalization(ctypes.Structure):
+    _fields_ = _longs("images pixels channels step relu training")
+
+
+class _Dense(ctypes.Structure):
+    _fields_ = _longs("examples inputs in_step outputs out_step")
+
+
+def _padded(floats: int) -> int:
+    return -(-floats // PADDING) * PADDING
+
+
+def _padded_copy(x: Tensor, step: int) -> Tensor:
+    """Return a tensor (..., K) in rows of `step` floats, (..., step), with zeros behind the K."""
+    copy = torch.zeros(*x.shape[:-1], step)
+    copy[..., : x.shape[-1]] = x
+    return copy
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Return bytes as value / 255, in the same order, and floats as they are."""
+    if x.dtype != torch.uint8:
+        return x.float()
+    x = x.contiguous()
+    result = torch.empty(x.shape)
+    kernels().scale_bytes(x.numel(), x.data_ptr(), result.data_ptr())
+    return result
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return x (..., K) as float32 in rows of a multiple of 16 floats, (..., S)."""
+    x = _scaled(x)
+    step = _padded(x.shape[-1])
+    return x.contiguous() if step == x.shape[-1] else _padded_copy(x, step)
+
+
+def _pixels(x: Tensor, padded: bool = True) -> Tensor:
+    """Return x (N, C, H, W) as float32 as it lies in memory, (N, H, W, S); S = C if not padded."""
+    n, channels, height, width = x.shape
+    step = _padded(channels) if padded else channels
+    strides = height * width * step, 1, width * step, step
+    if x.dtype == torch.float32 and x.stride() == strides:
+        end = x.storage_offset() + n * strides[0]
+        if x.untyped_storage().nbytes() >= 4 * end:
+            return x.as_strided((n, height, width, step), (*strides[:1], *strides[2:], 1))
+    rows = _scaled(x.permute(0, 2, 3, 1))
+    return rows.contiguous() if step == channels else _padded_copy(rows, step)
+
+
+def _images(pixels: Tensor, channels: int) -> Tensor:
+    """Return pixels (N, H, W, S) as a tensor (N, C, H, W) of the same memory."""
+    n, height, width, step = pixels.shape
+    size, strides = (n, channels, height, width), (height * width * step, 1, width * step, step)
+    # Not a view, so that it can be changed in place.
+    return torch.empty(0).set_(pixels.untyped_storage(), 0, size, strides)
+
+
+def _packed(weight: Tensor, shape: tuple[int, ...], order: tuple[int, int, int]) -> Tensor:
+    """Return weight (D, C, k, k) in another order, of a shape, with zeros in what it leaves.
+
+    order: the distances there from d, c and a pixel to the next; a negative one reverses the
+        pixels.
+    """
+    weight, result = weight.contiguous(), torch.empty(shape)
+    outputs, channels, size, _ = weight.shape
+    kernels().pack_weights(
+        outputs, channels, size * size, weight.data_ptr(), *order, result.numel(), result.data_ptr()
+    )
+    return result
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        replicas = weight.ndim == 3
-        rows, columns, divisor = round_operands(weight, x.mT, x.shape[-1], replicas)
-        ctx.is_uint8 = x.dtype == torch.uint8  # which the grid leaves as it is
-        ctx.save_for_backward(columns.mT if ctx.is_uint8 else x, weight)
-        # (weight @ x.T).T takes half the time of x @ weight.T.
-        return divide(rows @ columns, divisor).mT + bias.unsqueeze(-2)
+        rows = _rows(x)
+        (*_, n, in_step), (*_, outputs, inputs) = rows.shape, weight.shape
+        out_step = _padded(outputs)
+        replicas = weight.shape[0] if weight.ndim == 3 else 1
+        shape = _Dense(n, inputs, in_step, outputs, out_step)
+        result = torch.empty(*weight.shape[:-2], n, out_step)
+        columns = _padded_copy(weight.mT, out_step)
+        run(
+            kernels().dense,
+            replicas,
+            ctypes.addressof(shape),
+            rows.data_ptr(),
+            columns.data_ptr(),
+            bias.data_ptr(),
+            result.data_ptr(),
+        )
+        ctx.save_for_backward(rows, weight)
+        ctx.replicas, ctx.shape = replicas, shape
+        return result if out_step == outputs else result[..., :outputs].contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        [gradient] = gradients
-        x, weight = ctx.saved_tensors
-        replicas, n = weight.ndim == 3, x.shape[-2]
-        grad_x = matmul(gradient, weight) if ctx.needs_input_grad[0] else None
-        if ctx.is_uint8:
-            bits = SIGNIFICAND_BITS - 8 - n.bit_length()
-            errors = round_to_grid(gradient.mT / 255, bits, replicas=replicas)
-            return grad_x, errors @ x, errors.sum(-1) * 255
-        errors, x, _ = round_operands(gradient.mT, x, n, replicas)
-        return grad_x, errors @ x, errors.sum(-1)
+        rows, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        shape, outputs = ctx.shape, weight.shape[-2]
+        shape.out_step = outputs
+        grad_weight = torch.empty(*weight.shape[:-1], shape.in_step)
+        grad_bias = torch.empty(weight.shape[:-1])
+        run(
+            kernels().dense_gradient,
+            ctx.replicas,
+            ctypes.addressof(shape),
+            rows.data_ptr(),
+            gradient.data_ptr(),
+            grad_weight.data_ptr(),
+            grad_bias.data_ptr(),
+        )
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            reverse = _Dense(shape.examples, outputs, outputs, shape.inputs, shape.in_step)
+            grad_x = torch.empty(*rows.shape)
+            padded = _rows(weight)
+            run(
+                kernels().dense,
+                ctx.replicas,
+                ctypes.addressof(reverse),
+                gradient.data_ptr(),
+                padded.data_ptr(),
+                None,
+                grad_x.data_ptr(),
+            )
+            grad_x = grad_x[..., : shape.inputs]
+        return grad_x, grad_weight[..., : shape.inputs].contiguous(), grad_bias
 
 
 class _Conv2d(torch.autograd.Function):
-    """torch's convolution, which is a sum of products, of operands on grids: any order is exact."""
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pool: bool
+    ) -> Tensor:
+        outputs, channels, size, _ = weight.shape
+        # Where the gradient of the weights has channels of the input in its lanes, they are padded.
+        inner = ctx.needs_input_grad[0] or x.dtype != torch.uint8
+        pixels = _pixels(x, padded=pool or inner)
+        n, height, width, in_step = pixels.shape
+        out_height, out_width = ((side - size) // stride + 1 for side in (height, width))
+        out_step = _padded(outputs)
+        shape = _Convolution(
+            height,
+            width,
+            channels,
+            in_step,
+            out_height,
+            out_width,
+            outputs,
+            out_step,
+            size,
+            stride,
+            pool,
+        )
+        if pool:
+            out_height, out_width = out_height // 2, out_width // 2
+        result = torch.empty(n, out_height, out_width, out_step)
+        winners = torch.empty(result.shape, dtype=torch.uint8) if pool else None
+        packed = _packed(
+            weight, (size, size, channels, out_step), (1, out_step, channels * out_step)
+        )
+        run(
+            kernels().convolve,
+            n,
+            ctypes.addressof(shape),
+            pixels.data_ptr(),
+            packed.data_ptr(),
+            address(bias),
+            result.data_ptr(),
+            address(winners),
+            scratch=4 * out_width * out_step,
+        )
+        ctx.save_for_backward(pixels, weight, winners)
+        ctx.shape, ctx.has_bias = shape, bias is not None
+        return _images(result, outputs)
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        x, weight, divisor = round_operands(x, weight, weight[0].numel())
-        (n, _, height, width), (d, _, k, _) = x.shape, weight.shape
-        result = x.new_empty(n, d, height - k + 1, width - k + 1)
-        for images, part in _chunks(weight, x, result):
-            part.copy_(torch.conv2d(images, weight))
-        return divide(result, divisor)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor]:
-        [gradient] = gradients
-        x, weight = ctx.saved_tensors
-        grad_x = None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        pixels, weight, winners = ctx.saved_tensors
+        gradient = _pixels(gradients[0])
+        grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
-            errors, rounded, _ = round_operands(gradient, weight, weight[:, 0].numel())
-            grad_x = torch.empty_like(x)
-            for part, images in _chunks(weight, grad_x, errors):
-                part.copy_(conv2d_input(part.shape, rounded, images))
-        x, errors, divisor = round_operands(x, gradient, gradient[:, 0].numel())
-        grad_weight = torch.zeros_like(weight, dtype=torch.float64)
-        for images, part in _chunks(weight, x, errors):
-            grad_weight += conv2d_weight(images, weight.shape, part)
-        return grad_x, divide(grad_weight, divisor)
+            grad_x = _images_gradient(ctx.shape, gradient, weight, winners, len(pixels))
+        grad_weight = _weights_gradient(ctx.shape, pixels, gradient, winners)
+        if ctx.has_bias:
+            grad_bias = _channel_sums(gradient, weight.shape[0])
+        return grad_x, grad_weight, grad_bias, None, None
 
 
-def _chunks(weight: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors (N, C, H, W) a few images at a time, as many as a CPU's cache holds.
+def _weights_gradient(
+    shape: _Convolution, pixels: Tensor, gradient: Tensor, winners: Tensor | None
+) -> Tensor:
+    channels, outputs, size = shape.in_channels, shape.out_channels, shape.size
+    if shape.pooled:
+        order = size * size * shape.in_step, 1, shape.in_step
+        floats = outputs * order[0]
+    else:
+        order = 1, shape.out_step, channels * shape.out_step
+        floats = size * size * order[2]
+    # Factors and offsets of the pooled outputs of an image.
+    scratch = 2 * outputs * math.prod(gradient.shape[1:3]) if shape.pooled else 1
+    total = torch.zeros(outputs, channels, size, size)
+    for start in range(0, len(pixels), SLAB):
+        part = slice(start, start + SLAB)
+        n = len(pixels[part])
+        chunks = -(-n // CHUNK)
+        sums = torch.empty(chunks, floats)
+        run(
+            kernels().weights_gradient,
+            chunks,
+            ctypes.addressof(shape),
+            n,
+            CHUNK,
+            pixels[part].data_ptr(),
+            gradient[part].data_ptr(),
+            address(None if winners is None else winners[part]),
+            sums.data_ptr(),
+            scratch=scratch,
+        )
+        kernels().unpack_sums(
+            outputs,
+            channels,
+            size * size,
+            sums.data_ptr(),
+            *order,
+            floats,
+            chunks,
+            total.data_ptr(),
+        )
+    return total
 
-    torch copies the k * k neighbours of each pixel, so that a convolution is a matrix product.
-    """
-    size = max(1, CHUNK // (weight[0].numel() * tensors[0][0, 0].numel()))
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
-
-class _MaxPool2d(torch.autograd.Function):
-    """torch's own takes ten times as long for float64, unless the channels are last in memory."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        top, bottom = (torch.maximum(*pair) for pair in _quarters(x))
-        return torch.maximum(top, bottom)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        [gradient] = gradients
-        [x] = ctx.saved_tensors
-        rows = _quarters(x)
-        top, bottom = (torch.maximum(*pair) for pair in rows)
-        grad_top = gradient * (top >= bottom)  # of equal ones the first has the gradient
-        grad_x = torch.zeros_like(x)
-        for pair, grad_pair, grad_row in zip(
-            rows, _quarters(grad_x), (grad_top, gradient - grad_top), strict=True
-        ):
-            torch.mul(grad_row, pair[0] >= pair[1], out=grad_pair[0])
-            torch.sub(grad_row, grad_pair[0], out=grad_pair[1])
-        return grad_x
-
-
-def _quarters(x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return views of the four pixels of each square of 2 x 2: of the upper row, of the lower."""
-    height, width = (side // 2 * 2 for side in x.shape[2:])
-    whole = x[:, :, :height, :width]
-    top, bottom = whole[:, :, ::2], whole[:, :, 1::2]
-    return (top[..., ::2], top[..., 1::2]), (bottom[..., ::2], bottom[..., 1::2])
+def _images_gradient(
+    shape: _Convolution, gradient: Tensor, weight: Tensor, winners: Tensor | None, n: int
+) -> Tensor:
+    outputs, size, step = shape.out_channels, shape.size, shape.in_step
+    if shape.pooled:
+        packed = _packed(weight, (outputs, size, size, step), (size * size * step, 1, step))
+        scratch = 8 * outputs
+    else:
+        packed = _packed(weight, (size, size, outputs, step), (step, 1, -outputs * step))
+        border = shape.size - 1
+        scratch = (shape.in_height + border) * (shape.in_width + border) * shape.out_step
+    result = torch.empty(n, shape.in_height, shape.in_width, shape.in_step)
+    run(
+        kernels().images_gradient,
+        n,
+        ctypes.addressof(shape),
+        packed.data_ptr(),
+        gradient.data_ptr(),
+        address(winners),
+        result.data_ptr(),
+        scratch=scratch,
+    )
+    return _images(result, shape.in_channels)
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Use `buffer` again and again: a new tensor costs more than an operation on it."""
-
     @staticmethod
     def forward(
         ctx: Any,
@@ -133,49 +298,99 @@ class _BatchNorm(torch.autograd.Function):
         scale: Tensor,
         shift: Tensor,
         training: bool,
-    ) -> Any:
-        buffer = torch.empty_like(x)
+        relu: bool,
+    ) -> Tensor:
+        pixels = _pixels(x)
+        n, height, width, step = pixels.shape
+        channels = len(scale)
+        shape = _Normalization(n, height * width, channels, step, relu, training)
+        sums, constants = torch.empty(n, 2, step), torch.zeros(5, step)
+        inverse = torch.empty(channels, dtype=torch.float64)
         if training:
-            n = x.numel() // x.shape[1]
-            batch_mean = _channel_sums(x, buffer) / n
-            centred = x - _per_channel(batch_mean)
-            batch_var = _channel_sums(torch.mul(centred, centred, out=buffer), buffer) / n
-            mean.mul_(1 - MOMENTUM).add_(batch_mean * MOMENTUM)
-            var.mul_(1 - MOMENTUM).add_(batch_var * (MOMENTUM * n / max(n - 1, 1)))
-            root = sqrt(batch_var + EPSILON)
-        else:
-            centred = x - _per_channel(mean)
-            root = sqrt(var.double() + EPSILON)
-        normal = centred.div_(_per_channel(root))
-        ctx.save_for_backward(normal, root, scale)
-        ctx.training = training
-        return torch.mul(normal, _per_channel(scale), out=buffer).add_(_per_channel(shift))
+            run(
+                kernels().image_statistics,
+                n,
+                ctypes.addressof(shape),
+                pixels.data_ptr(),
+                sums.data_ptr(),
+            )
+        kernels().normalization_constants(
+            ctypes.addressof(shape),
+            sums.data_ptr(),
+            scale.data_ptr(),
+            shift.data_ptr(),
+            mean.data_ptr(),
+            var.data_ptr(),
+            MOMENTUM,
+            EPSILON,
+            constants.data_ptr(),
+            inverse.data_ptr(),
+        )
+        result = torch.empty(pixels.shape)
+        run(
+            kernels().normalize,
+            n,
+            ctypes.addressof(shape),
+            pixels.data_ptr(),
+            constants.data_ptr(),
+            result.data_ptr(),
+        )
+        ctx.save_for_backward(pixels, constants, inverse)
+        ctx.shape = shape
+        return _images(result, channels)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        [gradient] = gradients
-        normal, root, scale = ctx.saved_tensors
-        buffer = torch.empty_like(gradient)
-        grad_shift = _channel_sums(gradient, buffer)
-        grad_scale = _channel_sums(torch.mul(gradient, normal, out=buffer), buffer)
-        factor = _per_channel(scale / root)
-        if ctx.training:  # mean and variance depend on x too
-            n = normal.numel() // normal.shape[1]
-            torch.mul(normal, _per_channel(grad_scale / n), out=buffer)
-            grad_x = (gradient - _per_channel(grad_shift / n)).sub_(buffer).mul_(factor)
-        else:
-            grad_x = gradient * factor
-        return grad_x, None, None, grad_scale, grad_shift, None
+        pixels, constants, inverse = ctx.saved_tensors
+        gradient, shape = _pixels(gradients[0]), ctx.shape
+        inputs = ctypes.addressof(shape), pixels.data_ptr(), gradient.data_ptr()
+        sums, result = torch.empty(shape.images, 2, shape.step), torch.empty(pixels.shape)
+        grad_scale, grad_shift = torch.empty(shape.channels), torch.empty(shape.channels)
+        run(kernels().gradient_sums, shape.images, *inputs, constants.data_ptr(), sums.data_ptr())
+        kernels().gradient_constants(
+            ctypes.addressof(shape),
+            sums.data_ptr(),
+            inverse.data_ptr(),
+            grad_scale.data_ptr(),
+            grad_shift.data_ptr(),
+            constants.data_ptr(),
+        )
+        run(
+            kernels().normalize_gradient,
+            shape.images,
+            *inputs,
+            constants.data_ptr(),
+            result.data_ptr(),
+        )
+        return _images(result, shape.channels), None, None, grad_scale, grad_shift, None, None
 
 
-def _per_channel(values: Tensor) -> Tensor:
-    return values[:, None, None]
+def _channel_sums(pixels: Tensor, channels: int) -> Tensor:
+    """Return the sum of pixels (N, H, W, S) for each channel, float32 (C,)."""
+    n, height, width, step = pixels.shape
+    shape = _Normalization(n, height * width, channels, step, False, False)
+    sums, result = torch.empty(n, 2, step), torch.empty(channels)
+    run(kernels().image_statistics, n, ctypes.addressof(shape), pixels.data_ptr(), sums.data_ptr())
+    kernels().gradient_constants(
+        ctypes.addressof(shape), sums.data_ptr(), None, None, result.data_ptr(), None
+    )
+    return result
 
 
-def _channel_sums(x: Tensor, buffer: Tensor) -> Tensor:
-    """Return the sum of x (N, C, H, W) over all dimensions but the channels, float64 (C,)."""
-    bits = bits_of_terms(x.numel() // x.shape[1])
-    return round_to_grid(x, bits, out=buffer).flatten(2).sum(2).sum(0)
+def _refuse_unless(is_right: bool, sentence: str) -> None:
+    if not is_right:
+        raise ValueError(f"samebits: {sentence}")
+
+
+def _check(x: Tensor, *weights: Tensor | None) -> None:
+    """Raise `ValueError` for tensors that no kernel takes."""
+    for tensor in (x, *weights):
+        if tensor is not None:
+            _refuse_unless(tensor.device.type == "cpu", "its kernels take tensors on the CPU")
+    for weight in weights:
+        if weight is not None:
+            is_float32 = weight.dtype == torch.float32
+            _refuse_unless(is_float32, f"weights are float32, not {weight.dtype}")
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -184,36 +399,73 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return `torch.nn.functional.linear` of x (N, K), weight (M, K), bias (M,): float64 (N, M).
+    """Return `torch.nn.functional.linear` of x (N, K), weight (M, K), bias (M,): float32 (N, M).
 
-    x is float64, or uint8, which stands for value / 255. With another dimension before these the
+    x is float32, or uint8, which stands for value / 255. With another dimension before these the
     result is that of each replica, with the bits that it has alone.
     """
-    result: Tensor = _Linear.apply(x, weight, bias)
+    _check(x, weight, bias)
+    _refuse_unless(
+        x.shape[:-2] + x.shape[-1:] == weight.shape[:-2] + weight.shape[-1:]
+        and bias.shape == weight.shape[:-1],
+        f"linear of x {tuple(x.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}",
+    )
+    result: Tensor = _Linear.apply(x, weight, bias.contiguous())
     return result
 
 
-def conv2d(x: Tensor, weight: Tensor) -> Tensor:
-    """Return `torch.nn.functional.conv2d` of x (N, C, H, W), weight (D, C, k, k), as float64.
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    pool: bool = False,
+) -> Tensor:
+    """Return `torch.nn.functional.conv2d` of x (N, C, H, W), weight (D, C, k, k), as float32.
 
-    x is float64, or uint8, which stands for value / 255.
+    x is float32, or uint8, which stands for value / 255. With `pool`, `max_pool2d` in squares of
+    2 x 2 follows, and takes three quarters of the work from the backward pass.
     """
-    result: Tensor = _Conv2d.apply(x, weight)
-    return result
-
-
-def max_pool2d(x: Tensor) -> Tensor:
-    """Return `torch.nn.functional.max_pool2d` of x (N, C, H, W), float64, in squares of 2 x 2."""
-    result: Tensor = _MaxPool2d.apply(x)
+    _check(x, weight, bias)
+    size = weight.shape[-1]
+    _refuse_unless(
+        x.ndim == weight.ndim == 4
+        and x.shape[1] == weight.shape[1]
+        and weight.shape[2] == size
+        and (bias is None or bias.shape == weight.shape[:1]),
+        f"conv2d of x {tuple(x.shape)}, weight {tuple(weight.shape)}: channels and a square kernel",
+    )
+    _refuse_unless(
+        stride > 0 and min(x.shape[2:]) + 2 * padding >= size + stride * pool,
+        f"conv2d of {tuple(x.shape[2:])} pixels by {size} x {size}: nothing would be left",
+    )
+    if padding:
+        x = torch.nn.functional.pad(x, (padding,) * 4)
+    result: Tensor = _Conv2d.apply(
+        x, weight, None if bias is None else bias.contiguous(), stride, pool
+    )
     return result
 
 
 def batch_norm(
-    x: Tensor, mean: Tensor, var: Tensor, scale: Tensor, shift: Tensor, training: bool
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    training: bool,
+    relu: bool = False,
 ) -> Tensor:
-    """Return `torch.nn.functional.batch_norm` of x (N, C, H, W), the rest (C,), as float64.
+    """Return `torch.nn.functional.batch_norm` of x (N, C, H, W), the rest (C,), as float32.
 
     In training it uses the batch's own mean and variance, and updates the running ones in place.
+    With `relu`, `torch.relu` follows.
     """
-    result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift, training)
+    _check(x, mean, var, scale, shift)
+    _refuse_unless(
+        x.ndim == 4 and {len(t) for t in (mean, var, scale, shift)} == {x.shape[1]},
+        f"batch_norm of x {tuple(x.shape)} takes {x.shape[1]} of each constant",
+    )
+    result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift, training, relu)
     return result

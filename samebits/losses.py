@@ -1,74 +1,60 @@
-"""Losses in exact arithmetic: float64, and the same bits on any CPU, with any number of threads.
+"""Losses, exponentials and logarithms: float64 inside, in an order that the source fixes.
 
 They take label smoothing (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567) and a weight for
 each example. The mean is the sum divided by the number of examples, also where they have weights.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from samebits.exact import as_numpy, exact_sum, exp, log
+from samebits.library import address, kernels
 
 
-class _CrossEntropy(torch.autograd.Function):
+class _MeanLoss(torch.autograd.Function):
+    """The gradient is computed with the loss, which has all that it needs."""
+
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        smoothing: float,
+        weights: Tensor | None,
+        is_cross_entropy: bool,
     ) -> Tensor:
-        probabilities, losses = softmax_cross_entropy(logits, labels, smoothing)
-        ctx.save_for_backward(probabilities, labels, weights)
-        ctx.smoothing = smoothing
-        if weights is not None:
-            losses = losses * weights
-        # fsum rounds once, whatever the order of the terms.
-        means = [math.fsum(part) / len(part) for part in losses.view(-1, labels.shape[-1]).tolist()]
-        return losses.new_tensor(means).view(labels.shape[:-1])
+        *replicas, n, classes = logits.shape
+        labels = labels.contiguous()
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise IndexError(f"samebits: a label is not one of {classes} classes, from 0 on")
+        weights = None if weights is None else weights.double().contiguous()
+        if is_cross_entropy:
+            values, losses = softmax_cross_entropy(logits, labels, smoothing)
+        else:
+            values, losses = logits.double().contiguous(), None
+        means = torch.empty(replicas, dtype=torch.float64)
+        gradient = torch.empty(logits.shape)
+        kernels().mean_losses(
+            means.numel(),
+            n,
+            classes,
+            values.data_ptr(),
+            labels.data_ptr(),
+            smoothing,
+            address(weights),
+            address(losses),
+            means.data_ptr(),
+            gradient.data_ptr(),
+        )
+        ctx.save_for_backward(gradient)
+        return means
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        probabilities, labels, weights = ctx.saved_tensors
-        if ctx.smoothing:
-            errors = probabilities - smoothed_targets(
-                labels, probabilities.shape[-1], ctx.smoothing
-            )
-        else:  # the same in less time
-            columns = labels.unsqueeze(-1)
-            errors = probabilities.scatter(-1, columns, probabilities.gather(-1, columns) - 1)
-        if weights is not None:
-            errors = errors * weights.unsqueeze(-1)
-        gradient = gradients[0][..., None, None]
-        return errors * (gradient / labels.shape[-1]), None, None, None
-
-
-class _Mse(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None
-    ) -> Tensor:
-        errors = logits - smoothed_targets(labels, logits.shape[-1], smoothing)
-        weighted = errors if weights is None else errors * weights.unsqueeze(-1)
-        ctx.save_for_backward(weighted)
-        squares = (weighted * errors).flatten(-2)
-        return exact_sum(squares, -1, replicas=labels.ndim == 2) / squares.shape[-1]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        [weighted] = ctx.saved_tensors
-        gradient = gradients[0][..., None, None]
-        n = weighted.shape[-2] * weighted.shape[-1]
-        return weighted * (gradient * 2 / n), None, None, None
-
-
-def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """Return one-hot vectors float64 (N, K), of which all K classes share the `smoothing`.
-
-    Label smoothing: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
-    """
-    return one_hot(labels, classes).double() * (1 - smoothing) + smoothing / classes
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        [gradient] = ctx.saved_tensors
+        return gradient * gradients[0].float()[..., None, None], None, None, None, None
 
 
 def softmax_cross_entropy(
@@ -78,27 +64,35 @@ def softmax_cross_entropy(
 
     All may have another dimension before these, for replicas.
     """
-    shifted = logits.double() - logits.amax(-1, keepdim=True)
-    exponentials = exp(shifted)
-    # Column by column, in that order.
-    sums = torch.as_tensor(sum(as_numpy(exponentials.movedim(-1, 0))))
-    target_logits = shifted.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    if smoothing:
-        spread = exact_sum(shifted, -1, replicas=labels.ndim == 2)
-        target_logits = target_logits * (1 - smoothing) + spread * (smoothing / logits.shape[-1])
-    # Clamp, because the logarithm of a sum of 1 comes out as -1e-16.
-    return exponentials / sums.unsqueeze(-1), (log(sums) - target_logits).clamp(min=0)
+    logits, labels = logits.float().contiguous(), labels.contiguous()
+    probabilities = torch.empty(logits.shape, dtype=torch.float64)
+    losses = torch.empty(labels.shape, dtype=torch.float64)
+    kernels().softmax_cross_entropies(
+        labels.numel(),
+        logits.shape[-1],
+        logits.data_ptr(),
+        labels.data_ptr(),
+        smoothing,
+        probabilities.data_ptr(),
+        losses.data_ptr(),
+    )
+    return probabilities, losses
+
+
+def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Return one-hot vectors float64 (N, K), of which all K classes share the `smoothing`."""
+    return one_hot(labels, classes).double() * (1 - smoothing) + smoothing / classes
 
 
 def cross_entropy(
     logits: Tensor, labels: Tensor, smoothing: float = 0.0, weights: Tensor | None = None
 ) -> Tensor:
-    """Return `torch.nn.functional.cross_entropy` of logits (N, K) and labels int64 (N,).
+    """Return `torch.nn.functional.cross_entropy` of logits (N, K) and labels int64 (N,), float64.
 
     weights: float64 (N,), by which the loss of each example is multiplied before the mean.
     With another dimension before these the result has the loss of each replica.
     """
-    result: Tensor = _CrossEntropy.apply(logits, labels, smoothing, weights)
+    result: Tensor = _MeanLoss.apply(logits, labels, smoothing, weights, True)
     return result
 
 
@@ -109,5 +103,21 @@ def mse(
 
     weights: as in `cross_entropy`.
     """
-    result: Tensor = _Mse.apply(logits, labels, smoothing, weights)
+    result: Tensor = _MeanLoss.apply(logits, labels, smoothing, weights, False)
+    return result
+
+
+def exp(x: Tensor) -> Tensor:
+    """Return e^x, float64, for x <= 0; relative error below 1e-9, and e^-64 for all x below -64."""
+    x = x.double().contiguous()
+    result = torch.empty_like(x)
+    kernels().exp_all(x.numel(), x.data_ptr(), result.data_ptr())
+    return result
+
+
+def log(x: Tensor) -> Tensor:
+    """Return the natural logarithm, float64, of 1 <= x <= 1e12; absolute error below 1e-11."""
+    x = x.double().contiguous()
+    result = torch.empty_like(x)
+    kernels().log_all(x.numel(), x.data_ptr(), result.data_ptr())
     return result

@@ -1,4 +1,4 @@
-"""Optimizers and a schedule as torch defines them, written out in operations that IEEE 754 fixes.
+"""Optimizers and a schedule as torch defines them, in operations that IEEE 754 fixes.
 
 torch's own fuse multiplications with additions, and approximate roots, on some CPUs and not on
 others; and creating one of them imports `torch._dynamo`, which takes longer than a short training.
@@ -7,15 +7,25 @@ The weights may have another dimension before their own, for replicas: each gets
 gets alone.
 """
 
+import ctypes
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from samebits.exact import sqrt
+from samebits.library import address, kernels
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class _AdamStep(ctypes.Structure):
+    """AdamStep of kernels/functions.c."""
+
+    _fields_ = [
+        (name, ctypes.c_float)
+        for name in "beta1 rest1 beta2 rest2 epsilon weight_decay kept root lr".split()
+    ]
 
 
 class SGD:
@@ -43,12 +53,17 @@ class SGD:
         """Take a step against the gradients, one for each weight."""
         self.steps += 1
         for weight, gradient, moments in zip(self.weights, gradients, self.moments, strict=True):
-            if self.weight_decay:
-                gradient = gradient + weight * self.weight_decay
-            for velocity in moments:
-                velocity.mul_(self.momentum).add_(gradient)
-                gradient = gradient + velocity * self.momentum if self.nesterov else velocity
-            weight.sub_(gradient * lr)
+            gradient = gradient.contiguous()
+            kernels().sgd(
+                weight.numel(),
+                weight.data_ptr(),
+                gradient.data_ptr(),
+                address(*moments) if moments else None,
+                lr,
+                self.momentum,
+                self.nesterov,
+                self.weight_decay,
+            )
 
 
 class Adam:
@@ -75,16 +90,29 @@ class Adam:
         """Take a step against the gradients, one for each weight."""
         self.steps += 1
         unbias1, unbias2 = (1 - integer_power(beta, self.steps) for beta in (BETA1, BETA2))
+        added, kept = self.weight_decay, 1.0
+        if self.decoupled:
+            added, kept = 0.0, 1 - lr * self.weight_decay
+        constants = _AdamStep(
+            BETA1,
+            1 - BETA1,
+            BETA2,
+            1 - BETA2,
+            EPSILON,
+            added,
+            kept,
+            math.sqrt(unbias2),
+            lr / unbias1,
+        )
         for weight, gradient, moments in zip(self.weights, gradients, self.moments, strict=True):
-            if self.weight_decay and self.decoupled:
-                weight.mul_(1 - lr * self.weight_decay)
-            elif self.weight_decay:
-                gradient = gradient + weight * self.weight_decay
-            first, second = moments
-            first.mul_(BETA1).add_(gradient * (1 - BETA1))
-            second.mul_(BETA2).add_(gradient * gradient * (1 - BETA2))
-            root = sqrt(second) / math.sqrt(unbias2) + EPSILON
-            weight.sub_(first / root * (lr / unbias1))
+            gradient = gradient.contiguous()
+            kernels().adam(
+                weight.numel(),
+                weight.data_ptr(),
+                gradient.data_ptr(),
+                *(moment.data_ptr() for moment in moments),
+                ctypes.addressof(constants),
+            )
 
 
 def one_cycle(step: int, total_steps: int, lr: float) -> float:

@@ -3,7 +3,7 @@
 Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
 and section `evaluate` of `params.yaml`. Writes
 
-- `data/logits/{val,test}.safetensors`: logits float64 (R, N, K) of R replicas, the first of which
+- `data/logits/{val,test}.safetensors`: logits float32 (R, N, K) of R replicas, the first of which
   is the model;
 - `metrics/scores.csv`: for each image whether each replica is right, and its cross-entropy;
 - `metrics/evaluate.json`: the metrics of each split;
@@ -60,7 +60,7 @@ class Predictions(NamedTuple):
 
 
 def score(logits: Array, labels: Array) -> Predictions:
-    """Return the predictions for images with logits float64 (N, K) and labels (N,)."""
+    """Return the predictions for images with logits float32 (N, K) and labels (N,)."""
     tensors = torch.from_numpy(logits), torch.from_numpy(labels).long()
     probabilities, losses = softmax_cross_entropy(*tensors)
     return Predictions(labels, logits.argmax(1), probabilities.numpy(), losses.numpy())

@@ -184,25 +184,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 256 * 2**20)
 
 
-def prepare_cuda(precision: str) -> None:
+def prepare_cuda() -> None:
     """Choose deterministic algorithms; raises `InputError` if there is no GPU."""
     refuse_missing_gpu()
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 of float32's 23 bits
-    if precision == "exact":
-        # cuDNN may convolve by a Fourier transform, which is no sum of products.
-        torch.backends.cudnn.enabled = False
 
 
 def fingerprints(params: Train, keeps_states: bool) -> list[str]:
     """Return for each replica the fingerprint of its states."""
     inputs = {name: read_metadata(path)["sha256"] for name, path in DATA.items()}
-    if params.precision == "float32":  # its bits depend on these
-        inputs["cpu"] = torch.backends.cpu.get_cpu_capability()
-        inputs["threads"] = str(torch.get_num_threads())
-        if params.device == "cuda":
-            inputs["gpu"] = torch.cuda.get_device_name()
+    if params.device == "cuda":
+        inputs["gpu"] = torch.cuda.get_device_name()  # on which its bits depend
     result = []
     for number, seed in enumerate(replica_seeds(params.seed, params.replicas)):
         # How many replicas there are does not affect any one of them.
@@ -224,7 +218,7 @@ def main() -> None:
         )
     keep_freed_memory()
     if params.device == "cuda":
-        prepare_cuda(params.precision)
+        prepare_cuda()
     (info, train), (_, val) = (load_split(DATA[name], params.device) for name in ("train", "val"))
     # DVC sets DVC_ROOT for its commands to the workspace, also where it runs them elsewhere.
     folder = Path(kept_states or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train"))

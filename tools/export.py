@@ -19,6 +19,7 @@ import torch
 
 from fairtrial.project.revisions import commit_of_results
 from fairtrial.project.scores import load_scores
+from samebits import plain_float32
 from stages.learning.checkpoints import CHECKPOINT, read_checkpoint, read_description
 from stages.learning.models import Model, build_model, predict
 from stages.storage.dataset_info import DatasetInfo
@@ -74,7 +75,7 @@ def main(args: argparse.Namespace) -> None:
     test_info, test = read_split(TEST)
     if (test_info.shape, test_info.classes) != (info.shape, info.classes):
         raise InputError(f"{TEST}: has other images than the model was made for; run `dvc repro`")
-    twin = build_model(name, width, info.shape, len(info.classes), torch.Generator(), "float32")
+    twin = build_model(name, width, info.shape, len(info.classes), torch.Generator(), plain_float32)
     twin.load_state_dict(model.state_dict())
     properties = {
         "classes": info.classes,

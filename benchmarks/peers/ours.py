@@ -1,4 +1,4 @@
-"""The loop of the stage `train`, with the precision that is given."""
+"""The loop of the stage `train`."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,6 @@ changes = {
     "model": work.MODEL,
     "width": work.WIDTH if work.MODEL == "cnn" else 0,
     "epochs": work.EPOCHS,
-    "precision": sys.argv[3],
     "log_every": 10**9,  # the accuracies after each epoch, and no row between
 }
 params = load_params(Train, "train").model_copy(update=changes)

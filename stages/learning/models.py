@@ -1,8 +1,7 @@
 """The models: from images (N, C, H, W) to logits (N, K) of K classes.
 
 Images are uint8, or float32 scaled to [0, 1]. `ops` is the arithmetic of a model, a module of
-`PRECISIONS`; the weights are float32 in either. The property `filters` of a model is the weight of
-the layer that sees the pixels.
+`ARITHMETIC`. The property `filters` of a model is the weight of the layer that sees the pixels.
 """
 
 import math
@@ -16,7 +15,7 @@ from samebits import plain_float32, uniform
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
 
-PRECISIONS = {"exact": samebits, "float32": plain_float32}
+ARITHMETIC = {"cpu": samebits, "cuda": plain_float32}  # of each device
 
 
 class MLP(nn.Module):
@@ -107,11 +106,12 @@ class Convolution(nn.Module):
         self.register_buffer("var", torch.ones(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.ops.conv2d(x, self.weight)
-        if self.pool:  # first, so that normalization and ReLU have a quarter of the work
-            x = self.ops.max_pool2d(x)
-        x = self.ops.batch_norm(x, self.mean, self.var, self.scale, self.shift, self.training)
-        return x.relu_()
+        # Pooling comes first, so that normalization and ReLU have a quarter of the work.
+        x = self.ops.conv2d(x, self.weight, pool=self.pool)
+        result: Tensor = self.ops.batch_norm(
+            x, self.mean, self.var, self.scale, self.shift, self.training, relu=True
+        )
+        return result
 
 
 Model = MLP | CNN
@@ -127,10 +127,10 @@ def build_model(
     shape: Shape,
     classes: int,
     generator: torch.Generator,
-    precision: str = "exact",
+    ops: ModuleType = samebits,
 ) -> Model:
     """Return a model with initial weights drawn from `generator`; `linear` has width 0."""
-    return MODELS[name](shape, classes, width, generator, PRECISIONS[precision])
+    return MODELS[name](shape, classes, width, generator, ops)
 
 
 @torch.inference_mode()

@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
+from samebits import library
 from stages.storage.errors import InputError, printable
 from stages.storage.tensors import Array, Layout, read_tensors
 
 
 def fingerprint(**inputs: Any) -> str:
     """Return the hash of the inputs, of our imported code, and of Python's and torch's versions."""
+    inputs["kernels"] = library.folder().name  # a hash of their sources
     inputs["python"] = platform.python_version()
     inputs["torch"] = torch.__version__
     for name, module in sorted(sys.modules.items()):

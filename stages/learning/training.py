@@ -7,7 +7,7 @@ no state of a random generator.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from samebits import SGD, Adam, one_cycle, seeded_generator, stack_weights
 from stages.learning.augmentation import make_augmentation
-from stages.learning.models import PRECISIONS, STACKABLE, Model, build_model, predict
+from stages.learning.models import ARITHMETIC, STACKABLE, Model, build_model, predict
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array, Layout
@@ -113,7 +113,7 @@ class Replicas:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of logits (N, K) and labels (N,), or (R,) of R replicas at once."""
-        function = getattr(PRECISIONS[self.params.precision], self.params.loss)
+        function = getattr(ARITHMETIC[self.params.device], self.params.loss)
         weights = None if self.class_weights is None else self.class_weights[labels]
         result: Tensor = function(logits, labels, self.params.label_smoothing, weights)
         return result
@@ -233,26 +233,30 @@ def initial_model(seed: int, train: Split, params: Train) -> Model:
     channels, height, width = train.images.shape[1:]
     generator = seeded_generator(seed, "weights")
     shape = channels, height, width
-    precision = params.precision
-    model = build_model(params.model, params.width, shape, train.classes, generator, precision)
+    ops = ARITHMETIC[params.device]
+    model = build_model(params.model, params.width, shape, train.classes, generator, ops)
     return model.to(params.device)
 
 
 def stacks(params: Train) -> bool:
     """Return whether replicas can be trained as one batch, which takes the time of one model."""
-    # In float32 their bits would depend on their number.
-    return params.precision == "exact" and params.model in STACKABLE
+    # On a GPU their bits would depend on their number.
+    return params.device == "cpu" and params.model in STACKABLE
 
 
 def make_optimizer(weights: list[Tensor], params: Train) -> SGD | Adam:
     """Return the optimizer of these weights that the parameters name."""
+    ops: Any = ARITHMETIC[params.device]
+    optimizer: SGD | Adam
     match params.optimizer:
         case "sgd":
-            return SGD(weights, params.momentum, params.nesterov, params.weight_decay)
+            optimizer = ops.SGD(weights, params.momentum, params.nesterov, params.weight_decay)
         case "adam" | "adamw":
-            return Adam(weights, params.weight_decay, decoupled=params.optimizer == "adamw")
+            decoupled = params.optimizer == "adamw"
+            optimizer = ops.Adam(weights, params.weight_decay, decoupled)
         case _:
             assert_never(params.optimizer)  # mypy finds a name that is missing here
+    return optimizer
 
 
 def augmented_batches(

@@ -35,7 +35,6 @@ def refuse_missing_gpu() -> None:
 class Train(Section):
     model: Literal["linear", "mlp", "cnn"]
     width: int = Field(ge=0, le=512)
-    precision: Literal["exact", "float32"]
     device: Literal["cpu", "cuda"]
     augment: Literal["none", "affine", "affine_mirror"]
     loss: Literal["cross_entropy", "mse"]

@@ -26,8 +26,9 @@ class InputError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run the `main` of a stage or a tool.
 
-    An `InputError` becomes its problems on stderr, a line each, and exit status 2. A reader of
-    stdout that has seen enough, such as `head`, ends the process as it ends others: by SIGPIPE.
+    An `InputError` becomes its problems on stderr, a line each, and exit status 2; so does an
+    `ImportError` of compiled code. A reader of stdout that has seen enough, such as `head`, ends
+    the process as it ends others: by SIGPIPE.
     """
     # Whatever has been imported stays: exempt it from garbage collection, at the exit too.
     gc.freeze()
@@ -44,6 +45,11 @@ def run(main: Callable[[], None]) -> None:
             raise
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.raise_signal(signal.SIGPIPE)
+    except ImportError as error:
+        if error.name:  # of a module that is missing; others say what to do
+            raise
+        print(shorten(printable(str(error))), file=sys.stderr)
+        sys.exit(2)
     except InputError as error:
         for problem in error.args[:MAX_PROBLEMS]:
             print(shorten(printable(problem)), file=sys.stderr)

@@ -21,7 +21,7 @@ def train_params(**changes: object) -> Train:
         "log_every": 10,
         "score_every": "epoch",
     }
-    return Train.model_validate({**USUAL, **rest, "precision": "exact", **changes})
+    return Train.model_validate({**USUAL, **rest, **changes})
 
 
 def digits(start: int, stop: int) -> Split:

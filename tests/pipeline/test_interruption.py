@@ -337,23 +337,16 @@ def test_a_state_of_other_parameters_is_not_used(killed_project: Project) -> Non
     assert sorted(killed_project.path.glob(STATES)) == states
 
 
-@pytest.mark.parametrize("file", ["samebits/exact.py", "stages/train.py"])
+@pytest.mark.parametrize("file", ["samebits/kernels/dense.c", "stages/train.py"])
 def test_a_state_of_other_code_is_not_used(killed_project: Project, file: str) -> None:
     with (killed_project.path / file).open("a") as code:
-        code.write("# a remark\n")
+        code.write("\n")
     assert RESUMING not in killed_project.run(*TRAIN).stdout
 
 
-def test_a_state_of_other_threads_is_used_in_exact_arithmetic(killed_project: Project) -> None:
+def test_a_state_of_other_threads_is_used(killed_project: Project) -> None:
     killed_project.env |= TWO_THREADS
     assert RESUMING in killed_project.run(*TRAIN).stdout
-
-
-def test_a_state_of_other_threads_is_not_used_in_float32(project: Project) -> None:
-    project.set_params("train.precision=float32")
-    kill_at(project, "epoch 5/100")
-    project.env |= TWO_THREADS
-    assert RESUMING not in project.run(*TRAIN).stdout
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,6 @@ MORE_CHANGES = [
     ("train.epochs=2", FROM_TRAIN, 10),
     ("train.seed=1", FROM_TRAIN, 50),
     ("train.model=cnn train.width=2", FROM_TRAIN, 50),
-    ("train.precision=float32", FROM_TRAIN, 50),
     ("train.augment=affine", FROM_TRAIN, 50),
     ("train.loss=mse", FROM_TRAIN, 50),
     ("train.label_smoothing=0.1", FROM_TRAIN, 50),

@@ -103,9 +103,9 @@ def test_a_recipe_reaches_its_published_accuracy(small_project: Project, name: s
     The published seeds are 0 to 4, those of the replicas others. So both means are over five
     seeds, and the standard error of their difference is sd * sqrt(1/5 + 1/5). The sampling of the
     images adds nothing to it: both train on the first images of the training pool, and are tested
-    on all 10,000 test images. The arithmetic is exact, so the result is the same on every CPU.
+    on all 10,000 test images. The result is the same on every CPU.
     """
-    assert settings(name)["train.precision"] == "exact"
+    assert settings(name)["train.device"] == "cpu"
     small_project.env["MNIST_MIRROR"] = str(MNIST)
     make_recipe(small_project, name)
     metrics = json.loads((small_project.path / "metrics/evaluate.json").read_text())

@@ -20,7 +20,7 @@ EXPECTED = "b4d8ffc828e00a74ae0325d213ecead8e2bd9940c06c9f08f9ca0f59b65a199c"
 # busy cores, and changes nothing in what is computed.
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
 
-# On a CPU with AVX-512 each of these gives other results in float32.
+# On a CPU with AVX-512 each of these gives other results by torch in float32.
 ENVIRONMENTS = {
     "as it is": {},
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2"},

@@ -1,6 +1,6 @@
 """Print the SHA-256 of all that many trainings compute, one line of JSON.
 
-python -m tests.same_bits.trainings [precision]
+python -m tests.same_bits.trainings [float32]
 """
 
 import hashlib
@@ -11,8 +11,9 @@ from contextlib import redirect_stdout
 
 import torch
 
+from samebits import plain_float32
 from stages.evaluate import score, split_metrics, tables
-from stages.learning.models import predict
+from stages.learning.models import ARITHMETIC, predict
 from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from stages.storage.tensors import digest
@@ -79,9 +80,9 @@ SETTINGS: list[dict[str, object]] = [
 ]
 
 
-def result(settings: dict[str, object], precision: str, train: Split, val: Split) -> str:
+def result(settings: dict[str, object], train: Split, val: Split) -> str:
     every = {"log_every": 3, "score_every": 3}
-    rest = {"lr": 0.1, "drop_last": False, "epochs": 2, "precision": precision, **every}
+    rest = {"lr": 0.1, "drop_last": False, "epochs": 2, **every}
     params = Train.model_validate({**USUAL, **rest, **settings})
     replicas = Replicas([0], [params.seed], train, val, params)
     for _ in range(params.epochs):
@@ -102,7 +103,8 @@ def result(settings: dict[str, object], precision: str, train: Split, val: Split
 
 
 def main() -> None:
-    precision = sys.argv[1] if len(sys.argv) > 1 else "exact"
+    if sys.argv[1:] == ["float32"]:
+        ARITHMETIC["cpu"] = plain_float32
     pool = load("mnist-5k")["train"]
     images, labels = (
         torch.from_numpy(pool["images"].copy()),
@@ -117,7 +119,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         for settings in SETTINGS:
             train = imbalanced if "class_weights" in settings else balanced
-            results[str(settings)] = result(settings, precision, train, val)
+            results[str(settings)] = result(settings, train, val)
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     print(json.dumps({"capability": capability, "threads": threads, "results": results}))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stages.learning.models import MODELS, PRECISIONS
+from samebits import plain_float32
+from stages.learning.models import ARITHMETIC, MODELS
 from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from stages.storage.tensors import digest
@@ -18,9 +19,9 @@ from tests.helpers.training import WIDTHS, train_epochs, train_params
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
-def model_params(model: str, precision: str, **changes: object) -> Train:
+def model_params(model: str, **changes: object) -> Train:
     values = {"width": WIDTHS[model], "lr": 0.01, "batch_size": 48, "log_every": 3, **changes}
-    return train_params(model=model, precision=precision, **values)
+    return train_params(model=model, **values)
 
 
 def random_split(n: int, device: str) -> Split:
@@ -38,18 +39,18 @@ def digest_of_training(params: Train) -> str:
     return digest(replicas.state(0))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("model", MODELS)
 def test_all_tensors_of_an_operation_are_on_the_same_device(
-    model: str, precision: str, monkeypatch: pytest.MonkeyPatch
+    model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is needed: the tensors of FakeTensorMode have no values, but a device.
 
     An operation on tensors of two devices raises an error there as on a GPU.
     """
     changes = {"optimizer": "adamw", "augment": "affine", "label_smoothing": 0.1}
-    params = model_params(model, precision, batch_size=16, **changes)
+    params = model_params(model, batch_size=16, **changes)
     params = params.model_copy(update={"device": "meta"})
+    monkeypatch.setitem(ARITHMETIC, "meta", plain_float32)
     # Before the mode begins, because in it the weights of a module would stay where they are.
     on_cpu = random_split(40, "cpu")
     replicas = Replicas([0], [params.seed], on_cpu, on_cpu, params)
@@ -66,18 +67,9 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
 
 @needs_cuda
 @pytest.mark.parametrize("model", MODELS)
-def test_exact_training_on_a_gpu_gives_the_bits_of_the_cpu(model: str) -> None:
-    prepare_cuda("exact")
-    changes = {"optimizer": "adam", "augment": "affine"}
-    on_gpu = digest_of_training(model_params(model, "exact", device="cuda", **changes))
-    assert on_gpu == digest_of_training(model_params(model, "exact", **changes))
-
-
-@needs_cuda
-@pytest.mark.parametrize("model", MODELS)
-def test_float32_training_on_a_gpu_repeats_its_bits(model: str) -> None:
-    prepare_cuda("float32")
-    params = model_params(model, "float32", device="cuda")
+def test_training_on_a_gpu_repeats_its_bits(model: str) -> None:
+    prepare_cuda()
+    params = model_params(model, device="cuda")
     assert digest_of_training(params) == digest_of_training(params)
 
 

@@ -2,25 +2,25 @@
 
 import math
 from collections.abc import Collection
+from types import ModuleType
 from typing import get_args
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from samebits import seeded_generator
+import samebits
+from samebits import plain_float32, seeded_generator
 from stages.learning.checkpoints import MAX_WIDTH
-from stages.learning.models import MODELS, PRECISIONS, build_model, predict
+from stages.learning.models import ARITHMETIC, MODELS, build_model, predict
 from stages.params.train import Train
 from tests.helpers.training import CLASSES, SHAPE, TRAIN, WIDTHS, train_params
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("ops", [samebits, plain_float32])
 @pytest.mark.parametrize("name", MODELS)
-def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str) -> None:
-    model = build_model(
-        name, WIDTHS[name], SHAPE, CLASSES, seeded_generator(0, "weights"), precision
-    )
+def test_uint8_and_float32_images_give_the_same_logits(name: str, ops: ModuleType) -> None:
+    model = build_model(name, WIDTHS[name], SHAPE, CLASSES, seeded_generator(0, "weights"), ops)
     images = torch.randint(0, 256, (42, 1, 28, 28), dtype=torch.uint8)
     logits = predict(model, images)
     assert logits.shape == (42, 10)
@@ -28,18 +28,18 @@ def test_uint8_and_float32_images_give_the_same_logits(name: str, precision: str
     torch.testing.assert_close(predict(model, images / 255), logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("ops", [samebits, plain_float32])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     ("channels", "size", "classes"),
     [(1, 8, 10), (3, 9, 2), (3, 16, 3), (1, 28, 26), (3, 32, 4), (1, 64, 300), (3, 128, 5)],
 )
 def test_a_model_is_built_and_trained_for_any_shape_and_number_of_classes(
-    name: str, precision: str, channels: int, size: int, classes: int
+    name: str, ops: ModuleType, channels: int, size: int, classes: int
 ) -> None:
     shape = channels, size, size
     generator = seeded_generator(0, "weights")
-    model = build_model(name, WIDTHS[name], shape, classes, generator, precision)
+    model = build_model(name, WIDTHS[name], shape, classes, generator, ops)
     images = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
     assert predict(model, images).shape == (3, classes)
     model.train()
@@ -64,7 +64,7 @@ def test_a_model_is_built_and_trained_for_any_shape_and_number_of_classes(
 def test_the_sizes_of_an_image_on_its_way_through_the_convolutions(
     size: int, sizes: list[int]
 ) -> None:
-    model = build_model("cnn", 2, (3, size, size), 4, seeded_generator(0, "weights"), "float32")
+    model = build_model("cnn", 2, (3, size, size), 4, seeded_generator(0, "weights"), plain_float32)
     x = torch.rand(2, 3, size, size)
     passed = []
     for convolution in model.get_submodule("convolutions").children():
@@ -76,7 +76,7 @@ def test_the_sizes_of_an_image_on_its_way_through_the_convolutions(
 
 
 def test_the_convolutional_model_equals_torchs_layers() -> None:
-    model = build_model("cnn", 3, SHAPE, CLASSES, seeded_generator(0, "weights"), "float32")
+    model = build_model("cnn", 3, SHAPE, CLASSES, seeded_generator(0, "weights"), plain_float32)
     weights = model.state_dict()
     layers: list[torch.nn.Module] = []
     in_channels = 1
@@ -107,7 +107,7 @@ def test_initial_weights_have_the_distribution_of_torchs_layers(name: str, fan_i
 
 @pytest.mark.parametrize(
     ("parameter", "names"),
-    [("model", MODELS), ("precision", PRECISIONS)],
+    [("model", MODELS), ("device", ARITHMETIC)],
 )
 def test_the_schema_has_the_names_of_the_code(parameter: str, names: Collection[str]) -> None:
     assert get_args(Train.model_fields[parameter].annotation) == tuple(names)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from stages import train
+from stages.learning import training
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
-from stages.learning.models import PRECISIONS
 from stages.learning.training import Replicas
 from stages.params.train import replica_seeds
 from stages.storage.tensors import Array
@@ -30,12 +30,14 @@ def curve_rows(project: Project) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("together", [True, False])
 def test_the_model_is_the_same_for_any_number_of_replicas(
-    project: Project, precision: str, monkeypatch: pytest.MonkeyPatch
+    project: Project, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.path)
-    project.set_params(f"train.precision={precision}", "train.epochs=2")
+    if not together:
+        monkeypatch.setattr(training, "STACKABLE", ())
+    project.set_params("train.epochs=2")
     third_seed = replica_seeds(0, 3)[2]
     models: list[bytes] = []
     rows: list[list[dict[str, str]]] = []
@@ -73,12 +75,14 @@ def test_the_last_row_of_each_replica_is_what_evaluate_finds(reproduced: Project
     assert float(last[0]["loss"]) == pytest.approx(on_val["cross_entropy"], abs=2e-6)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)  # replicas together, and one after the other
+@pytest.mark.parametrize("together", [True, False])
 def test_the_curves_are_written_at_most_once_a_second_while_it_trains(
-    small_project: Project, precision: str, monkeypatch: pytest.MonkeyPatch
+    small_project: Project, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(small_project.path)
-    small_project.set_params(f"train.precision={precision}", "train.epochs=6")
+    if not together:
+        monkeypatch.setattr(training, "STACKABLE", ())
+    small_project.set_params("train.epochs=6")
     paths = [small_project.path / name for name in (CURVES, "metrics/train.json")]
     now: float = 100.0
     seen: list[list[Any]] = []

@@ -1,14 +1,16 @@
 """Training, compared with the same mathematics in NumPy."""
 
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from samebits import seeded_generator
+import samebits
+from samebits import plain_float32, seeded_generator
 from stages.learning import augmentation
-from stages.learning.models import MODELS, PRECISIONS, build_model, predict
+from stages.learning.models import ARITHMETIC, MODELS, build_model, predict
 from stages.learning.training import (
     Replicas,
     Split,
@@ -53,7 +55,7 @@ def numpy_training(params: Train) -> tuple[Array, Array, list[float]]:
     return weights["weight"], weights["bias"], losses
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("ops", [samebits, plain_float32])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -67,8 +69,11 @@ def numpy_training(params: Train) -> tuple[Array, Array, list[float]]:
         {"seed": 5},
     ],
 )
-def test_training_equals_numpy(precision: str, changes: dict[str, object]) -> None:
-    params = train_params(log_every=1, precision=precision, **changes)
+def test_training_equals_numpy(
+    ops: ModuleType, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ARITHMETIC, "cpu", ops)
+    params = train_params(log_every=1, **changes)
     replicas = fit(params)
     weight, bias, losses = numpy_training(params)
     np.testing.assert_allclose(weights(replicas)["weight"], weight, atol=2e-6)
@@ -144,12 +149,11 @@ def test_the_full_batch_is_one_step_an_epoch_over_all_images() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_exact_and_float32_training_agree(name: str) -> None:
+def test_samebits_and_torch_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model": name, "width": WIDTHS[name], "epochs": 1, "lr": 0.01}
-    exact, float32 = (
-        weights(fit(train_params(precision=precision, **changes))) for precision in PRECISIONS
-    )
-    torch.testing.assert_close(exact, float32, rtol=1e-3, atol=1e-3)
+    ours = weights(fit(train_params(**changes)))
+    monkeypatch.setitem(ARITHMETIC, "cpu", plain_float32)
+    torch.testing.assert_close(ours, weights(fit(train_params(**changes))), rtol=1e-3, atol=1e-3)
 
 
 def test_each_epoch_transforms_each_image_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,15 +207,16 @@ def test_balanced_weights_make_all_classes_count_the_same() -> None:
     np.testing.assert_allclose(weights, [10 / 28, 10 / 8, 0, 10 / 4])
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("ops", [samebits, plain_float32])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_with_balanced_weights_a_copied_image_counts_as_before(loss: str, precision: str) -> None:
+def test_with_balanced_weights_a_copied_image_counts_as_before(
+    loss: str, ops: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Copies of all images of a class leave the steps of full batches as they are."""
+    monkeypatch.setitem(ARITHMETIC, "cpu", ops)
     copies = torch.arange(len(TRAIN.labels)).repeat_interleave(1 + 4 * (TRAIN.labels == 3))
     larger = TRAIN._replace(images=TRAIN.images[copies], labels=TRAIN.labels[copies])
-    params = train_params(
-        batch_size="full", class_weights="balanced", loss=loss, precision=precision, epochs=5
-    )
+    params = train_params(batch_size="full", class_weights="balanced", loss=loss, epochs=5)
     balanced = [fit(params, split) for split in (TRAIN, larger)]
     torch.testing.assert_close(*map(weights, balanced), rtol=1e-4, atol=1e-6)
     # Without them it counts more. (TRAIN itself has 15 images of each class.)

@@ -25,7 +25,7 @@ def with_idx(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_all_peers_come_to_the_same_accuracy(with_idx: Project, script: str) -> None:
     if script == "lightning_trainer" and not find_spec("lightning"):
         pytest.skip("lightning is not installed; `make bench` does it")
-    out = with_idx.run(*peer(script, "linear", 2, "float32")).stdout
+    out = with_idx.run(*peer(script, "linear", 2)).stdout
     said = json.loads(out.splitlines()[-1])
     # After two epochs; pytorch/examples' normalized digits are learned sooner.
     assert 0.65 < said["val"] < 0.88

@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
+import samebits
+from samebits import plain_float32
 from stages.learning.checkpoints import CHECKPOINT, write_checkpoint
 from stages.learning.models import MODELS, build_model
 from stages.storage.split_files import read_split
@@ -80,9 +82,9 @@ def test_each_model_is_exported(small_reproduced: Project, name: str) -> None:
     info, test = read_split(small_reproduced.path / "data/prepared/test.safetensors")
     model, twin = (
         build_model(
-            name, WIDTHS[name], info.shape, 10, torch.Generator().manual_seed(0), precision
+            name, WIDTHS[name], info.shape, 10, torch.Generator().manual_seed(0), ops
         ).eval()
-        for precision in ("exact", "float32")
+        for ops in (samebits, plain_float32)
     )
     for one in (model, twin):
         for buffer in one.buffers():  # of batch normalization; other than at the start

@@ -35,7 +35,7 @@ def test_a_cnn_is_right_about_pictures_of_test_digits(
     project: Project, digits: tuple[Array, Array], tmp_path: Path
 ) -> None:
     """In a folder whose file names give the labels, and in one whose sub-folders do."""
-    settings = "model=cnn width=16 precision=float32 optimizer=adam schedule=one_cycle replicas=1"
+    settings = "model=cnn width=16 optimizer=adam schedule=one_cycle replicas=1"
     for setting in settings.split():
         name, _, value = setting.partition("=")
         project.run("sed", "-i", f"s/^  {name}: [a-z0-9]*/  {name}: {value}/", "params.yaml")

@@ -1,0 +1,222 @@
+"""The kernels in C: compiled once, for every instruction set; chosen, checked and called.
+
+The Zig compiler, which comes as a Python package, compiles `kernels/*.c` into shared libraries.
+They are kept in the environment of Python under a hash of the sources and of the command. A library
+is loaded if its own hash is that which was noted when it was built, and used if it computes a small
+training step to the expected bits.
+
+    python -m samebits    # compile now if need be, and say where
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KERNELS = Path(__file__).parent / "kernels"
+ZIG_VERSION = "0.17.1"
+FLAGS = (
+    "-O3 -std=gnu11 -ffp-contract=off -fno-math-errno -shared -fPIC -nostdlib -s -Wall -Wextra"
+).split()
+# For each kind of computer: the instruction sets by torch's names, which are found on the CPU
+# unless ATEN_CPU_CAPABILITY sets one, and the compiler's options.
+SETS = {
+    "x86_64": {
+        "AVX512": ["-target", "x86_64-linux-gnu", "-mcpu=x86_64_v4", "-mprefer-vector-width=512"],
+        "AVX2": ["-target", "x86_64-linux-gnu", "-mcpu=x86_64_v3"],
+        "DEFAULT": ["-target", "x86_64-linux-gnu", "-mcpu=x86_64"],
+    },
+    "aarch64": {"DEFAULT": ["-target", "aarch64-linux-gnu", "-mcpu=generic"]},
+}
+# The arguments of the kernels: n a number, p a pointer, d a double, f a float.
+SIGNATURES = {
+    "convolve": "nnppppppp",
+    "weights_gradient": "nnpnnppppp",
+    "images_gradient": "nnpppppp",
+    "pack_weights": "nnnpnnnnp",
+    "unpack_sums": "nnnpnnnnnp",
+    "image_statistics": "nnppp",
+    "normalization_constants": "ppppppfdpp",
+    "normalize": "nnpppp",
+    "gradient_sums": "nnppppp",
+    "gradient_constants": "pppppp",
+    "normalize_gradient": "nnppppp",
+    "dense": "nnppppp",
+    "dense_gradient": "nnppppp",
+    "exp_all": "npp",
+    "log_all": "npp",
+    "softmax_cross_entropies": "nnppdpp",
+    "mean_losses": "nnnppdpppp",
+    "sgd": "npppffnf",
+    "adam": "nppppp",
+    "scale_bytes": "npp",
+}
+TYPES = {"n": ctypes.c_long, "p": ctypes.c_void_p, "d": ctypes.c_double, "f": ctypes.c_float}
+
+_library: Any = None  # of this process, once it is loaded
+
+
+def folder() -> Path:
+    """Return where the libraries of these sources are, or will be."""
+    digest = hashlib.sha256(repr((ZIG_VERSION, FLAGS, SETS)).encode())
+    for source in sorted(KERNELS.iterdir()):
+        digest.update(source.read_bytes())
+    root = os.environ.get("SAMEBITS_CACHE", Path(sys.prefix, "lib", "samebits"))
+    return Path(root, digest.hexdigest()[:16])
+
+
+def instruction_sets() -> dict[str, list[str]]:
+    """Return the compiler's options for each instruction set of this kind of computer."""
+    machine = platform.machine()
+    if machine not in SETS or sys.platform != "linux":
+        known = " and ".join(SETS)
+        raise ImportError(
+            f"samebits: there are no kernels for {sys.platform} on {machine}; it runs under Linux "
+            f"on {known}"
+        )
+    return SETS[machine]
+
+
+def chosen_set() -> str:
+    """Return the instruction set to use, the widest that CPU and torch allow."""
+    name = torch.backends.cpu.get_cpu_capability()
+    return name if name in instruction_sets() else "DEFAULT"
+
+
+def build() -> None:
+    """Compile the kernels for all instruction sets.
+
+    Raises `ImportError` if the compiler is missing or fails, or the folder cannot be written.
+    """
+    target = folder()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target) as draft:
+            # Zig keeps its own files there; a home may have no place for them.
+            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), draft)
+            for name, options in instruction_sets().items():
+                path = Path(draft, f"{name}.so")
+                compiler = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *options]
+                if problem := compile_kernels(compiler, path, os.environ | caches):
+                    raise ImportError(
+                        f"samebits: cannot compile the kernels for {name}: {problem}; install the "
+                        f"compiler anew: pip install ziglang=={ZIG_VERSION}"
+                    )
+                noted = path.with_suffix(".sha256")
+                noted.write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+                # The library first: one without its hash is compiled again.
+                for file in (path, noted):
+                    file.replace(target / file.name)
+    except OSError as error:
+        raise ImportError(
+            f"samebits: cannot write its compiled kernels ({error}); set SAMEBITS_CACHE to a "
+            "folder that can be written and run from"
+        ) from None
+
+
+def compile_kernels(compiler: list[str], path: Path, environment: dict[str, str]) -> str:
+    """Compile the kernels into a shared library, and return what is wrong, or nothing."""
+    sources = [str(source) for source in sorted(KERNELS.glob("*.c"))]
+    command = [*compiler, *sources, "-o", str(path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    lines = result.stderr.splitlines() or ["it failed without a message"]
+    return lines[-1] if result.returncode else ""
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a library is there as it was built."""
+    try:
+        checksum = path.with_suffix(".sha256").read_text()
+        return hashlib.sha256(path.read_bytes()).hexdigest() == checksum
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def kernels() -> Any:
+    """Return the library of kernels, compiled first if it is missing or damaged.
+
+    Raises `ImportError` if that fails, or if it computes other bits than it should.
+    """
+    global _library
+    if _library is None:
+        _library = load()
+        try:
+            check()
+        except BaseException:
+            _library = None
+            raise
+    return _library
+
+
+def load() -> Any:
+    """Compile the library if it is missing or damaged, and load it."""
+    path = folder() / f"{chosen_set()}.so"
+    if not is_whole(path):
+        build()
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise ImportError(
+            f"samebits: cannot load its compiled kernels ({error}); set SAMEBITS_CACHE to a "
+            "folder that files can be run from"
+        ) from None
+    return with_types(library)
+
+
+def with_types(library: Any) -> Any:
+    """Return a library whose functions know the types of their arguments."""
+    for name, letters in SIGNATURES.items():
+        kernel = getattr(library, name)
+        kernel.argtypes, kernel.restype = [TYPES[letter] for letter in letters], None
+    return library
+
+
+def check() -> None:
+    """Refuse a library that does not compute a small training step to the known bits."""
+    from samebits.self_check import EXPECTED, digest_of_step
+
+    if (digest := digest_of_step()) != EXPECTED:
+        raise ImportError(
+            f"samebits: the kernels in {folder()} for {chosen_set()} compute other bits than they "
+            f"should ({digest}); remove this folder, and if that does not help, report your CPU"
+        )
+
+
+def run(kernel: Callable[..., None], items: int, *arguments: Any, scratch: int = 0) -> None:
+    """Call a kernel for all of its items, divided between as many threads as torch has.
+
+    scratch: if not 0, each part gets so many floats to work in, as its last argument.
+    """
+    parts = min(torch.get_num_threads(), items)
+    ends = [items * part // parts for part in range(parts + 1)] if parts else []
+    space = [(torch.empty(scratch),) if scratch else () for _ in range(parts)]
+    calls = [
+        (*ends[part : part + 2], *arguments, *(x.data_ptr() for x in space[part]))
+        for part in range(parts)
+    ]
+    if parts == 1:
+        kernel(*calls[0])
+    elif parts:
+        for future in [threads(os.getpid(), parts).submit(kernel, *call) for call in calls]:
+            future.result()
+
+
+@functools.cache
+def threads(process: int, number: int) -> ThreadPoolExecutor:
+    """Return the threads of a process: its parent's do not exist in a forked one."""
+    return ThreadPoolExecutor(number)
+
+
+def address(x: torch.Tensor | None) -> int | None:
+    """Return the address of a tensor for a kernel."""
+    return None if x is None else x.data_ptr()
