@@ -52,7 +52,17 @@ def test_all_instruction_sets_are_compiled_once(built: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "gone", "no hash", "no text"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flipped",
+        "no hash",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("cut", "empty", "gone", "no text")
+        ),
+    ],
+)
 def test_a_damaged_library_is_compiled_again(built: Path, tmp_path: Path, damage: str) -> None:
     cache = Path(shutil.copytree(built, tmp_path / "cache"))
     path = next(cache.glob(f"*/{library.chosen_set()}.so"))
@@ -79,9 +89,9 @@ def test_processes_that_compile_at_once_do_not_disturb_one_another(tmp_path: Pat
     environment = {**os.environ, "SAMEBITS_CACHE": str(tmp_path)}
     running = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
-    assert [process.communicate()[0] for process in running] == ["1.0\n"] * 3
+    assert [process.communicate()[0] for process in running] == ["1.0\n"] * 2
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -94,6 +104,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_compiler_that_fails_is_named(tmp_path: Path) -> None:
     package = tmp_path / "site/ziglang"
     package.mkdir(parents=True)
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import sys; sys.exit('error: out of order')")
     done = use(tmp_path / "cache", PYTHONPATH=str(package.parent))
     name = library.chosen_set()
