@@ -75,5 +75,4 @@ lock: .venv/installed  ## write the locked requirements anew from pyproject.toml
 	uv pip sync --system-certs --compile-bytecode --require-hashes --only-binary :all: \
 		--no-binary antlr4-python3-runtime --build-constraints requirements-build.txt requirements.txt
 	python -m tools setup
-	python -m samebits
 	@touch $@

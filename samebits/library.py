@@ -4,8 +4,6 @@ The Zig compiler, which comes as a Python package, compiles `kernels/*.c` into s
 They are kept in the environment of Python under a hash of the sources and of the command. A library
 is loaded if its own hash is that which was noted when it was built, and used if it computes a small
 training step to the expected bits.
-
-    python -m samebits    # compile now if need be, and say where
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Prepare DVC in this clone; `make` runs it after the installation.
+"""Prepare DVC in this clone, and compile the kernels; `make` runs it after the installation.
 
 DVC's databases, in which another user could put code, go to `.dvc/site-cache`, which only you can
 enter. DVC's pages of plots get the template `.dvc/plots.html`, which needs no network and takes
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from fairtrial.web.vega_library import content_security_policy, vega_bundle
+from samebits.library import kernels
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
 
@@ -44,6 +45,7 @@ def main(_: argparse.Namespace) -> None:
         page = page.replace(name, value)
     write_bytes(PLOTS_PAGE, page.encode())
     configure_dvc("plots.html_template", PLOTS_PAGE.name)
+    kernels()
 
 
 def make_private(folder: Path) -> None:
