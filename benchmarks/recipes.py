@@ -30,7 +30,7 @@ def run(recipe: Path, others: list[str], seed: int, clone: Path) -> tuple[float,
     if subprocess.run(command, cwd=clone, stdout=subprocess.DEVNULL).returncode != 0:
         sys.exit(2)  # DVC has said why
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found = json.loads((clone / "metrics/evaluate.json").read_text())
+    found = json.loads((clone / "metrics/evaluate.json").read_text())["evaluate"]
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"{recipe.name}, seed {seed}: {seconds:.0f} CPU seconds", file=sys.stderr, flush=True)
     return found["val"]["accuracy"]["value"], found["test"]["accuracy"]["value"], seconds

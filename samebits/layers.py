@@ -377,20 +377,18 @@ def _channel_sums(pixels: Tensor, channels: int) -> Tensor:
     return result
 
 
-def _refuse_unless(is_right: bool, sentence: str) -> None:
-    if not is_right:
-        raise ValueError(f"samebits: {sentence}")
-
-
-def _check(x: Tensor, *weights: Tensor | None) -> None:
-    """Raise `ValueError` for tensors that no kernel takes."""
-    for tensor in (x, *weights):
-        if tensor is not None:
-            _refuse_unless(tensor.device.type == "cpu", "its kernels take tensors on the CPU")
+def _prepared(x: Tensor, *weights: Tensor) -> Tensor:
+    """Return x as uint8 or float32; raise `ValueError` for tensors that no kernel takes."""
     for weight in weights:
-        if weight is not None:
-            is_float32 = weight.dtype == torch.float32
-            _refuse_unless(is_float32, f"weights are float32, not {weight.dtype}")
+        if weight.dtype != torch.float32 or not weight.is_contiguous():
+            raise ValueError(
+                f"samebits: weights are float32 and contiguous, not {weight.dtype} with strides "
+                f"{weight.stride()}"
+            )
+    for tensor in (x, *weights):
+        if tensor.device.type != "cpu":
+            raise ValueError(f"samebits: its kernels run on the CPU, not on {tensor.device}")
+    return x if x.dtype == torch.uint8 else x.float()
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -404,13 +402,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     x is float32, or uint8, which stands for value / 255. With another dimension before these the
     result is that of each replica, with the bits that it has alone.
     """
-    _check(x, weight, bias)
-    _refuse_unless(
-        x.shape[:-2] + x.shape[-1:] == weight.shape[:-2] + weight.shape[-1:]
-        and bias.shape == weight.shape[:-1],
-        f"linear of x {tuple(x.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}",
-    )
-    result: Tensor = _Linear.apply(x, weight, bias.contiguous())
+    x = _prepared(x, weight, bias)
+    *replicas, _, inputs = weight.shape
+    if [*x.shape[:-2], x.shape[-1]] != [*replicas, inputs] or bias.shape != weight.shape[:-1]:
+        raise ValueError(
+            f"samebits: linear cannot take x {tuple(x.shape)}, weight {tuple(weight.shape)} and "
+            f"bias {tuple(bias.shape)} together"
+        )
+    result: Tensor = _Linear.apply(x, weight, bias)
     return result
 
 
@@ -427,24 +426,26 @@ def conv2d(
     x is float32, or uint8, which stands for value / 255. With `pool`, `max_pool2d` in squares of
     2 x 2 follows, and takes three quarters of the work from the backward pass.
     """
-    _check(x, weight, bias)
-    size = weight.shape[-1]
-    _refuse_unless(
-        x.ndim == weight.ndim == 4
-        and x.shape[1] == weight.shape[1]
-        and weight.shape[2] == size
-        and (bias is None or bias.shape == weight.shape[:1]),
-        f"conv2d of x {tuple(x.shape)}, weight {tuple(weight.shape)}: channels and a square kernel",
-    )
-    _refuse_unless(
-        stride > 0 and min(x.shape[2:]) + 2 * padding >= size + stride * pool,
-        f"conv2d of {tuple(x.shape[2:])} pixels by {size} x {size}: nothing would be left",
-    )
+    x = _prepared(x, weight, *([] if bias is None else [bias]))
+    if (
+        not x.ndim == weight.ndim == 4
+        or x.shape[1] != weight.shape[1]
+        or weight.shape[2] != weight.shape[3]
+        or (bias is not None and bias.shape != weight.shape[:1])
+    ):
+        raise ValueError(
+            f"samebits: conv2d cannot take x {tuple(x.shape)} and weight {tuple(weight.shape)}: "
+            "they have the same channels, and the kernel is square"
+        )
+    size, side = weight.shape[3], min(x.shape[2:]) + 2 * padding
+    if stride < 1 or padding < 0 or side < size + (stride if pool else 0):
+        raise ValueError(
+            f"samebits: conv2d of x {tuple(x.shape)} and weight {tuple(weight.shape)} with stride "
+            f"{stride} and padding {padding}: nothing would be left"
+        )
     if padding:
         x = torch.nn.functional.pad(x, (padding,) * 4)
-    result: Tensor = _Conv2d.apply(
-        x, weight, None if bias is None else bias.contiguous(), stride, pool
-    )
+    result: Tensor = _Conv2d.apply(x, weight, bias, stride, pool)
     return result
 
 
@@ -462,10 +463,11 @@ def batch_norm(
     In training it uses the batch's own mean and variance, and updates the running ones in place.
     With `relu`, `torch.relu` follows.
     """
-    _check(x, mean, var, scale, shift)
-    _refuse_unless(
-        x.ndim == 4 and {len(t) for t in (mean, var, scale, shift)} == {x.shape[1]},
-        f"batch_norm of x {tuple(x.shape)} takes {x.shape[1]} of each constant",
-    )
+    x = _prepared(x, mean, var, scale, shift)
+    if x.ndim != 4 or {len(of) for of in (mean, var, scale, shift)} != {x.shape[1]}:
+        raise ValueError(
+            f"samebits: batch_norm of x {tuple(x.shape)} takes {x.shape[1]} means, variances, "
+            "scales and shifts"
+        )
     result: Tensor = _BatchNorm.apply(x, mean, var, scale, shift, training, relu)
     return result

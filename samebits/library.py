@@ -54,6 +54,7 @@ SIGNATURES = {
     "exp_all": "npp",
     "log_all": "npp",
     "softmax_cross_entropies": "nnppdpp",
+    "are_labels": "nnp",
     "mean_losses": "nnnppdpppp",
     "sgd": "npppffnf",
     "adam": "nppppp",
@@ -175,7 +176,8 @@ def with_types(library: Any) -> Any:
     """Return a library whose functions know the types of their arguments."""
     for name, letters in SIGNATURES.items():
         kernel = getattr(library, name)
-        kernel.argtypes, kernel.restype = [TYPES[letter] for letter in letters], None
+        kernel.argtypes = [TYPES[letter] for letter in letters]
+        kernel.restype = ctypes.c_int if name == "are_labels" else None
     return library
 
 
@@ -196,15 +198,17 @@ def run(kernel: Callable[..., None], items: int, *arguments: Any, scratch: int =
     scratch: if not 0, each part gets so many floats to work in, as its last argument.
     """
     parts = min(torch.get_num_threads(), items)
+    if parts == 1:
+        space = torch.empty(scratch)
+        kernel(0, items, *arguments, *([space.data_ptr()] if scratch else []))
+        return
     ends = [items * part // parts for part in range(parts + 1)] if parts else []
-    space = [(torch.empty(scratch),) if scratch else () for _ in range(parts)]
+    spaces = [(torch.empty(scratch),) if scratch else () for _ in range(parts)]
     calls = [
-        (*ends[part : part + 2], *arguments, *(x.data_ptr() for x in space[part]))
+        (*ends[part : part + 2], *arguments, *(space.data_ptr() for space in spaces[part]))
         for part in range(parts)
     ]
-    if parts == 1:
-        kernel(*calls[0])
-    elif parts:
+    if parts:
         for future in [threads(os.getpid(), parts).submit(kernel, *call) for call in calls]:
             future.result()
 

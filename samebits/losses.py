@@ -27,8 +27,7 @@ class _MeanLoss(torch.autograd.Function):
     ) -> Tensor:
         *replicas, n, classes = logits.shape
         labels = labels.contiguous()
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise IndexError(f"samebits: a label is not one of {classes} classes, from 0 on")
+        _check(labels, classes)
         weights = None if weights is None else weights.double().contiguous()
         if is_cross_entropy:
             values, losses = softmax_cross_entropy(logits, labels, smoothing)
@@ -65,6 +64,7 @@ def softmax_cross_entropy(
     All may have another dimension before these, for replicas.
     """
     logits, labels = logits.float().contiguous(), labels.contiguous()
+    _check(labels, logits.shape[-1])
     probabilities = torch.empty(logits.shape, dtype=torch.float64)
     losses = torch.empty(labels.shape, dtype=torch.float64)
     kernels().softmax_cross_entropies(
@@ -77,6 +77,11 @@ def softmax_cross_entropy(
         losses.data_ptr(),
     )
     return probabilities, losses
+
+
+def _check(labels: Tensor, classes: int) -> None:
+    if not kernels().are_labels(labels.numel(), classes, labels.data_ptr()):
+        raise IndexError(f"samebits: a label is not one of {classes} classes, from 0 on")
 
 
 def smoothed_targets(labels: Tensor, classes: int, smoothing: float) -> Tensor:

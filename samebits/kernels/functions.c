@@ -60,6 +60,13 @@ void softmax_cross_entropies(long n, long classes, const float *logits, const in
     }
 }
 
+// Whether each of n labels is a class, from 0 to classes - 1.
+int are_labels(long n, long classes, const int64_t *labels) {
+    for (long i = 0; i < n; i++)
+        if (labels[i] < 0 || labels[i] >= classes) return 0;
+    return 1;
+}
+
 // The mean losses of `replicas` times n examples, and the gradients (n, classes) of each mean.
 // values: (n, classes): probabilities, with the losses of the examples, or logits if these are null,
 // for the mean squared error. weights: of the examples, or null.
