@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from samebits.library import address, kernels, run
+from samebits.library import kernels, run
 
 PADDING = 16  # as in kernels/vectors.h
 CHUNK, SLAB = 16, 512  # images whose gradients of the weights are added first, and held in memory
@@ -56,7 +57,7 @@ def _scaled(x: Tensor) -> Tensor:
         return x.float()
     x = x.contiguous()
     result = torch.empty(x.shape)
-    kernels().scale_bytes(x.numel(), x.data_ptr(), result.data_ptr())
+    kernels().scale_bytes(x.numel(), x, result)
     return result
 
 
@@ -96,9 +97,7 @@ def _packed(weight: Tensor, shape: tuple[int, ...], order: tuple[int, int, int])
     """
     weight, result = weight.contiguous(), torch.empty(shape)
     outputs, channels, size, _ = weight.shape
-    kernels().pack_weights(
-        outputs, channels, size * size, weight.data_ptr(), *order, result.numel(), result.data_ptr()
-    )
+    kernels().pack_weights(outputs, channels, size * size, weight, *order, result.numel(), result)
     return result
 
 
@@ -112,20 +111,13 @@ class _Linear(torch.autograd.Function):
         shape = _Dense(n, inputs, in_step, outputs, out_step)
         result = torch.empty(*weight.shape[:-2], n, out_step)
         columns = _padded_copy(weight.mT, out_step)
-        run(
-            kernels().dense,
-            replicas,
-            ctypes.addressof(shape),
-            rows.data_ptr(),
-            columns.data_ptr(),
-            bias.data_ptr(),
-            result.data_ptr(),
-        )
+        run(kernels().dense, replicas, shape, rows, columns, bias, result)
         ctx.save_for_backward(rows, weight)
         ctx.replicas, ctx.shape = replicas, shape
         return result if out_step == outputs else result[..., :outputs].contiguous()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         rows, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous()
@@ -133,29 +125,13 @@ class _Linear(torch.autograd.Function):
         shape.out_step = outputs
         grad_weight = torch.empty(*weight.shape[:-1], shape.in_step)
         grad_bias = torch.empty(weight.shape[:-1])
-        run(
-            kernels().dense_gradient,
-            ctx.replicas,
-            ctypes.addressof(shape),
-            rows.data_ptr(),
-            gradient.data_ptr(),
-            grad_weight.data_ptr(),
-            grad_bias.data_ptr(),
-        )
+        run(kernels().dense_gradient, ctx.replicas, shape, rows, gradient, grad_weight, grad_bias)
         grad_x = None
         if ctx.needs_input_grad[0]:
             reverse = _Dense(shape.examples, outputs, outputs, shape.inputs, shape.in_step)
             grad_x = torch.empty(*rows.shape)
             padded = _rows(weight)
-            run(
-                kernels().dense,
-                ctx.replicas,
-                ctypes.addressof(reverse),
-                gradient.data_ptr(),
-                padded.data_ptr(),
-                None,
-                grad_x.data_ptr(),
-            )
+            run(kernels().dense, ctx.replicas, reverse, gradient, padded, None, grad_x)
             grad_x = grad_x[..., : shape.inputs]
         return grad_x, grad_weight[..., : shape.inputs].contiguous(), grad_bias
 
@@ -195,12 +171,12 @@ class _Conv2d(torch.autograd.Function):
         run(
             kernels().convolve,
             n,
-            ctypes.addressof(shape),
-            pixels.data_ptr(),
-            packed.data_ptr(),
-            address(bias),
-            result.data_ptr(),
-            address(winners),
+            shape,
+            pixels,
+            packed,
+            bias,
+            result,
+            winners,
             scratch=4 * out_width * out_step,
         )
         ctx.save_for_backward(pixels, weight, winners)
@@ -208,6 +184,7 @@ class _Conv2d(torch.autograd.Function):
         return _images(result, outputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         pixels, weight, winners = ctx.saved_tensors
         gradient = _pixels(gradients[0])
@@ -241,25 +218,16 @@ def _weights_gradient(
         run(
             kernels().weights_gradient,
             chunks,
-            ctypes.addressof(shape),
+            shape,
             n,
             CHUNK,
-            pixels[part].data_ptr(),
-            gradient[part].data_ptr(),
-            address(None if winners is None else winners[part]),
-            sums.data_ptr(),
+            pixels[part],
+            gradient[part],
+            None if winners is None else winners[part],
+            sums,
             scratch=scratch,
         )
-        kernels().unpack_sums(
-            outputs,
-            channels,
-            size * size,
-            sums.data_ptr(),
-            *order,
-            floats,
-            chunks,
-            total.data_ptr(),
-        )
+        kernels().unpack_sums(outputs, channels, size * size, sums, *order, floats, chunks, total)
     return total
 
 
@@ -275,16 +243,7 @@ def _images_gradient(
         border = shape.size - 1
         scratch = (shape.in_height + border) * (shape.in_width + border) * shape.out_step
     result = torch.empty(n, shape.in_height, shape.in_width, shape.in_step)
-    run(
-        kernels().images_gradient,
-        n,
-        ctypes.addressof(shape),
-        packed.data_ptr(),
-        gradient.data_ptr(),
-        address(winners),
-        result.data_ptr(),
-        scratch=scratch,
-    )
+    run(kernels().images_gradient, n, shape, packed, gradient, winners, result, scratch=scratch)
     return _images(result, shape.in_channels)
 
 
@@ -307,61 +266,27 @@ class _BatchNorm(torch.autograd.Function):
         sums, constants = torch.empty(n, 2, step), torch.zeros(5, step)
         inverse = torch.empty(channels, dtype=torch.float64)
         if training:
-            run(
-                kernels().image_statistics,
-                n,
-                ctypes.addressof(shape),
-                pixels.data_ptr(),
-                sums.data_ptr(),
-            )
+            run(kernels().image_statistics, n, shape, pixels, sums)
         kernels().normalization_constants(
-            ctypes.addressof(shape),
-            sums.data_ptr(),
-            scale.data_ptr(),
-            shift.data_ptr(),
-            mean.data_ptr(),
-            var.data_ptr(),
-            MOMENTUM,
-            EPSILON,
-            constants.data_ptr(),
-            inverse.data_ptr(),
+            shape, sums, scale, shift, mean, var, MOMENTUM, EPSILON, constants, inverse
         )
         result = torch.empty(pixels.shape)
-        run(
-            kernels().normalize,
-            n,
-            ctypes.addressof(shape),
-            pixels.data_ptr(),
-            constants.data_ptr(),
-            result.data_ptr(),
-        )
+        run(kernels().normalize, n, shape, pixels, constants, result)
         ctx.save_for_backward(pixels, constants, inverse)
         ctx.shape = shape
         return _images(result, channels)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         pixels, constants, inverse = ctx.saved_tensors
         gradient, shape = _pixels(gradients[0]), ctx.shape
-        inputs = ctypes.addressof(shape), pixels.data_ptr(), gradient.data_ptr()
+        inputs = shape, pixels, gradient
         sums, result = torch.empty(shape.images, 2, shape.step), torch.empty(pixels.shape)
         grad_scale, grad_shift = torch.empty(shape.channels), torch.empty(shape.channels)
-        run(kernels().gradient_sums, shape.images, *inputs, constants.data_ptr(), sums.data_ptr())
-        kernels().gradient_constants(
-            ctypes.addressof(shape),
-            sums.data_ptr(),
-            inverse.data_ptr(),
-            grad_scale.data_ptr(),
-            grad_shift.data_ptr(),
-            constants.data_ptr(),
-        )
-        run(
-            kernels().normalize_gradient,
-            shape.images,
-            *inputs,
-            constants.data_ptr(),
-            result.data_ptr(),
-        )
+        run(kernels().gradient_sums, shape.images, *inputs, constants, sums)
+        kernels().gradient_constants(shape, sums, inverse, grad_scale, grad_shift, constants)
+        run(kernels().normalize_gradient, shape.images, *inputs, constants, result)
         return _images(result, shape.channels), None, None, grad_scale, grad_shift, None, None
 
 
@@ -370,10 +295,8 @@ def _channel_sums(pixels: Tensor, channels: int) -> Tensor:
     n, height, width, step = pixels.shape
     shape = _Normalization(n, height * width, channels, step, False, False)
     sums, result = torch.empty(n, 2, step), torch.empty(channels)
-    run(kernels().image_statistics, n, ctypes.addressof(shape), pixels.data_ptr(), sums.data_ptr())
-    kernels().gradient_constants(
-        ctypes.addressof(shape), sums.data_ptr(), None, None, result.data_ptr(), None
-    )
+    run(kernels().image_statistics, n, shape, pixels, sums)
+    kernels().gradient_constants(shape, sums, None, None, result, None)
     return result
 
 

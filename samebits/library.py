@@ -60,7 +60,19 @@ SIGNATURES = {
     "adam": "nppppp",
     "scale_bytes": "npp",
 }
-TYPES = {"n": ctypes.c_long, "p": ctypes.c_void_p, "d": ctypes.c_double, "f": ctypes.c_float}
+
+
+class Pointer(ctypes.c_void_p):
+    """An argument that is a tensor, a struct or None, and stays alive during the call."""
+
+    @classmethod
+    def from_param(cls, x: Any) -> Any:
+        if isinstance(x, torch.Tensor):
+            return ctypes.c_void_p(x.data_ptr())
+        return x if x is None else ctypes.byref(x)
+
+
+TYPES = {"n": ctypes.c_long, "p": Pointer, "d": ctypes.c_double, "f": ctypes.c_float}
 
 _library: Any = None  # of this process, once it is loaded
 
@@ -74,9 +86,8 @@ def folder() -> Path:
     return Path(root, digest.hexdigest()[:16])
 
 
-def instruction_sets() -> dict[str, list[str]]:
-    """Return the compiler's options for each instruction set of this kind of computer."""
-    machine = platform.machine()
+def instruction_sets(machine: str) -> dict[str, list[str]]:
+    """Return the compiler's options for each instruction set of a kind of computer."""
     if machine not in SETS or sys.platform != "linux":
         known = " and ".join(SETS)
         raise ImportError(
@@ -86,14 +97,18 @@ def instruction_sets() -> dict[str, list[str]]:
     return SETS[machine]
 
 
+def file_name(machine: str, instruction_set: str) -> str:
+    return f"{machine}-{instruction_set}.so"
+
+
 def chosen_set() -> str:
     """Return the instruction set to use, the widest that CPU and torch allow."""
     name = torch.backends.cpu.get_cpu_capability()
-    return name if name in instruction_sets() else "DEFAULT"
+    return name if name in instruction_sets(platform.machine()) else "DEFAULT"
 
 
-def build() -> None:
-    """Compile the kernels for all instruction sets.
+def build(machine: str) -> None:
+    """Compile the kernels for all instruction sets of a kind of computer.
 
     Raises `ImportError` if the compiler is missing or fails, or the folder cannot be written.
     """
@@ -103,8 +118,8 @@ def build() -> None:
         with tempfile.TemporaryDirectory(dir=target) as draft:
             # Zig keeps its own files there; a home may have no place for them.
             caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), draft)
-            for name, options in instruction_sets().items():
-                path = Path(draft, f"{name}.so")
+            for name, options in instruction_sets(machine).items():
+                path = Path(draft, file_name(machine, name))
                 compiler = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *options]
                 if problem := compile_kernels(compiler, path, os.environ | caches):
                     raise ImportError(
@@ -159,9 +174,10 @@ def kernels() -> Any:
 
 def load() -> Any:
     """Compile the library if it is missing or damaged, and load it."""
-    path = folder() / f"{chosen_set()}.so"
+    machine = platform.machine()
+    path = folder() / file_name(machine, chosen_set())
     if not is_whole(path):
-        build()
+        build(machine)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -198,17 +214,18 @@ def run(kernel: Callable[..., None], items: int, *arguments: Any, scratch: int =
     scratch: if not 0, each part gets so many floats to work in, as its last argument.
     """
     parts = min(torch.get_num_threads(), items)
-    if parts == 1:
-        space = torch.empty(scratch)
-        kernel(0, items, *arguments, *([space.data_ptr()] if scratch else []))
-        return
-    ends = [items * part // parts for part in range(parts + 1)] if parts else []
-    spaces = [(torch.empty(scratch),) if scratch else () for _ in range(parts)]
     calls = [
-        (*ends[part : part + 2], *arguments, *(space.data_ptr() for space in spaces[part]))
+        (
+            items * part // parts,
+            items * (part + 1) // parts,
+            *arguments,
+            *([torch.empty(scratch)] if scratch else []),
+        )
         for part in range(parts)
     ]
-    if parts:
+    if parts == 1:
+        kernel(*calls[0])
+    elif parts:
         for future in [threads(os.getpid(), parts).submit(kernel, *call) for call in calls]:
             future.result()
 
@@ -217,8 +234,3 @@ def run(kernel: Callable[..., None], items: int, *arguments: Any, scratch: int =
 def threads(process: int, number: int) -> ThreadPoolExecutor:
     """Return the threads of a process: its parent's do not exist in a forked one."""
     return ThreadPoolExecutor(number)
-
-
-def address(x: torch.Tensor | None) -> int | None:
-    """Return the address of a tensor for a kernel."""
-    return None if x is None else x.data_ptr()

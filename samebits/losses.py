@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import one_hot
 
-from samebits.library import address, kernels
+from samebits.library import kernels
 
 
 class _MeanLoss(torch.autograd.Function):
@@ -36,21 +37,13 @@ class _MeanLoss(torch.autograd.Function):
         means = torch.empty(replicas, dtype=torch.float64)
         gradient = torch.empty(logits.shape)
         kernels().mean_losses(
-            means.numel(),
-            n,
-            classes,
-            values.data_ptr(),
-            labels.data_ptr(),
-            smoothing,
-            address(weights),
-            address(losses),
-            means.data_ptr(),
-            gradient.data_ptr(),
+            means.numel(), n, classes, values, labels, smoothing, weights, losses, means, gradient
         )
         ctx.save_for_backward(gradient)
         return means
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         [gradient] = ctx.saved_tensors
         return gradient * gradients[0].float()[..., None, None], None, None, None, None
@@ -68,19 +61,13 @@ def softmax_cross_entropy(
     probabilities = torch.empty(logits.shape, dtype=torch.float64)
     losses = torch.empty(labels.shape, dtype=torch.float64)
     kernels().softmax_cross_entropies(
-        labels.numel(),
-        logits.shape[-1],
-        logits.data_ptr(),
-        labels.data_ptr(),
-        smoothing,
-        probabilities.data_ptr(),
-        losses.data_ptr(),
+        labels.numel(), logits.shape[-1], logits, labels, smoothing, probabilities, losses
     )
     return probabilities, losses
 
 
 def _check(labels: Tensor, classes: int) -> None:
-    if not kernels().are_labels(labels.numel(), classes, labels.data_ptr()):
+    if not kernels().are_labels(labels.numel(), classes, labels):
         raise IndexError(f"samebits: a label is not one of {classes} classes, from 0 on")
 
 
@@ -116,7 +103,7 @@ def exp(x: Tensor) -> Tensor:
     """Return e^x, float64, for x <= 0; relative error below 1e-9, and e^-64 for all x below -64."""
     x = x.double().contiguous()
     result = torch.empty_like(x)
-    kernels().exp_all(x.numel(), x.data_ptr(), result.data_ptr())
+    kernels().exp_all(x.numel(), x, result)
     return result
 
 
@@ -124,5 +111,5 @@ def log(x: Tensor) -> Tensor:
     """Return the natural logarithm, float64, of 1 <= x <= 1e12; absolute error below 1e-11."""
     x = x.double().contiguous()
     result = torch.empty_like(x)
-    kernels().log_all(x.numel(), x.data_ptr(), result.data_ptr())
+    kernels().log_all(x.numel(), x, result)
     return result

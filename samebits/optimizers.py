@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from samebits.library import address, kernels
+from samebits.library import kernels
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -56,9 +56,9 @@ class SGD:
             gradient = gradient.contiguous()
             kernels().sgd(
                 weight.numel(),
-                weight.data_ptr(),
-                gradient.data_ptr(),
-                address(*moments) if moments else None,
+                weight,
+                gradient,
+                moments[0] if moments else None,
                 lr,
                 self.momentum,
                 self.nesterov,
@@ -106,13 +106,7 @@ class Adam:
         )
         for weight, gradient, moments in zip(self.weights, gradients, self.moments, strict=True):
             gradient = gradient.contiguous()
-            kernels().adam(
-                weight.numel(),
-                weight.data_ptr(),
-                gradient.data_ptr(),
-                *(moment.data_ptr() for moment in moments),
-                ctypes.addressof(constants),
-            )
+            kernels().adam(weight.numel(), weight, gradient, *moments, constants)
 
 
 def one_cycle(step: int, total_steps: int, lr: float) -> float:

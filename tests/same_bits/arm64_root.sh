@@ -28,3 +28,6 @@ uv pip install --quiet --system-certs --target .arm64/site --python-version 3.11
     --python-platform aarch64-manylinux_2_39 --require-hashes --only-binary :all: \
     --no-binary antlr4-python3-runtime --build-constraints requirements-build.txt \
     --requirements requirements.txt
+
+# The compiler would be emulated, too; this computer's compiles for others as well.
+SAMEBITS_CACHE=.arm64/kernels python -c "from samebits.library import build; build('aarch64')"

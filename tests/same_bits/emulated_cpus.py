@@ -28,7 +28,8 @@ PYTHONS = {
 }
 if (ARM64 / "site").exists():
     PYTHONS["Neoverse N1 (ARM)"] = (
-        f'PYTHONPATH="{ARM64}/site" exec qemu-aarch64 -cpu neoverse-n1 '
+        f'PYTHONPATH="{ARM64}/site" SAMEBITS_CACHE="{ARM64}/kernels" '
+        "exec qemu-aarch64 -cpu neoverse-n1 "
         f'-L "{ARM64}/root" "{ARM64}/root/usr/bin/python3.11" "$@"'
     )
 

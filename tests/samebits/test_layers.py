@@ -271,6 +271,15 @@ def test_shapes_that_no_kernel_takes_are_refused(call: Any, words: str) -> None:
         call()
 
 
+def test_a_gradient_of_a_gradient_is_refused() -> None:
+    x, weight = values(2, 3).requires_grad_(), values(4, 3).requires_grad_()
+    [gradient] = torch.autograd.grad(
+        samebits.linear(x, weight, values(4)).square().sum(), [x], create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 def test_nothing_of_nothing_is_nothing() -> None:
     weight = values(4, 3, 3, 3).requires_grad_()
     result = samebits.conv2d(values(0, 3, 8, 8), weight, pool=True)

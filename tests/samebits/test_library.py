@@ -13,6 +13,16 @@ import pytest
 from samebits import library, self_check
 from tests.helpers.project import ROOT, Project
 
+MACHINE = platform.machine()
+# The options of gcc and clang for each instruction set.
+SETS = {
+    "x86_64": {
+        "AVX512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma",
+        "AVX2": "-mavx2 -mfma",
+        "DEFAULT": "",
+    },
+    "aarch64": {"DEFAULT": ""},
+}
 USE = "import samebits, torch; print(samebits.exp(torch.zeros(1)).item())"
 
 
@@ -45,7 +55,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_instruction_sets_are_compiled_once(built: Path) -> None:
     [folder] = built.iterdir()
-    names = {f"{name}.{end}" for name in library.instruction_sets() for end in ("so", "sha256")}
+    libraries = [Path(library.file_name(MACHINE, name)) for name in SETS[MACHINE]]
+    names = {str(path.with_suffix(end)) for path in libraries for end in (".so", ".sha256")}
     assert {path.name for path in folder.iterdir()} == names
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert use(built).stdout == "1.0\n"
@@ -65,7 +76,7 @@ def test_all_instruction_sets_are_compiled_once(built: Path) -> None:
 )
 def test_a_damaged_library_is_compiled_again(built: Path, tmp_path: Path, damage: str) -> None:
     cache = Path(shutil.copytree(built, tmp_path / "cache"))
-    path = next(cache.glob(f"*/{library.chosen_set()}.so"))
+    path = next(cache.glob(f"*/{library.file_name(MACHINE, library.chosen_set())}"))
     noted = path.with_suffix(".sha256")
     whole = path.read_bytes()
     middle = len(whole) // 2
@@ -92,6 +103,17 @@ def test_processes_that_compile_at_once_do_not_disturb_one_another(tmp_path: Pat
         for _ in range(2)
     ]
     assert [process.communicate()[0] for process in running] == ["1.0\n"] * 2
+
+
+def test_kernels_for_another_kind_of_computer_are_no_obstacle(built: Path, tmp_path: Path) -> None:
+    """Where an environment is on a disk of several computers."""
+    cache = Path(shutil.copytree(built, tmp_path / "cache"))
+    other = next(machine for machine in SETS if machine != MACHINE)
+    done = use(cache, code=f"from samebits.library import build; build({other!r})")
+    assert done.returncode == 0, done.stderr
+    [folder] = cache.iterdir()
+    assert folder.joinpath(library.file_name(other, "DEFAULT")).read_bytes()[:4] == b"\x7fELF"
+    assert use(cache).stdout == "1.0\n"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -132,20 +154,9 @@ def test_a_stage_without_kernels_says_so_in_a_line(small_reproduced: Project) ->
     assert "set SAMEBITS_CACHE" in done.stderr
 
 
-COMPILERS = ["gcc", "clang", "zig"]
-SETS = {
-    "x86_64": {
-        "AVX512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma",
-        "AVX2": "-mavx2 -mfma",
-        "DEFAULT": "",
-    },
-    "aarch64": {"DEFAULT": ""},
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["-O1", "-O3"])
-@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
 def test_other_compilers_give_the_same_bits(
     compiler: str, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,9 +168,9 @@ def test_other_compilers_give_the_same_bits(
         pytest.skip(f"{compiler} is not installed")
     name = library.chosen_set()
     flags = [flag for flag in library.FLAGS if not flag.startswith("-O")]
-    options = SETS[platform.machine()][name].split()
+    options = SETS[MACHINE][name].split()
     if compiler == "zig":
-        options = library.instruction_sets()[name]
+        options = library.instruction_sets(MACHINE)[name]
     path = tmp_path / "kernels.so"
     problem = library.compile_kernels([*command, level, *flags, *options], path, dict(os.environ))
     assert not problem
