@@ -34,11 +34,11 @@ from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS
-from tests.helpers.project import ROOT
+from tests.helpers.project import DEFAULT
 from tools.preprocessing import load_images
 
 REFUSALS = (InputError, errors.InputError)
-CONTRACT = parse_contract((ROOT / "dvc.yaml").read_bytes(), "workspace")
+CONTRACT = parse_contract((DEFAULT / "dvc.yaml").read_bytes(), "workspace")
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")
 PARTS = DatasetInfo(title="Parts", shape=(3, 16, 16), classes=("bolt", "nut"), style="natural")
@@ -194,7 +194,7 @@ def picture_seeds() -> list[bytes]:
 
 
 def params_seeds() -> list[bytes]:
-    content = (ROOT / "params.yaml").read_bytes()
+    content = (DEFAULT / "params.yaml").read_bytes()
     lines = [line for line in content.splitlines() if not line.lstrip().startswith(b"#")]
     return [content, b"\n".join(line.partition(b" #")[0] for line in lines)]
 

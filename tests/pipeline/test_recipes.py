@@ -8,10 +8,10 @@ from ruamel.yaml import YAML
 
 from benchmarks.recipes import read_recipe
 from fairtrial.project.revisions import flatten
-from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
+from tests.helpers.project import DEFAULT, MNIST, ROOT, Project, needs_mnist
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
-PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PARAMS = YAML(typ="safe").load((DEFAULT / "params.yaml").read_text())
 # Parameters that a recipe does not set.
 FREE = {"prepare.seed", "train.seed"}
 # `make test` runs this one: convolutions, with augmentation.
