@@ -6,6 +6,7 @@ import gc
 import importlib
 import signal
 import sys
+from pathlib import Path
 from types import TracebackType
 
 COMMANDS = "compare", "plan", "rank", "report", "sweep", "until-decided"
@@ -36,18 +37,29 @@ def report_interrupt(
         sys.__excepthook__(kind, error, trace)
 
 
+def file_of(command: str) -> str:
+    return f"{command.replace('-', '_')}.py"
+
+
 def main() -> None:
     from fairtrial.project.errors import InputError
 
     name, *arguments = sys.argv[1:] or ["--help"]
+    # A project may have removed what it does not need, such as sweeps.
+    removed = [one for one in COMMANDS if not Path(__file__).with_name(file_of(one)).is_file()]
+    commands = [one for one in COMMANDS if one not in removed]
     if name in ("-h", "--help", "help"):
-        print(HELP, end="")
+        lines = HELP.splitlines(keepends=True)
+        print(
+            "".join(line for line in lines if line.split()[:1] not in ([x] for x in removed)),
+            end="",
+        )
         return
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(commands)}"
         raise InputError(f"unknown command '{name}'; {remedy}")
-    module = importlib.import_module(f"fairtrial.{name.replace('-', '_')}")
+    module = importlib.import_module(f"fairtrial.{Path(file_of(name)).stem}")
     parser = argparse.ArgumentParser(
         prog=f"python -m fairtrial {name}",
         description=module.__doc__,

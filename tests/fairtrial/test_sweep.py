@@ -427,7 +427,7 @@ def test_workers_by_ssh(regression: Project, tmp_path: Path) -> None:
         with scheduler(tmp_path / "scheduler") as (address, _):
             for old, new in [
                 ("tcp://one:8786", address),
-                ("mnist/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
+                ("project/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
                 ("--nworkers 16", "--nworkers 1"),
             ]:
                 assert old in loop

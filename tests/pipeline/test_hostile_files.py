@@ -23,6 +23,7 @@ from stages.storage.tensors import read_metadata
 from tests.helpers.cards import DIGITS, SOURCES
 from tests.helpers.project import DEFAULT, ROOT, Project
 
+pytestmark = pytest.mark.usefixtures("valid_default")
 GOOD = (DEFAULT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.
 WORDS = [

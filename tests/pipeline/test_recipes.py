@@ -125,3 +125,9 @@ def test_an_unknown_name_is_answered_with_the_names(small_project: Project, name
 def test_the_readme_or_a_page_has_a_row_for_each() -> None:
     for name in RECIPES:
         assert f"| `{name}` |" in PAGES
+
+
+def test_the_python_of_the_recipes_works(small_reproduced: Project) -> None:
+    text = (ROOT / "docs/recipes.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(re.findall(r"\d", small_reproduced.run("python", "-c", script).stdout)) == 42

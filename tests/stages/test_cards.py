@@ -16,7 +16,7 @@ GOOD = (SOURCES / "mnist.yaml").read_text()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def folder(valid_default: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A folder with the parameters and the cards, in which the stages run in this process."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(DEFAULT / "params.yaml", tmp_path)

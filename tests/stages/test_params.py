@@ -16,6 +16,7 @@ from tests.helpers.project import DEFAULT, Project
 LEVELS = [f"&a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]
 BOMB = f"[&a0 [1], {', '.join(LEVELS)}]"
 LIST = f"[{', '.join('1' * 1_000)}]"
+pytestmark = pytest.mark.usefixtures("valid_default")
 GOOD = (DEFAULT / "params.yaml").read_text()
 
 
