@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-COMMANDS = "compare", "plan", "rank", "report", "sweep", "until-decided"
+COMMANDS = "compare", "mend", "plan", "rank", "report", "sweep", "until-decided"
 HELP = """\
 usage: python -m fairtrial COMMAND ...
 
@@ -18,6 +18,7 @@ usage: python -m fairtrial COMMAND ...
   plan A               How many seeds and examples does a difference need?
   until-decided A B    Train more replicas of both until it is known which is better.
   sweep -S NAME=VALUES Train and score a grid of settings, or search ranges of them.
+  mend                 Remove what stops DVC after it was killed.
   report [REV ...]     Write a page that compares revisions: tables, plots, pictures.
 
 A revision is a commit, a branch, a tag, an experiment of DVC, or `workspace`.
@@ -35,6 +36,20 @@ def report_interrupt(
         print("interrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def warn_of_killed_experiment() -> None:
+    """Say it if `dvc exp run` was killed here: git is on no branch, as during the experiment."""
+    if not any(Path(".git/refs/exps/exec").glob("EXEC_HEAD")):
+        return
+    from fairtrial.project.revisions import lock_holders
+
+    if not any(lock_holders().values()):
+        print(
+            "`dvc exp run` was killed here: `python -m fairtrial mend`, and `git switch -` if git "
+            "is on no branch",
+            file=sys.stderr,
+        )
 
 
 def file_of(command: str) -> str:
@@ -66,6 +81,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if name != "mend":
+        warn_of_killed_experiment()
     # As Ctrl-C, so that workers and folders do not outlive the command.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     module.main(parser.parse_args(arguments))

@@ -19,8 +19,9 @@ from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
 from stages.params.prepare import Prepare
 from stages.params.train import Train, refuse_missing_gpu
-from stages.storage.errors import InputError
+from stages.storage.errors import NOT_IN_GIT, InputError
 from stages.storage.files import write_bytes
+from stages.storage.yaml_reader import read_yaml
 
 
 class Params(Section):
@@ -55,8 +56,36 @@ def check_params(path: Path = PATH) -> Params:
     return load_params(Params, path=path)
 
 
+def refuse_missing_code() -> None:
+    """Raise `InputError` if a stage depends on code of ours that is not there.
+
+    In the folder of `dvc exp run --temp` a file is missing that git does not know. DVC would notice
+    it in the middle of the run.
+    """
+    if not (path := Path("dvc.yaml")).is_file():
+        return
+    definitions = read_yaml(path)
+    stages = definitions.get("stages") if isinstance(definitions, dict) else None
+    listed = [
+        dep
+        for stage in (stages.values() if isinstance(stages, dict) else [])
+        for dep in (stage.get("deps") or [] if isinstance(stage, dict) else [])
+    ]
+    missing = [
+        str(dep) for dep in listed if str(dep).endswith(".py") and not Path(str(dep)).exists()
+    ]
+    if missing:
+        raise InputError(
+            *(
+                f"dvc.yaml: {dep} is not there; {NOT_IN_GIT.format(dep)}"
+                for dep in sorted({*missing})
+            )
+        )
+
+
 def main() -> None:
     try:
+        refuse_missing_code()
         if check_params().train.device == "cuda":
             refuse_missing_gpu()
     except InputError:

@@ -59,6 +59,10 @@ def main() -> None:
         importlib.import_module(f"tools.{args.name}").main(args)
     except errors.InputError as error:  # of the other library
         raise InputError(*error.args) from None
+    except Exception as error:
+        if not errors.is_of_another_user(error):
+            raise
+        raise InputError(f"git: {error}; {errors.TRUST}") from None
 
 
 if __name__ == "__main__":

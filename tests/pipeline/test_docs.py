@@ -150,6 +150,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
         assert page == Path("data/README.md") or f"]({page}" in README, page
 
 
+@pytest.mark.slow
 def test_a_stage_is_added_as_the_page_says(project: Project) -> None:
     if (project.path / "stages/disagree.py").exists():
         pytest.skip("the project has the stage of the page")

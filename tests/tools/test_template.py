@@ -53,6 +53,7 @@ def check_what_is_left(project: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_all_parts_are_removed_without_a_trace(small_project: Project) -> None:
     template(small_project, "remove", *PARTS)
     for part in PARTS.values():
