@@ -40,7 +40,7 @@ def report_interrupt(
 
 def warn_of_killed_experiment() -> None:
     """Say it if `dvc exp run` was killed here: git is on no branch, as during the experiment."""
-    if not any(Path(".git/refs/exps/exec").glob("EXEC_HEAD")):
+    if not any(Path(".git/refs/exps/exec").glob("EXEC_BASELINE")):
         return
     from fairtrial.project.revisions import lock_holders
 

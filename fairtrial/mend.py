@@ -16,6 +16,8 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import LOCKS, lock_holders, run_git
 
 NO_LOCKS = "{}", '{"read": {}, "write": {}}', '{"write": {}, "read": {}}'
+# What an experiment removes at its end; others of refs/exps/exec stay.
+OF_RUNNING = [f"refs/exps/exec/EXEC_{name}" for name in ("BASELINE", "BRANCH", "MERGE")]
 KEY = re.compile(r"[0-9a-f]{64}")  # the name of an entry of the cache of runs
 
 
@@ -39,7 +41,7 @@ def main(_: argparse.Namespace) -> None:
         LOCKS.unlink()
         done.append(f"{LOCKS}: removed; no DVC holds it")
     done += mend_cache_of_runs(cache_of_runs())
-    refs = run_git("for-each-ref", "--format=%(refname)", "refs/exps/exec/")
+    refs = run_git("for-each-ref", "--format=%(refname)", *OF_RUNNING)
     for ref in refs.split():
         run_git("update-ref", "--no-deref", "-d", ref)
         done.append(f"{ref}: removed; the experiment was killed")

@@ -7,13 +7,14 @@ the stages that depend on it run again only when something of their own changes.
 """
 
 import contextlib
+import functools
 import os
 import time
 from pathlib import Path
 
 from pydantic import ValidationInfo, field_validator
 
-from stages.datasets.cards import find_card
+from stages.datasets.cards import Card, find_card
 from stages.params import PATH, Section, load_params
 from stages.params.evaluate import Evaluate
 from stages.params.fetch import Fetch
@@ -22,6 +23,21 @@ from stages.params.train import Train, refuse_missing_gpu
 from stages.storage.errors import NOT_IN_GIT, InputError
 from stages.storage.files import write_bytes
 from stages.storage.yaml_reader import read_yaml
+
+
+def card_of(fetch: Fetch) -> Card | None:
+    """Return the data card as `find_card` does; a sweep asks for the same one for each point."""
+    path = Path(fetch.source).absolute()
+    try:
+        return _card_of(fetch, path, path.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return find_card(fetch)  # which says what is wrong
+
+
+@functools.lru_cache(maxsize=8)
+def _card_of(fetch: Fetch, path: Path, modified: int) -> Card | None:
+    del path, modified  # they stand for the content
+    return find_card(fetch)
 
 
 class Params(Section):
@@ -36,14 +52,14 @@ class Params(Section):
     @field_validator("fetch")
     @classmethod
     def _check_source(cls, fetch: Fetch) -> Fetch:
-        find_card(fetch)
+        card_of(fetch)
         return fetch
 
     @field_validator("prepare")
     @classmethod
     def _check_pool(cls, prepare: Prepare, info: ValidationInfo) -> Prepare:
         fetch = info.data.get("fetch")  # absent if it is invalid itself
-        if fetch and (card := find_card(fetch)) and card.train:
+        if fetch and (card := card_of(fetch)) and card.train:
             prepare.sizes(card.train)
         return prepare
 

@@ -151,9 +151,13 @@ def test_an_experiment_that_was_killed_is_spoken_of(small_project: Project) -> N
     compare = ("python", "-m", "fairtrial", "compare", "HEAD~1", "HEAD~1")
     assert small_project.run(*compare).stderr.startswith(said)
     out = small_project.run(*MEND).stdout
-    assert "refs/exps/exec/EXEC_HEAD: removed" in out
+    assert "refs/exps/exec/EXEC_BASELINE: removed" in out
     assert out.endswith("git is on no branch: `git switch -` goes back, and keeps your files\n")
     small_project.run("git", "switch", "-")
+    assert small_project.run(*compare).stderr == ""
+    small_project.run("git", "checkout", "HEAD~1", "stages/train.py")
+    small_project.commit("As before")
+    small_project.run("dvc", "exp", "run", "-S", "train.lr=0.02")  # one that comes to its end
     assert small_project.run(*compare).stderr == ""
     assert small_project.run(*MEND).stdout == "nothing to mend\n"
 
