@@ -17,6 +17,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: .venv/installed  ## run the pipeline, or the part of it that changed
+	@python -m fairtrial mend > /dev/null
 	dvc repro
 
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321

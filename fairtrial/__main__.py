@@ -6,9 +6,10 @@ import gc
 import importlib
 import signal
 import sys
+from pathlib import Path
 from types import TracebackType
 
-COMMANDS = "compare", "plan", "rank", "report", "sweep", "until-decided"
+COMMANDS = "compare", "mend", "plan", "rank", "report", "sweep", "until-decided"
 HELP = """\
 usage: python -m fairtrial COMMAND ...
 
@@ -17,6 +18,7 @@ usage: python -m fairtrial COMMAND ...
   plan A               How many seeds and examples does a difference need?
   until-decided A B    Train more replicas of both until it is known which is better.
   sweep -S NAME=VALUES Train and score a grid of settings, or search ranges of them.
+  mend                 Remove what stops DVC after it was killed.
   report [REV ...]     Write a page that compares revisions: tables, plots, pictures.
 
 A revision is a commit, a branch, a tag, an experiment of DVC, or `workspace`.
@@ -36,24 +38,51 @@ def report_interrupt(
         sys.__excepthook__(kind, error, trace)
 
 
+def warn_of_killed_experiment() -> None:
+    """Say it if `dvc exp run` was killed here: git is on no branch, as during the experiment."""
+    if not any(Path(".git/refs/exps/exec").glob("EXEC_BASELINE")):
+        return
+    from fairtrial.project.revisions import lock_holders
+
+    if not any(lock_holders().values()):
+        print(
+            "`dvc exp run` was killed here: `python -m fairtrial mend`, and `git switch -` if git "
+            "is on no branch",
+            file=sys.stderr,
+        )
+
+
+def file_of(command: str) -> str:
+    return f"{command.replace('-', '_')}.py"
+
+
 def main() -> None:
     from fairtrial.project.errors import InputError
 
     name, *arguments = sys.argv[1:] or ["--help"]
+    # A project may have removed what it does not need, such as sweeps.
+    removed = [one for one in COMMANDS if not Path(__file__).with_name(file_of(one)).is_file()]
+    commands = [one for one in COMMANDS if one not in removed]
     if name in ("-h", "--help", "help"):
-        print(HELP, end="")
+        lines = HELP.splitlines(keepends=True)
+        print(
+            "".join(line for line in lines if line.split()[:1] not in ([x] for x in removed)),
+            end="",
+        )
         return
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(commands)}"
         raise InputError(f"unknown command '{name}'; {remedy}")
-    module = importlib.import_module(f"fairtrial.{name.replace('-', '_')}")
+    module = importlib.import_module(f"fairtrial.{Path(file_of(name)).stem}")
     parser = argparse.ArgumentParser(
         prog=f"python -m fairtrial {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if name != "mend":
+        warn_of_killed_experiment()
     # As Ctrl-C, so that workers and folders do not outlive the command.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     module.main(parser.parse_args(arguments))

@@ -12,9 +12,10 @@ from types import TracebackType
 def report_interrupt(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Say in one line that Ctrl-C was pressed; leave any other exception to Python."""
+    """Say what Ctrl-C leads to, in two lines; leave any other exception to Python."""
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        print("interrupted: the same command continues", file=sys.stderr)
+        print("`git checkout HEAD . && dvc checkout` goes back to the last commit", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
@@ -30,7 +31,7 @@ import difflib  # noqa: E402
 import importlib  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from stages.storage.errors import InputError, run  # noqa: E402
+from stages.storage.errors import NOT_IN_GIT, InputError, run  # noqa: E402
 
 FILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
 
@@ -50,9 +51,20 @@ def refuse_arguments() -> None:
     raise InputError(f"{f'python -m stages {given}'.rstrip()}: unknown stage; {advice}")
 
 
+def refuse_missing_module() -> None:
+    raise InputError(f"{MISSING}: is not there; {NOT_IN_GIT.format(MISSING)}")
+
+
 if sys.argv[1:] in (["-h"], ["--help"]):
     run(show_help)
 elif len(sys.argv) != 2 or sys.argv[1] not in FILES:
     run(refuse_arguments)
 else:
-    run(importlib.import_module(f"stages.{sys.argv[1]}").main)
+    try:
+        main = importlib.import_module(f"stages.{sys.argv[1]}").main
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(("samebits.", "stages.")):
+            raise
+        MISSING = f"{str(error.name).replace('.', '/')}.py"
+        main = refuse_missing_module
+    run(main)

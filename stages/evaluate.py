@@ -19,6 +19,7 @@ import hashlib
 import math
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,13 @@ class Predictions(NamedTuple):
         """The probability of the predicted class."""
         confidence: Array = self.probabilities.max(1)
         return confidence
+
+
+# What the table of scores has of each image, and what `meta` in dvc.yaml may name.
+METRICS: dict[str, Callable[[Predictions], Array]] = {
+    "accuracy": lambda of: of.correct.astype(int),
+    "cross_entropy": lambda of: of.losses.round(DECIMALS),
+}
 
 
 def score(logits: Array, labels: Array) -> Predictions:
@@ -183,9 +191,8 @@ def tables(
     """Return the header and the rows of each table of `metrics`, for one split."""
     model, numbers = replicas[0], range(len(replicas))
     labels, predicted = ([classes[i] for i in values] for values in model[:2])
-    scores = [replica.correct.astype(int).tolist() for replica in replicas]
-    scores += [replica.losses.round(DECIMALS).tolist() for replica in replicas]
-    names = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
+    scores = [of(replica).tolist() for of in METRICS.values() for replica in replicas]
+    names = [f"{metric}.{r}" for metric in METRICS for r in numbers]
     of_class = ([rounded(value) for value in values] for values in recalls_and_precisions(model))
     return {
         "scores": (

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers.browser import browser, show_page  # noqa: F401
-from tests.helpers.project import ROOT, SMALL, STAGES, Project
+from tests.helpers.project import (
+    SMALL,
+    STAGES,
+    Project,
+    copy_of_the_working_tree,
+    make_default,
+    problems_of_default,
+)
 
 # As in a stage: with small tensors several threads only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,20 +32,22 @@ settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
-    """Make a clone of the working tree, committed: what git ignores stays behind."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.check_output(listing, cwd=ROOT, text=True).split("\0")
+def valid_default() -> None:
+    """Skip what needs the project of `tests/default` if that does not fit the code any more.
+
+    So that one test fails, `tests/test_default.py`, and says what to write there.
+    """
+    if problems_of_default():
+        pytest.skip("tests/default does not fit the code; tests/test_default.py says why")
+
+
+@pytest.fixture(scope="session")
+def clone(valid_default: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Make a clone with the code of the working tree, committed, and the project of the tests."""
 
     def make() -> Project:
-        project = Project(tmp_path_factory.mktemp("clone") / "project")
-        for name in names:
-            if (ROOT / name).is_file():
-                (project.path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, project.path / name)
-        project.run("git", "init", "-q", "-b", "main")
-        project.run("git", "config", "user.name", "Somebody")
-        project.run("git", "config", "user.email", "somebody@example.org")
+        project = copy_of_the_working_tree(tmp_path_factory.mktemp("clone") / "project")
+        make_default(project)
         project.commit("start")
         return project
 
@@ -48,9 +56,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
 
 @pytest.fixture(scope="session")
 def reproduced(clone: Callable[[], Project]) -> Project:
-    """A clone in which `dvc repro` has run; for looking only."""
+    """A clone in which `dvc repro` has run, with committed results; for looking only."""
     project = clone()
     assert project.ran("repro") == STAGES
+    project.commit("results")
     return project
 
 

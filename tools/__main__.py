@@ -11,6 +11,12 @@ import sys
 from pathlib import Path
 
 from fairtrial.__main__ import report_interrupt
+from tools import template
+
+
+def is_here(tool: str) -> bool:
+    """Return whether a project still has a tool, which may be removed."""
+    return Path(__file__).with_name(f"{tool}.py").is_file()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -18,22 +24,28 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools")
     tools = parser.add_subparsers(dest="name", metavar="NAME", required=True)
 
-    predict = tools.add_parser("predict", help="classify pictures")
-    predict.add_argument("files", metavar="FILE", nargs="+", type=Path, help="picture or folder")
-    checkpoint = Path("data/checkpoints/model.safetensors")
-    predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
-    predict.add_argument("--json", action="store_true", help="print JSON")
+    if is_here("predict"):
+        predict = tools.add_parser("predict", help="classify pictures")
+        files = "picture or folder"
+        predict.add_argument("files", metavar="FILE", nargs="+", type=Path, help=files)
+        checkpoint = Path("data/checkpoints/model.safetensors")
+        predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
+        predict.add_argument("--json", action="store_true", help="print JSON")
     for name, what, output in (
         ("draw", "write a page on which the model classifies what you draw", "draw.html"),
         ("export", "write the model as ONNX, for programs without torch", "model.onnx"),
         ("card", "write a model card", "metrics/model-card.md"),
     ):
+        if not is_here(name):
+            continue
         tool = tools.add_parser(name, help=what)
         tool.add_argument("--output", type=Path, default=Path(output), help="(%(default)s)")
         if name != "export":
             about = "a commit, branch, tag, experiment or `workspace` (default: %(default)s)"
             tool.add_argument("revision", metavar="REV", nargs="?", default="workspace", help=about)
 
+    own = "make this template your project: rename it, remove parts"
+    template.add_arguments(tools.add_parser("template", help=own))
     tools.add_parser("setup", help="prepare DVC in this clone; `make` has done it")
     return parser.parse_args(sys.argv[1:] or ["--help"])
 
@@ -47,6 +59,10 @@ def main() -> None:
         importlib.import_module(f"tools.{args.name}").main(args)
     except errors.InputError as error:  # of the other library
         raise InputError(*error.args) from None
+    except Exception as error:
+        if not errors.is_of_another_user(error):
+            raise
+        raise InputError(f"git: {error}; {errors.TRUST}") from None
 
 
 if __name__ == "__main__":

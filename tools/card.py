@@ -34,6 +34,7 @@ from stages.storage.yaml_reader import parse_yaml
 CHECKPOINT = "data/checkpoints/model.safetensors"
 COUNTS, METRICS = "metrics/prepare.json", "metrics/evaluate.json"
 CLASSES, CALIBRATION = "metrics/classes.csv", "metrics/calibration.csv"
+SHOWN = "accuracy", "cross_entropy"  # of the metrics, by the template itself
 REMEDY = "`dvc repro` there makes its results again"
 # What a file of another form raises somewhere between its parser and the template.
 MALFORMED = ArithmeticError, LookupError, RecursionError, TypeError, ValueError, UndefinedError
@@ -51,7 +52,9 @@ def load_context(revision: str) -> dict[str, Any]:
     Raises `InputError` if the revision is unknown, if a file is missing or broken, or if the
     results are not those of its parameters, its data card or its checkpoint.
     """
-    params = load_scores(revision, "test").params  # refuses results of other parameters
+    # Which refuses results of other parameters.
+    of_splits = [load_scores(revision, split) for split in ("val", "test")]
+    params = of_splits[0].params
     source = str(params["fetch.source"])
     paths = [METRICS, COUNTS, CLASSES, CALIBRATION]
     if source.endswith(".yaml"):
@@ -77,6 +80,14 @@ def load_context(revision: str) -> dict[str, Any]:
         "card": card,
         "counts": json.loads(files[COUNTS])["prepare"],
         "metrics": json.loads(files[METRICS])["evaluate"],
+        # Those that a project has added to the contract in its dvc.yaml.
+        "added": {
+            f"{name} {metric.unit}".strip(): [
+                metric.text(of.scores[name][0].mean()) for of in of_splits
+            ]
+            for name, metric in of_splits[0].contract.metrics.items()
+            if name not in SHOWN
+        },
         "classes": rows_of_test(files[CLASSES]),
         "calibration": rows_of_test(files[CALIBRATION]),
         "commit": commit_of_results(revision),

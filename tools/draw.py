@@ -21,6 +21,7 @@ from stages.storage.files import write_bytes
 
 CANVAS = Path(__file__).with_name("canvas")
 CHECKPOINT = "data/checkpoints/model.safetensors"
+DRAWN = "linear", "mlp", "cnn"  # the models that canvas/model.js has
 MAX_BYTES = 2_000_000  # of a checkpoint that a page carries
 
 
@@ -45,6 +46,8 @@ def load_model(revision: str) -> dict[str, Any]:
             name, width, _ = read_description(path)
         except InputError as error:
             raise InputError(f"{revision}: {error}".replace(str(path), CHECKPOINT)) from None
+    if name not in DRAWN:
+        raise InputError(f"{revision}: canvas/model.js lacks the model {name}; add it, or {remedy}")
     if not info.ink_box:
         raise InputError(f"{revision}: trained on {info.title}, which are no drawings; {remedy}")
     return {

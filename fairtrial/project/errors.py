@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+TRUST = '`git config --global --add safe.directory "$PWD"` trusts this folder'
 MAX_PROBLEMS = 100  # that are printed
 MAX_CHARS = 2_000  # of a problem, which are printed
 
@@ -20,6 +21,11 @@ class InputError(Exception):
         return "\n".join(map(str, self.args))
 
 
+def is_of_another_user(error: Exception) -> bool:
+    """Return whether git's library refuses a folder of another user, which DVC passes on."""
+    return type(error).__name__ == "GitError" and "owned" in str(error)
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command.
 
@@ -31,6 +37,10 @@ def run(main: Callable[[], None]) -> None:
     try:
         try:
             main()
+        except Exception as error:
+            if not is_of_another_user(error):
+                raise
+            raise InputError(f"git: {error}; {TRUST}") from None
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from typing import Any
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import refuse_irregular
 
+LOCKS = Path(".dvc/tmp/rwlock")
 MAX_BYTES = 2**28  # of a file; a table of a million examples with five replicas has 100 MB
 RESULTS = "dvc.lock", "params.yaml"  # what a commit with other results changes
 NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
@@ -117,17 +118,39 @@ def git_output(*arguments: str) -> bytes:
     return result.stdout
 
 
-def locked_outputs() -> dict[str, int]:
-    """Return the outputs of the stage that DVC runs in this folder, each with DVC's process.
+def lock_holders() -> dict[int, bool]:
+    """Return the living processes that lock outputs of this folder, and whether each is a DVC.
 
-    The keys are paths from the root. Without a running stage the result is empty.
+    DVC itself takes the number of a process that was killed, such as 1 in a container, for the
+    process that has this number now.
     """
     try:
-        locks = json.loads(Path(".dvc/tmp/rwlock").read_text(encoding="utf-8"))["write"]
-        pids = {path: int(lock["pid"]) for path, lock in locks.items()}
+        locks = json.loads(LOCKS.read_text(encoding="utf-8"))["write"]
+        pids = {int(lock["pid"]) for lock in locks.values()}
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return {}  # DVC has not locked anything
-    return {path: pid for path, pid in pids.items() if Path(f"/proc/{pid}").exists()}
+    return {pid: _is_dvc(pid) for pid in sorted(pids) if Path(f"/proc/{pid}").exists()}
+
+
+def _is_dvc(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return True  # nothing is known of it
+    return any(Path(argument).name.startswith("dvc") for argument in command[:3])
+
+
+def refuse_locked() -> None:
+    """Raise `InputError` if DVC is running a stage in this folder, or has left its locks."""
+    for pid, is_dvc in lock_holders().items():
+        if is_dvc:
+            raise InputError(
+                f"workspace: DVC is running a stage here (process {pid}); wait for its end"
+            )
+        raise InputError(
+            f"workspace: {LOCKS} is left of a DVC that was killed, and process {pid} is another "
+            "program now; `python -m fairtrial mend` removes it"
+        )
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

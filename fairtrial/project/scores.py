@@ -19,7 +19,7 @@ import numpy as np
 
 from fairtrial.project.contract import DVC_YAML, Contract, parse_contract, stage_definitions
 from fairtrial.project.errors import InputError
-from fairtrial.project.revisions import flatten, locked_outputs, read_files
+from fairtrial.project.revisions import flatten, read_files, refuse_locked
 from fairtrial.project.staleness import LOCK, PARAMS, refuse_stale
 from fairtrial.project.yaml_reader import parse_mapping
 
@@ -76,10 +76,8 @@ def load_scores(name: str, split: str | None = None, contract: Contract | None =
     Raises `InputError` if a file is missing or broken, or if the scores were not made with the
     parameters, the code and the results of earlier stages that the revision has.
     """
-    if name == "workspace" and (pids := sorted(locked_outputs().values())):
-        raise InputError(
-            f"workspace: DVC is running a stage here (process {pids[0]}); wait for its end"
-        )
+    if name == "workspace":
+        refuse_locked()
     definition, values, lock_file = read_files(name, DVC_YAML, PARAMS, LOCK)
     contract = contract or parse_contract(definition, name)
     params = dict(flatten(parse_mapping(values, f"{name}: {PARAMS}")))

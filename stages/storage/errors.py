@@ -13,6 +13,12 @@ MAX_PROBLEMS = 100  # that are printed
 MAX_CHARS = 2_000  # of a problem, which are printed
 
 
+# Of a file that a stage needs, and that is not where an experiment runs.
+NOT_IN_GIT = (
+    "`dvc exp run --temp` and `--queue` take what git knows: `git add {}`, or correct the name"
+)
+
+
 class InputError(Exception):
     """Input that the user can mend: each argument is a problem, in a sentence of its own.
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import csv
+import itertools
 import json
 import os
 import re
@@ -28,17 +29,56 @@ from distributed.security import Security
 from PIL import Image
 
 from fairtrial.cluster.client import code_location
+from fairtrial.project.contract import read_contract
+from fairtrial.project.pipeline import read_pipeline
+from fairtrial.project.revisions import flatten
 from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.search.points import PointMaker
 from tests.fairtrial.clusters import host, hosts, kill_midway, scheduler, share, wait_for_points
 from tests.fairtrial.commands import refused
 from tests.helpers.project import ROOT, Project
 from tests.helpers.services import BUCKET, CREDENTIALS, needs_sshd, s3_server, ssh_server
 
+EACH = [
+    *("fit.lr=0.02,1e-05", "points.noise=0.2,0.4", "fit.seed=1,2"),
+    "fit.lr=${points.noise},${score.tolerance}",
+]
 SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where a user finds daemons, too
 SIX = ("-S", "fit.lr=0.02,0.05,0.1", "-S", "points.noise=0.2,0.4")
 TWO = ("-S", "fit.lr=0.02,0.04")
 WORKER = ("--nthreads=1", "--no-dashboard")
 START = '    with POINTS.open(newline="") as file:\n'  # of the function that fits
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep")  # of the reader of YAML, in DVC's own code
+@pytest.mark.parametrize("anchor", [False, True])
+def test_a_point_has_the_parameters_that_dvc_writes(
+    regression: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anchor: bool
+) -> None:
+    """Though they are put together from what each setting changes."""
+    from dvc.utils.hydra import apply_overrides
+
+    if anchor:
+        regression.edit("params.yaml", "  noise: 0.3", "  noise: &same 0.3")
+        regression.edit("params.yaml", "  tolerance: 0.5", "  tolerance: *same")
+        regression.commit("An anchor")
+    monkeypatch.chdir(regression.path)
+    contract = read_contract()
+    maker = PointMaker(read_pipeline(contract), contract)
+    choices = [
+        [f"{name}={value}" for value in values.split(",")]
+        for name, _, values in (one.partition("=") for one in EACH)
+    ]
+    for settings in (choices[:3], choices[1:]):
+        points, _ = maker.make([list(one) for one in itertools.product(*settings)])
+        assert len({point.key for point in points}) == 8
+        for point in points:
+            file = tmp_path / "params.yaml"
+            shutil.copy("params.yaml", file)
+            apply_overrides(file, point.overrides)
+            assert point.params == file.read_text()
+            assert point.values == dict(flatten(parse_yaml(file.read_text(), "x")))
+    assert (len(maker.singles) > 1) != anchor
 
 
 def sweep(project: Project, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
@@ -427,7 +467,7 @@ def test_workers_by_ssh(regression: Project, tmp_path: Path) -> None:
         with scheduler(tmp_path / "scheduler") as (address, _):
             for old, new in [
                 ("tcp://one:8786", address),
-                ("mnist/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
+                ("project/.venv/bin/dask", str(Path(sys.executable).parent / "dask")),
                 ("--nworkers 16", "--nworkers 1"),
             ]:
                 assert old in loop

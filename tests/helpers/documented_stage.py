@@ -8,16 +8,14 @@ from tests.helpers.project import ROOT, Project
 def add_documented_stage(project: Project) -> None:
     """Add the stage `disagree` to a project, as `docs/stages.md` says."""
     text = (ROOT / "docs/stages.md").read_text()
-    for name, language, content in re.findall(
-        r"`([\w/.]+)`:\n\n```(\w+)\n(.*?)```", text, re.DOTALL
-    ):
-        path = project.path / name
-        if not path.exists():
-            path.write_text(content)
-        elif language == "yaml":
-            whole = path.read_text()
-            before, mark, after = whole.partition("\nplots:\n")
-            path.write_text(f"{before}\n{content}{mark}{after}")
+    for said, language, content in re.findall(r"(?m)(^.*):\n\n```(\w+)\n((?s:.*?))```", text):
+        for name in re.findall(r"`([\w/]+\.\w+)`", said):
+            path = project.path / name
+            if not path.exists():
+                path.write_text(content)
+            elif language == "yaml":
+                before, mark, after = path.read_text().partition("\nplots:\n")
+                path.write_text(f"{before}\n{content}{mark}{after}")
     project.edit(
         "stages/check.py",
         "    evaluate: Evaluate\n",

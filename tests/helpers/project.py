@@ -1,16 +1,29 @@
 """A clone of the project in which a test does what a user does, and where the MNIST files are."""
 
+import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from configobj import ConfigObj
+
+from fairtrial.project.contract import stage_definitions
+from stages.check import check_params
+from stages.storage.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
-# The stages of dvc.yaml, in the order in which DVC runs them.
+# The project of all tests but those in tests/project: our code with these parameters and stages,
+# whatever the project's own are.
+DEFAULT = ROOT / "tests/default"
+# Of the project itself, and not of the tests: its parameters, stages, data and results.
+OWN = re.compile(r"(params|dvc)\.yaml|dvc\.lock|\.dvc/config|metrics/.*|data/(?!README).*|.*\.dvc")
+
+# The stages of its dvc.yaml, in the order in which DVC runs them.
 STAGES = ["check", "fetch", "prepare", "train", "evaluate"]
 
 # Parameters of a run that costs little more than the start of its processes. 300 is no multiple of
@@ -79,3 +92,53 @@ class Project:
         text = (self.path / file).read_text()
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
         (self.path / file).write_text(text.replace(old, new))
+
+
+def copy_of_the_working_tree(folder: Path) -> Project:
+    """Copy what git does not ignore, as it is now, into a repository of its own."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    project = Project(folder)
+    for name in subprocess.check_output(listing, cwd=ROOT, text=True).split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "config", "user.name", "Somebody")
+    project.run("git", "config", "user.email", "somebody@example.org")
+    return project
+
+
+def make_default(project: Project) -> None:
+    """Give a copy of the working tree the parameters and stages of `DEFAULT`, and no results."""
+    for path in list(project.path.rglob("*")):
+        if path.is_file() and OWN.fullmatch(str(path.relative_to(project.path))):
+            path.unlink()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(DEFAULT / name, project.path)
+    config = ConfigObj(str(ROOT / ".dvc/config"))  # without remotes, a shared cache and the like
+    config.filename = str(project.path / ".dvc/config")
+    for key in set(config) - {"core"}:
+        del config[key]
+    config["core"].pop("remote", None)
+    config.write()
+
+
+def problems_of_default() -> list[str]:
+    """Return what in `DEFAULT` does not fit the code any more."""
+    problems: list[str] = []
+    with contextlib.chdir(ROOT):
+        path = (DEFAULT / "params.yaml").relative_to(ROOT)
+        try:
+            check_params(path)
+        except InputError as error:
+            problems += map(str, error.args)
+    path = DEFAULT / "dvc.yaml"
+    stages = stage_definitions(path.read_bytes(), str(path))
+    made = {str(out) for stage in stages.values() for out in stage.get("outs", [])}
+    for name, stage in stages.items():
+        problems += [
+            f"tests/default/dvc.yaml: {name}: deps: there is no {dep}; correct it there, too"
+            for dep in stage["deps"]
+            if "$" not in dep and dep not in made and not (ROOT / dep).exists()
+        ]
+    return problems

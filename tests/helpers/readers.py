@@ -9,6 +9,8 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +21,9 @@ import torch
 from PIL import ExifTags, Image
 
 from fairtrial.project import errors
-from fairtrial.project.chosen import load_chosen
+from fairtrial.project.chosen import CHOSEN, load_chosen
 from fairtrial.project.contract import parse_contract
 from fairtrial.project.scores import parse_scores
-from fairtrial.search.goal import Goal
-from fairtrial.search.points_file import POINTS, exclusive_lock, load_rows
 from stages.check import Params
 from stages.learning.checkpoints import read_checkpoint, read_replicas, write_checkpoint
 from stages.learning.models import build_model
@@ -34,11 +34,10 @@ from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import read_metadata, write_tensors
 from stages.storage.yaml_reader import parse_yaml
 from tests.helpers.cards import DIGITS
-from tests.helpers.project import ROOT
-from tools.preprocessing import load_images
+from tests.helpers.project import DEFAULT
 
 REFUSALS = (InputError, errors.InputError)
-CONTRACT = parse_contract((ROOT / "dvc.yaml").read_bytes(), "workspace")
+CONTRACT = parse_contract((DEFAULT / "dvc.yaml").read_bytes(), "workspace")
 TENSORS = Path("fuzzed.safetensors")
 PICTURE = Path("fuzzed.png")
 PARTS = DatasetInfo(title="Parts", shape=(3, 16, 16), classes=("bolt", "nut"), style="natural")
@@ -77,7 +76,7 @@ def read_checkpoint_file(content: bytes) -> None:
 def read_picture_file(content: bytes) -> None:
     PICTURE.write_bytes(with_crcs(content))
     for info in (PARTS, DIGITS):
-        images = load_images([PICTURE], info)
+        images = import_module("tools.preprocessing").load_images([PICTURE], info)
         assert images.shape == (1, *info.shape)
         assert images.dtype == np.uint8
 
@@ -88,15 +87,17 @@ def read_scores(content: bytes) -> None:
 
 
 def read_points(content: bytes) -> None:
-    POINTS.parent.mkdir(exist_ok=True)
-    POINTS.write_bytes(content)
-    with exclusive_lock() as file:
-        load_rows(file, ["0a" * 32], Goal(CONTRACT, "accuracy"))
+    goal = import_module("fairtrial.search.goal").Goal(CONTRACT, "accuracy")
+    points_file = import_module("fairtrial.search.points_file")
+    points_file.POINTS.parent.mkdir(exist_ok=True)
+    points_file.POINTS.write_bytes(content)
+    with points_file.exclusive_lock() as file:
+        points_file.load_rows(file, ["0a" * 32], goal)
 
 
 def read_chosen(content: bytes) -> None:
-    POINTS.parent.mkdir(exist_ok=True)
-    POINTS.with_name("chosen.json").write_bytes(content)
+    CHOSEN.parent.mkdir(exist_ok=True)
+    CHOSEN.write_bytes(content)
     load_chosen()
 
 
@@ -194,7 +195,7 @@ def picture_seeds() -> list[bytes]:
 
 
 def params_seeds() -> list[bytes]:
-    content = (ROOT / "params.yaml").read_bytes()
+    content = (DEFAULT / "params.yaml").read_bytes()
     lines = [line for line in content.splitlines() if not line.lstrip().startswith(b"#")]
     return [content, b"\n".join(line.partition(b" #")[0] for line in lines)]
 
@@ -256,3 +257,7 @@ READERS = {
         "null NaN 1e400 {} [] 0".split(),
     ),
 }
+# Of parts that a project may have removed.
+for name, module in (("picture", "tools.preprocessing"), ("points", "fairtrial.search")):
+    if not find_spec(module):
+        del READERS[name]

@@ -2,12 +2,13 @@
 
 import torch
 
+from stages.learning.models import MODELS
 from stages.learning.training import Replicas, Split
 from stages.params.train import Train
 from tests.helpers.cards import DIGITS, load
 from tests.same_bits.trainings import USUAL
 
-WIDTHS = {"linear": 0, "mlp": 24, "cnn": 3}  # a small one for each model
+WIDTHS = dict.fromkeys(MODELS, 3) | {"linear": 0, "mlp": 24}  # a small one for each model
 SHAPE, CLASSES = DIGITS.shape, len(DIGITS.classes)
 
 

@@ -12,38 +12,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.params.fetch import Fetch
-from tests.helpers.project import ROOT, Project
+from tests.helpers.dependencies import files_of, imports_of, missing_dependencies
+from tests.helpers.project import DEFAULT, ROOT, Project
 
-STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-
-
-def modules_of(file: Path) -> set[Path]:
-    """Return the files of ours that `file` imports, at its top or inside a function."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: write the whole name"
-            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = set()
-    for name in names:
-        parts = name.split(".")
-        for depth in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b too
-            path = ROOT.joinpath(*parts[:depth])
-            found |= {p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()}
-    return found
-
-
-def closure(file: Path) -> set[Path]:
-    reached: set[Path] = set()
-    new = {file}
-    while new:
-        reached |= new
-        new = {module for file in new for module in modules_of(file)} - reached
-    return reached
-
-
+STAGES: dict[str, Any] = YAML(typ="safe").load(DEFAULT / "dvc.yaml")["stages"]
+NAMES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 # Files of the folders that a stage names although it does not import them.
 UNUSED = {
     "check": {"stages/storage/split_files.py", "stages/storage/tensors.py"},
@@ -51,40 +24,12 @@ UNUSED = {
 }
 
 
-def files_of(dependency: str) -> set[str]:
-    """Return the Python files that a dependency stands for."""
-    path = ROOT / dependency
-    files = path.rglob("*.py") if path.is_dir() else [path] if path.suffix == ".py" else []
-    return {str(file.relative_to(ROOT)) for file in files}
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_code_a_stage_imports_is_what_it_depends_on(stage: str) -> None:
     assert STAGES[stage]["cmd"].removeprefix("exec ") == f"python -m stages {stage}"
     declared = set().union(*map(files_of, STAGES[stage]["deps"]))
-    reached = closure(ROOT / "stages" / f"{stage}.py") | closure(ROOT / "stages/__main__.py")
-    imported = {str(path.relative_to(ROOT)) for path in reached}
-    assert imported <= declared
-    unused = declared - imported
-    assert unused == UNUSED.get(stage, unused)  # a stage of one's own may name whole folders
-
-
-def test_dvc_ignores_what_is_not_code_in_the_folders_that_stages_depend_on() -> None:
-    folders = {dep for stage in STAGES.values() for dep in stage["deps"] if (ROOT / dep).is_dir()}
-    code = (
-        "import sys\n"
-        "from dvc.repo import Repo\n"
-        "ignore = Repo('.').dvcignore\n"
-        "print([name for name in sys.argv[1:] if not ignore.is_ignored_file(name)])\n"
-    )
-    files = [
-        str(path.relative_to(ROOT))
-        for folder in folders
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".c", ".h")
-    ]
-    command = [sys.executable, "-c", code, *files]
-    assert subprocess.check_output(command, cwd=ROOT, text=True) == "[]\n"
+    assert not missing_dependencies("tests/default/dvc.yaml", stage, STAGES[stage])
+    assert declared - imports_of(stage) == UNUSED[stage]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -92,15 +37,6 @@ def test_a_stage_says_what_it_does_and_reads_its_own_parameters_alone(stage: str
     assert STAGES[stage]["desc"]
     sections = {"check": None, "fetch": [f"fetch.{name}" for name in sorted(Fetch.model_fields)]}
     assert STAGES[stage].get("params") == sections.get(stage, [stage])
-
-
-def test_no_parameter_of_a_section_has_a_name_that_the_cache_of_runs_leaves_out() -> None:
-    # DVC's cache of runs leaves these keys out of its own files, and so out of our sections.
-    values = YAML(typ="safe").load(ROOT / "params.yaml")
-    for stage in STAGES.values():
-        for name in stage.get("params", []):
-            if "." not in name:
-                assert {"size", "nfiles"}.isdisjoint(values[name])
 
 
 @pytest.mark.parametrize(
@@ -188,7 +124,7 @@ def test_a_command_prepares_its_process_and_collects_garbage_again(
     ("arguments", "message"),
     [
         (["trian"], "python -m stages trian: unknown stage; did you mean train?"),
-        ([], "python -m stages: unknown stage; name one of check, evaluate, fetch, prepare, train"),
+        ([], f"python -m stages: unknown stage; name one of {', '.join(NAMES)}"),
         (["train", "now"], "python -m stages train now: unknown stage; did you mean train?"),
     ],
 )
@@ -201,7 +137,7 @@ def test_an_unknown_stage_is_refused(arguments: list[str], message: str) -> None
 def test_help_names_every_stage() -> None:
     command = [sys.executable, "-m", "stages", "--help"]
     out = subprocess.check_output(command, cwd=ROOT, text=True)
-    assert {line.split()[0] for line in out.splitlines() if line.startswith("  ")} == {*STAGES}
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == NAMES
 
 
 def test_text_is_utf8_in_every_locale() -> None:

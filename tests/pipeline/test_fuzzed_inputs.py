@@ -12,6 +12,7 @@ import pytest
 from tests.helpers.cards import SOURCES
 from tests.helpers.readers import READERS, REFUSALS
 
+pytestmark = pytest.mark.usefixtures("valid_default")
 YAML = [
     *(b'"', b"]", b"?", b"-", b"|-", b"<<", b"!r", b"!<", b"{d", b"&|", b"|0", b"? -", b'"\\'),
     *(b"!{!", b"|\n=", b"!!%", b"-\xe4 ", b"{? ", b"?\r-", b"| 5", b"0b1", b"\x0cTq&", b"&m\n*"),

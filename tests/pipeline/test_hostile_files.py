@@ -21,9 +21,10 @@ from stages.storage.errors import InputError, run
 from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import read_metadata
 from tests.helpers.cards import DIGITS, SOURCES
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import DEFAULT, ROOT, Project
 
-GOOD = (ROOT / "params.yaml").read_bytes()
+pytestmark = pytest.mark.usefixtures("valid_default")
+GOOD = (DEFAULT / "params.yaml").read_bytes()
 # What stands in a YAML file: values that people write, signs that mean something, and worse.
 WORDS = [
     *"1e-05 010 yes null ~ .inf .nan -1 1.5 true 2026-11-20 0x1F 1_000 1:30 !!binary".split(),

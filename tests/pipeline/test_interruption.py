@@ -26,6 +26,10 @@ STATES = ".dvc/tmp/train/*.safetensors"
 TRAIN = ("python", "-m", "stages", "train")
 # What the training prints; tests for its absence have to change with it too.
 RESUMING = "train: resuming after epoch "
+INTERRUPTED = [
+    "interrupted: the same command continues",
+    "`git checkout HEAD . && dvc checkout` goes back to the last commit",
+]
 PARENT_ENDED = "because DVC has ended"
 
 
@@ -404,22 +408,22 @@ def test_an_experiment_elsewhere_resumes_what_was_begun_here(killed_project: Pro
         pytest.param("stages.params.train", marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupt_during_the_imports_is_one_line(project: Project, imported: str) -> None:
+def test_an_interrupt_during_the_imports_is_two_lines(project: Project, imported: str) -> None:
     """It comes when the module has just been imported, as -X importtime reports on stderr."""
     process = start(project, "python", "-X", "importtime", "-m", "stages", "train")
     read_until(process.stderr, f" {imported}\n")
     os.killpg(process.pid, signal.SIGINT)
     _, err = read_rest(process)
     lines = [line for line in err.splitlines() if not line.startswith("import time:")]
-    assert lines == ["interrupted"]
+    assert lines == INTERRUPTED
     assert process.returncode != 0
     project.run(*TRAIN)
 
 
-def test_an_interrupt_of_the_training_is_one_line(project: Project) -> None:
+def test_an_interrupt_of_the_training_is_two_lines(project: Project) -> None:
     process = start(project, *TRAIN)
     read_until(process.stdout, "epoch 3/100")
     os.killpg(process.pid, signal.SIGINT)
-    assert read_rest(process)[1] == "interrupted\n"
+    assert read_rest(process)[1].splitlines() == INTERRUPTED
     assert process.returncode != 0
     project.run(*TRAIN)

@@ -8,10 +8,10 @@ from ruamel.yaml import YAML
 
 from benchmarks.recipes import read_recipe
 from fairtrial.project.revisions import flatten
-from tests.helpers.project import MNIST, ROOT, Project, needs_mnist
+from tests.helpers.project import DEFAULT, MNIST, ROOT, Project, needs_mnist
 
 RECIPES = sorted(path.name for path in (ROOT / "recipes").iterdir())
-PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PARAMS = YAML(typ="safe").load((DEFAULT / "params.yaml").read_text())
 # Parameters that a recipe does not set.
 FREE = {"prepare.seed", "train.seed"}
 # `make test` runs this one: convolutions, with augmentation.
@@ -125,3 +125,9 @@ def test_an_unknown_name_is_answered_with_the_names(small_project: Project, name
 def test_the_readme_or_a_page_has_a_row_for_each() -> None:
     for name in RECIPES:
         assert f"| `{name}` |" in PAGES
+
+
+def test_the_python_of_the_recipes_works(small_reproduced: Project) -> None:
+    text = (ROOT / "docs/recipes.md").read_text()
+    [script] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(re.findall(r"\d", small_reproduced.run("python", "-c", script).stdout)) == 42

@@ -84,6 +84,20 @@ def test_every_python_that_is_named_is_tried_each_week_without_rights() -> None:
     assert job["strategy"]["matrix"]["python"] == classifiers
 
 
+def test_the_newest_dvc_is_tried_each_week_without_rights() -> None:
+    workflow = read_yaml(ROOT / ".github/workflows/newest-dvc.yml")
+    assert list(workflow["on"]) == ["schedule", "workflow_dispatch"]
+    [job] = workflow["jobs"].values()
+    assert [workflow["permissions"], job["permissions"]] == [{}, {"contents": "read"}]
+    install, test = (
+        next(s["run"] for s in job["steps"] if "run" in s and w in s["run"])
+        for w in ("uv pip", "pytest")
+    )
+    assert 'install --upgrade "dvc[' in install
+    for folder in re.findall(r"tests/\w+", test):
+        assert (ROOT / folder).is_dir()
+
+
 def test_the_workflow_that_may_write_runs_no_code_of_a_pull_request() -> None:
     path = ROOT / ".github/workflows/comment.yml"
     workflow = read_yaml(path)

@@ -9,17 +9,17 @@ from stages import check, fetch
 from stages.datasets.cards import read_card
 from stages.storage.errors import InputError
 from tests.helpers.cards import SOURCES, card
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import DEFAULT, Project
 
 NAMES = sorted(path.stem for path in SOURCES.glob("*.yaml"))
 GOOD = (SOURCES / "mnist.yaml").read_text()
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def folder(valid_default: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A folder with the parameters and the cards, in which the stages run in this process."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(DEFAULT / "params.yaml", tmp_path)
     shutil.copytree(SOURCES, tmp_path / "sources")
     return Project(tmp_path)
 

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from samebits import seeded_generator
 from stages.evaluate import (
+    METRICS,
     Predictions,
     first_layer_filters,
     identities,
@@ -166,8 +167,8 @@ def test_the_tables_have_every_image_class_and_replica() -> None:
     images = np.zeros((2, 1, 8, 8), np.uint8)
     result = tables(images, replicas, ("bolt", "Räder"), bins=2)
     header, rows = result["scores"]
-    names = ["accuracy.0", "accuracy.1", "cross_entropy.0", "cross_entropy.1"]
-    assert header == ["example", "label", *names]
+    assert header == ["example", "label", *(f"{name}.{r}" for name in METRICS for r in (0, 1))]
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     losses = torch.nn.functional.cross_entropy
     expected = [
         [
@@ -176,8 +177,10 @@ def test_the_tables_have_every_image_class_and_replica() -> None:
         ]
         for i in (0, 1)
     ]
-    assert [row[1:4] for row in rows] == [("Räder", 0, 1), ("bolt", 1, 1)]
-    np.testing.assert_allclose([row[4:] for row in rows], expected, atol=1e-6)
+    assert columns["label"] == ("Räder", "bolt")
+    assert (columns["accuracy.0"], columns["accuracy.1"]) == ((0, 1), (1, 1))
+    found = [columns["cross_entropy.0"], columns["cross_entropy.1"]]
+    np.testing.assert_allclose(np.transpose(found), expected, atol=1e-6)
     assert result["predictions"] == (
         ["label", "predicted"],
         [("Räder", "bolt"), ("bolt", "bolt")],

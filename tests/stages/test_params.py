@@ -10,13 +10,14 @@ from stages.params import load_params
 from stages.params.train import Train
 from stages.storage.errors import InputError
 from tests.helpers.cards import SOURCES
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import DEFAULT, Project
 
 # Nine levels of ten aliases: a thousand million numbers, if somebody wrote them out.
 LEVELS = [f"&a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 10)]
 BOMB = f"[&a0 [1], {', '.join(LEVELS)}]"
 LIST = f"[{', '.join('1' * 1_000)}]"
-GOOD = (ROOT / "params.yaml").read_text()
+pytestmark = pytest.mark.usefixtures("valid_default")
+GOOD = (DEFAULT / "params.yaml").read_text()
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from stages.storage.errors import InputError
 from stages.storage.yaml_reader import MAX_DEPTH, MAX_LENGTH, parse_yaml, read_yaml
-from tests.helpers.project import ROOT
+from tests.helpers.project import DEFAULT, ROOT
 
-PARAMS = (ROOT / "params.yaml").read_text()
+PARAMS = (DEFAULT / "params.yaml").read_text()
 # Pieces of documents: signs that mean something to YAML, what they stand beside, and worse.
 PIECES = [
     *"- : ? , [ ] { } # & * ! | > ' \" % @ ` ~ / \\ = < a b e 0 1 . _ é 🙂".split(),

@@ -13,6 +13,7 @@ from stages.storage.split_files import read_split
 from tests.helpers.browser import ShowPage, needs_browser
 from tests.helpers.project import Project
 from tests.helpers.training import WIDTHS
+from tools.draw import DRAWN
 
 pytestmark = needs_browser
 RANDOM = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_a_drawn_digit_is_classified(
     assert set(page.locator("#probabilities td:last-child").all_text_contents()) == {"–"}  # noqa: RUF001
 
 
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_the_page_computes_the_logits_of_a_checkpoint(
     small_project: Project, show_page: ShowPage, name: str
 ) -> None:
@@ -105,7 +106,7 @@ def test_the_page_computes_the_logits_of_a_checkpoint(
     assert expected.std() > 0.01
 
 
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_the_page_computes_models_of_any_size(
     drawn: Project, show_page: ShowPage, name: str
 ) -> None:

@@ -178,3 +178,8 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
     assert (
         refusal(reproduced, tmp_path) == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
     )
+
+
+def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> None:
+    out = reproduced.run("python", "-m", "tools", "predict", "docs/seven.png").stdout
+    assert out.startswith("7, with a confidence of ")

@@ -1,0 +1,75 @@
+"""Remove what stops DVC after a kill, a power cut or a full disk, and say what is left to type.
+
+It removes locks that no running DVC holds, unfinished entries of DVC's cache of runs, and the marks
+of an experiment that was killed. No result is lost by it.
+
+    python -m fairtrial mend
+"""
+
+import argparse
+import contextlib
+import fcntl
+import re
+from pathlib import Path
+
+from fairtrial.project.errors import InputError
+from fairtrial.project.revisions import LOCKS, lock_holders, run_git
+
+NO_LOCKS = "{}", '{"read": {}, "write": {}}', '{"write": {}, "read": {}}'
+# What an experiment removes at its end; others of refs/exps/exec stay.
+OF_RUNNING = [f"refs/exps/exec/EXEC_{name}" for name in ("BASELINE", "BRANCH", "MERGE")]
+KEY = re.compile(r"[0-9a-f]{64}")  # the name of an entry of the cache of runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser
+
+
+def main(_: argparse.Namespace) -> None:
+    if not Path(".dvc").is_dir():
+        raise InputError("no DVC project here; run this at the top of the project")
+    pids = lock_holders()
+    if running := [pid for pid, is_dvc in pids.items() if is_dvc]:
+        raise InputError(f"DVC is running here (process {running[0]}); wait for its end")
+    with contextlib.suppress(FileNotFoundError), Path(".dvc/tmp/lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does, except in a stage
+        except OSError:
+            raise InputError("DVC is running here; wait for its end") from None
+    done = []
+    if LOCKS.exists() and LOCKS.read_text(encoding="utf-8") not in NO_LOCKS:
+        LOCKS.unlink()
+        done.append(f"{LOCKS}: removed; no DVC holds it")
+    done += mend_cache_of_runs(cache_of_runs())
+    refs = run_git("for-each-ref", "--format=%(refname)", *OF_RUNNING)
+    for ref in refs.split():
+        run_git("update-ref", "--no-deref", "-d", ref)
+        done.append(f"{ref}: removed; the experiment was killed")
+    print("\n".join(done or ["nothing to mend"]))
+    if run_git("rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
+        print("git is on no branch: `git switch -` goes back, and keeps your files")
+
+
+def cache_of_runs() -> Path:
+    """Return the folder in which DVC keeps which stage gave what; others may share it."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return Path(repo.stage_cache.cache_dir)
+
+
+def mend_cache_of_runs(folder: Path) -> list[str]:
+    """Remove unfinished entries, at which DVC stops; return a line for each.
+
+    DVC makes the folder of an entry, writes a file with another name there, and renames it.
+    """
+    done = []
+    for entries in folder.glob("*/*"):
+        for path in entries.iterdir():
+            if not KEY.fullmatch(path.name) or path.stat().st_size == 0:
+                path.unlink()
+                done.append(f"{path}: removed; it was not written to its end")
+        with contextlib.suppress(OSError):  # it is not empty, as it should be
+            entries.rmdir()
+            done.append(f"{entries}: removed; it was empty")
+    return done
