@@ -1,7 +1,7 @@
 """Classify pictures, preprocessed as the images were that the model was trained on.
 
 A folder stands for the pictures in it. A picture has a label if its folder is named after a class,
-or if its own name begins with one, such as 7.png and 7-second.jpg.
+or if its own name begins with one, such as 7-second.jpg.
 
     python -m tools predict docs/seven.png
     python -m tools predict photos --json
