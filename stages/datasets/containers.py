@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
@@ -86,10 +87,10 @@ class Folder:
 class Zip:
     """The members of a zip file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened: ExitStack) -> None:
         self.path = path
         try:
-            self.file = zipfile.ZipFile(path)
+            self.file = opened.enter_context(zipfile.ZipFile(path))
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise InputError(f"{path}: a broken zip file ({error}); copy it again") from None
         self.members: dict[str, zipfile.ZipInfo] = {}
@@ -177,9 +178,9 @@ def refuse_bomb(path: Path, unpacked: int) -> None:
         )
 
 
-def unpacked(path: Path, opener: Callable[..., Any]) -> IO[bytes]:
+def unpacked(path: Path, opener: Callable[..., Any], opened: ExitStack) -> IO[bytes]:
     """Return what a compressed file holds, as a temporary file that nobody else sees."""
-    result = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115
+    result = cast(IO[bytes], opened.enter_context(tempfile.TemporaryFile()))
     try:
         with opener(path, "rb") as file:
             while block := file.read(2**20):

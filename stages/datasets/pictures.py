@@ -9,6 +9,7 @@ import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,12 @@ def load_pictures(path: Path, params: Fetch) -> Fetched:
     Pictures are sorted by their identities, so that the first ones are of all classes, and another
     name changes nothing. Raises `InputError` if a file is not what it should be.
     """
-    columns = parse_columns(params.columns)
-    source = open_source(path, columns)
+    with ExitStack() as opened:
+        source = open_source(path, parse_columns(params.columns), opened)
+        return _load(path, source, params)
+
+
+def _load(path: Path, source: Source, params: Fetch) -> Fetched:
     place, examples = str(path), source.examples
     check_classes(place, source)
     if has_test(examples):
@@ -58,12 +63,22 @@ def load_pictures(path: Path, params: Fetch) -> Fetched:
     refuse_size(len(examples), params)
     images, reads, reading, remarks = read_all(path, source, params)
     left_out = {i: read.problem for i, read in enumerate(reads) if read.problem}
+    uniform = [i for i, read in enumerate(reads) if read.levels == 0]
+    if len(uniform) > len(reads) / 2:
+        raise InputError(
+            f"{place}: {len(uniform):,} of {len(reads):,} pictures are of one colour, such as "
+            f"{examples[uniform[0]].file}; look at them, and at fetch.range"
+        )
     if len(left_out) <= params.skip_broken:
         left_out |= conflicts(place, examples, reads)
     if len(left_out) > params.skip_broken:
         raise InputError(*dict.fromkeys(left_out.values()))
     # DVC takes the hash of the folder when this stage has ended.
-    if path.is_dir() and open_source(path, columns).examples != examples:
+    with ExitStack() as opened:
+        again = (
+            open_source(path, parse_columns(params.columns), opened) if path.is_dir() else source
+        )
+    if again.examples != examples:
         raise InputError(f"{path}: pictures came or went while they were read; run it again")
     order = sorted(
         set(range(len(examples))) - set(left_out),
@@ -240,23 +255,14 @@ def said_of_range(deep: Sequence[tuple[str, float, float]], ends: tuple[float, f
 
 
 def remarks_on(examples: Sequence[Example], reads: Sequence[Read], params: Fetch) -> list[str]:
-    """Return what a person should know of the pictures.
-
-    Raises `InputError` if most of them show nothing.
-    """
+    """Return what a person should know of the pictures."""
 
     def those(is_so: Callable[[Read], bool]) -> list[str]:
         return [one.file for one, read in zip(examples, reads, strict=True) if is_so(read)]
 
     size, half = params.size, len(reads) / 2
-    uniform = those(lambda read: read.levels == 0)
-    if len(uniform) > half:
-        raise InputError(
-            f"{params.source}: {len(uniform):,} of {len(reads):,} pictures are of one colour, such "
-            f"as {uniform[0]}; look at them, and at fetch.range"
-        )
     found = [
-        (uniform, "are of one colour"),
+        (those(lambda read: read.levels == 0), "are of one colour"),
         (
             those(lambda read: 0 < read.levels < FEW_LEVELS),
             "use less than 5 % of the range from black to white; see fetch.range",

@@ -5,6 +5,7 @@ or arrays; a file may be such a table or such an array itself.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -42,13 +43,13 @@ class One:
         return self.file.read(max_bytes + 1)
 
 
-def open_source(path: Path, columns: Mapping[str, str]) -> Source:
+def open_source(path: Path, columns: Mapping[str, str], opened: ExitStack) -> Source:
     """Return the labelled pictures of a source.
 
-    columns: of a table, by their roles. Raises `InputError` if it is not what it seems to be, or
-    is nothing known.
+    columns: of a table, by their roles. opened: closes what pictures are read from. Raises
+    `InputError` if the source is not what it seems to be, or is nothing known.
     """
-    container = open_container(path)
+    container = open_container(path, opened)
     if isinstance(container, Zip) and container.names and is_npz(container):
         return read_npz(str(path), container.file)
     names, remarks = left_out(container.names)
@@ -71,21 +72,21 @@ def is_npz(container: Zip) -> bool:
     return all(name.endswith(".npy") for name in container.names)
 
 
-def open_container(path: Path) -> Container:
+def open_container(path: Path, opened: ExitStack) -> Container:
     """Return what a path holds as a container of files."""
     if path.is_dir():
         return Folder(path)
     try:
-        file: IO[bytes] = path.open("rb")
+        file: IO[bytes] = opened.enter_context(path.open("rb"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from None
     start = file.read(START)
     for magic, opener in COMPRESSIONS.items():
         if start.startswith(magic):
-            file = unpacked(path, opener)
+            file = unpacked(path, opener, opened)
             start = file.read(START)
     if start.startswith(b"PK"):
-        return Zip(path)
+        return Zip(path, opened)
     if is_tar(start):
         return Tar(path, file)
     if start.startswith(b"PAR1"):

@@ -239,4 +239,5 @@ def border_level(image: Array) -> int:
 
 def polarity(image: Array, style: str) -> Array:
     """Return an image light on black, where the style says so."""
-    return 255 - image if style != "natural" and border_level(image) > 127 else image
+    is_light = style in ("light_on_black", "strokes") and border_level(image) > 127
+    return 255 - image if is_light else image
