@@ -164,11 +164,7 @@ def first_layer_filters(model: Model, channels: int) -> Array:
 
 
 def tables(
-    rows: list[Row],
-    has_groups: bool,
-    replicas: list[Predictions],
-    classes: tuple[str, ...],
-    bins: int,
+    rows: list[Row], replicas: list[Predictions], classes: tuple[str, ...], bins: int
 ) -> dict[str, tuple[list[str], list[Any]]]:
     """Return the header and the rows of each table of `metrics`, for one split.
 
@@ -182,8 +178,8 @@ def tables(
     names = [f"{metric}.{r}" for metric in ("accuracy", "cross_entropy") for r in numbers]
     of_class = ([rounded(value) for value in values] for values in recalls_and_precisions(model))
     known = {"example": names_of_examples(rows), "label": labels}
-    if has_groups:  # what has no group is one of its own
-        known["group"] = [row.group or row.example for row in rows]
+    if any(row.group for row in rows):
+        known["group"] = [row.group for row in rows]
     return {
         "scores": (
             [*known, *names],
@@ -233,7 +229,11 @@ def main() -> None:
                 "`dvc repro` makes both again"
             )
     known = read_rows(FILES, {name: len(split["labels"]) for name, split in splits.items()})
-    has_groups = any(row.group for of_split in known.values() for row in of_split)
+    if any(row.group for of_split in known.values() for row in of_split):
+        known = {  # what has no group is one of its own
+            name: [row._replace(group=row.group or row.example) for row in of_split]
+            for name, of_split in known.items()
+        }
     rows_of_tables: dict[str, list[list[Any]]] = {}
     for name, split in splits.items():
         images = torch.from_numpy(split["images"])
@@ -243,7 +243,7 @@ def main() -> None:
         all_logits[name] = logits
         replicas = [score(of_replica, split["labels"]) for of_replica in logits]
         metrics[name] = split_metrics(replicas, params.calibration_bins)
-        parts = tables(known[name], has_groups, replicas, info.classes, params.calibration_bins)
+        parts = tables(known[name], replicas, info.classes, params.calibration_bins)
         for table, (header, rows) in parts.items():
             rows_of_tables.setdefault(table, [["split", *header]]).extend([name, *r] for r in rows)
         if name == "val":  # alone: whoever looks at mistakes on test begins to choose by them

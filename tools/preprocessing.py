@@ -21,7 +21,8 @@ from stages.pictures.decoding import (
     border_level,
     decode_picture,
     fit_picture,
-    opaque,
+    in_bytes,
+    on_background,
     polarity,
 )
 from stages.storage.dataset_info import DatasetInfo
@@ -102,17 +103,13 @@ def to_image(path: Path, info: DatasetInfo) -> Array:
     the pictures that the model was trained on.
     """
     channels, size, _ = info.shape
-    decoded = decode_picture(read_file(path), str(path))
-    values, ends = decoded.values, info.range or (0, 255)
-    if values is not None and not info.range:
-        ends = range_of([(values.dtype.str, float(values.min()), float(values.max()))], "auto")
-        warn(path, f"deeper than 8 bits: values from {ends[0]:g} to {ends[1]:g} are taken")
-    seen = opaque(decoded, ends, info.background or "white")
+    picture = read_picture(path, info.range)
     if info.ink_box:
-        ink = find_ink(decoded.picture if values is None else seen, path)
+        ink = find_ink(picture, path)
         if are_side_by_side(ink):
             warn(path, "several drawings stand side by side, and are taken for one; cut them apart")
         return center_ink(ink, size, info.ink_box)[None]
+    seen = on_background(picture, info.background or "white")
     image = polarity(fit_picture(seen, size, "rgb" if channels == 3 else "grey"), info.style)
     if info.border and not info.border[0] - 64 < border_level(image) < info.border[1] + 64:
         warn(
@@ -127,14 +124,25 @@ def warn(path: Path, warning: str) -> None:
     print(printable(f"{path}: {warning}"), file=sys.stderr)
 
 
-def read_file(path: Path) -> bytes:
+def read_picture(path: Path, ends: tuple[float, float] | None = None) -> Image.Image:
+    """Return the picture in a file as RGB or RGBA.
+
+    ends: the values deeper than 8 bits that are black and white; without them the picture's own
+    bits decide, and a warning says so.
+    """
     remedy = "name a picture, or a folder of them"
     refuse_irregular(path, remedy)
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    decoded = decode_picture(content, str(path))
+    values = decoded.values
+    if values is not None and ends is None:
+        ends = range_of([(values.dtype.str, float(values.min()), float(values.max()))], "auto")
+        warn(path, f"deeper than 8 bits: {ends[0]:g} is taken for black, {ends[1]:g} for white")
+    return in_bytes(decoded, ends or (0, 255))
 
 
 def find_ink(picture: Image.Image, path: Path) -> Array:

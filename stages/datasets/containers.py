@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol
 
 from stages.storage.errors import InputError
 
@@ -180,7 +180,7 @@ def refuse_bomb(path: Path, unpacked: int) -> None:
 
 def unpacked(path: Path, opener: Callable[..., Any], opened: ExitStack) -> IO[bytes]:
     """Return what a compressed file holds, as a temporary file that nobody else sees."""
-    result = cast(IO[bytes], opened.enter_context(tempfile.TemporaryFile()))
+    result: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     try:
         with opener(path, "rb") as file:
             while block := file.read(2**20):

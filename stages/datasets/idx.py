@@ -33,14 +33,16 @@ def load_card(card: Card) -> Fetched:
     """Return the data set of a card; raises `InputError` as `load_idx`."""
     splits = load_idx(card)
     files = {"train": card.files.train_images.name, "test": card.files.test_images.name}
-    rows = {
-        name: [
-            Row(f"{files[name]}[{i}]", hashlib.sha256(image.tobytes()).hexdigest()[:16])
-            for i, image in enumerate(split["images"])
-        ]
-        for name, split in splits.items()
-    }
+    rows = {name: rows_of(files[name], split["images"]) for name, split in splits.items()}
     return Fetched(card.info, splits, rows, {}, [])
+
+
+def rows_of(file: str, images: Array) -> list[Row]:
+    """Return what is known of each image of a file: a hash of its pixels, and its place."""
+    return [
+        Row(f"{file}[{number}]", hashlib.sha256(image.tobytes()).hexdigest()[:16])
+        for number, image in enumerate(images)
+    ]
 
 
 def load_idx(card: Card) -> dict[str, dict[str, Array]]:

@@ -7,7 +7,14 @@ from typing import NamedTuple, cast
 import numpy as np
 from PIL import Image
 
-from stages.pictures.decoding import Decoded, decode_picture, fit_picture, opaque, polarity
+from stages.pictures.decoding import (
+    Decoded,
+    decode_picture,
+    fit_picture,
+    in_bytes,
+    on_background,
+    polarity,
+)
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
 
@@ -64,8 +71,8 @@ def read_picture(work: Work, reading: Reading) -> Read:
             decoded = decoded_array(work.content)
     except InputError as error:
         return Read(str(error))
-    ends = reading.ends or ALL
-    picture = opaque(decoded, ends, reading.background)
+    as_stored = in_bytes(decoded, reading.ends or ALL)
+    picture = on_background(as_stored, reading.background)
     values, transparent = decoded.values, decoded.picture.mode == "RGBA"
     found = Read(
         image=polarity(fit_picture(picture, reading.size, reading.mode), reading.style),
@@ -80,8 +87,8 @@ def read_picture(work: Work, reading: Reading) -> Read:
     if values is not None:
         found = found._replace(values=(values.dtype.str, float(values.min()), float(values.max())))
     elif transparent:
-        white, black = (levels(opaque(decoded, ends, name)) == 0 for name in ("white", "black"))
-        found = found._replace(vanishes=(white, black))
+        white, black = (on_background(as_stored, colour) for colour in ("white", "black"))
+        found = found._replace(vanishes=(levels(white) == 0, levels(black) == 0))
     return found
 
 

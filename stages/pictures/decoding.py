@@ -101,8 +101,6 @@ def decode_picture(content: bytes, name: str) -> Decoded:
 
 def _foreign(content: bytes) -> str:
     """Return what a file is that is none of `FORMATS`, and what to do."""
-    if not content:
-        return f"not a picture: the file is empty; {ADVICE}"
     for start, pattern, sentence in FOREIGN:
         if re.match(pattern, content[start : start + 200]):
             return sentence
@@ -180,19 +178,19 @@ def to_bytes(values: Array, ends: tuple[float, float]) -> Array:
     return np.rint(scaled).astype(np.uint8)
 
 
-def opaque(decoded: Decoded, ends: tuple[float, float], background: str) -> Image.Image:
-    """Return a decoded picture as RGB.
-
-    ends: the values deeper than 8 bits that are black and white. background: the colour of what
-    is transparent.
-    """
-    if decoded.values is not None:
-        pixels = to_bytes(decoded.values, ends)
-        return Image.fromarray(255 - pixels if decoded.white_is_low else pixels).convert("RGB")
-    if decoded.picture.mode == "RGB":
+def in_bytes(decoded: Decoded, ends: tuple[float, float]) -> Image.Image:
+    """Return a decoded picture as RGB or RGBA; `ends` of deeper values become black and white."""
+    if decoded.values is None:
         return decoded.picture
-    sheet = Image.new("RGBA", decoded.picture.size, background)
-    return Image.alpha_composite(sheet, decoded.picture).convert("RGB")
+    pixels = to_bytes(decoded.values, ends)
+    return Image.fromarray(255 - pixels if decoded.white_is_low else pixels).convert("RGB")
+
+
+def on_background(picture: Image.Image, colour: str) -> Image.Image:
+    """Return a picture RGB or RGBA as RGB: what is transparent shows a colour."""
+    if picture.mode == "RGB":
+        return picture
+    return Image.alpha_composite(Image.new("RGBA", picture.size, colour), picture).convert("RGB")
 
 
 def _count_scans(content: bytes) -> int:

@@ -21,8 +21,14 @@ RANDOM = np.random.default_rng(0)
 def load(path: Path, **settings: Any) -> Fetched:
     """Return what `fetch` makes of a source, in grey and at 8 pixels if nothing else is said."""
     values = {
-        **{"source": str(path), "size": 8, "mode": "grey", "test_fraction": "auto"},
-        **{"style": "auto", "range": "auto", "columns": "auto", "skip_broken": 0},
+        "source": str(path),
+        "size": 8,
+        "mode": "grey",
+        "test_fraction": "auto",
+        "style": "auto",
+        "range": "auto",
+        "columns": "auto",
+        "skip_broken": 0,
     }
     return load_pictures(path, Fetch.model_validate(values | settings))
 
@@ -128,3 +134,10 @@ def tiff(pixels: Array, order: str = "<", photometric: int | None = None) -> byt
             table += struct.pack(f"{order}HHIHH", tag, 3, count, value, 0)
     start = b"II*\0" if order == "<" else b"MM\0*"
     return start + struct.pack(f"{order}I", 8) + table + b"\0\0\0\0" + longer + data
+
+
+def idx(values: Array) -> bytes:
+    """Return bytes or integers of 4 bytes in the format of MNIST's files."""
+    kind = {1: 8, 4: 12}[values.dtype.itemsize]
+    sizes = b"".join(struct.pack(">I", size) for size in values.shape)
+    return bytes([0, 0, kind, values.ndim]) + sizes + values.astype(f">i{kind - 8 or 1}").tobytes()
