@@ -27,7 +27,6 @@ from stages.datasets.examples import (
 from stages.datasets.reading import FEW_LEVELS, THIN, Read, Reading, Work, read_pictures
 from stages.datasets.sources import open_source
 from stages.params.fetch import Fetch, parse_columns
-from stages.pictures.decoding import border_level
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError
 from stages.storage.rows import Row, units_of
@@ -92,20 +91,23 @@ def _load(path: Path, source: Source, params: Fetch) -> Fetched:
     ]
     splits = choose_splits(examples, rows, params)
     labels = np.array([classes.index(example.label) for example in examples])
-    levels = [border_level(images[i]) for i in order]
     info = DatasetInfo(
         title=path.name,
         shape=params.shape,
         classes=classes,
         range=reading.ends,
         background="black" if reading.background == "black" else None,
-        border=tuple(np.percentile(levels, (1, 99), method="nearest").tolist()),
+        border=tuple(
+            np.percentile([read.border for read in reads], (1, 99), method="nearest").tolist()
+        ),
         **style_of(params.style, images[order[:STROKES]]),
     )
     chosen = {
         name: [i for i, split in enumerate(splits) if (split == "test") == (name == "test")]
         for name in ("train", "test")
     }
+    places = [order[i] for of_split in chosen.values() for i in of_split]
+    reorder(images, [*places, *left_out])
     remarks = [
         *source.remarks,
         *same_to_the_eye(classes),
@@ -113,11 +115,13 @@ def _load(path: Path, source: Source, params: Fetch) -> Fetched:
         *remarks_on(examples, reads, params),
         *([f"{len(broken):,} files left out: {shortened(broken)}"] if broken else []),
     ]
+    of_train, of_test = chosen.values()
+    end = len(places)
     return Fetched(
         info,
         {
-            name: {"images": images[[order[i] for i in of_split]], "labels": labels[of_split]}
-            for name, of_split in chosen.items()
+            "train": {"images": images[: len(of_train)], "labels": labels[of_train]},
+            "test": {"images": images[len(of_train) : end], "labels": labels[of_test]},
         },
         {
             name: [rows[i]._replace(is_val=splits[i] == "val") for i in of_split]
@@ -126,6 +130,21 @@ def _load(path: Path, source: Source, params: Fetch) -> Fetched:
         describe(reads, broken, reading),
         remarks,
     )
+
+
+def reorder(images: Array, order: Sequence[int]) -> None:
+    """Put the image `order[i]` in place `i`, for all, without a second array of this size."""
+    done = np.zeros(len(order), bool)
+    for start in range(len(order)):
+        if done[start]:
+            continue
+        first, place = images[start].copy(), start
+        while order[place] != start:
+            images[place] = images[order[place]]
+            done[place] = True
+            place = order[place]
+        images[place] = first
+        done[place] = True
 
 
 def has_test(examples: Iterable[Example]) -> bool:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from stages.pictures.decoding import (
     Decoded,
+    border_level,
     decode_picture,
     fit_picture,
     in_bytes,
@@ -46,6 +47,7 @@ class Read(NamedTuple):
 
     problem: str = ""
     image: Array | None = None  # uint8 (C, H, W)
+    border: int = 0  # the median of the image's outermost pixels
     identity: str = ""  # a hash of the picture's pixels
     kind: str = ""  # its format and its mode
     dimensions: tuple[int, int] = (1, 1)  # width, height
@@ -74,8 +76,10 @@ def read_picture(work: Work, reading: Reading) -> Read:
     as_stored = in_bytes(decoded, reading.ends or ALL)
     picture = on_background(as_stored, reading.background)
     values, transparent = decoded.values, decoded.picture.mode == "RGBA"
+    image = polarity(fit_picture(picture, reading.size, reading.mode), reading.style)
     found = Read(
-        image=polarity(fit_picture(picture, reading.size, reading.mode), reading.style),
+        image=image,
+        border=border_level(image),
         identity=identity(picture if values is None else values),
         kind=f"{decoded.format} {decoded.mode}",
         dimensions=picture.size,
@@ -103,11 +107,12 @@ def decoded_array(pixels: Array) -> Decoded:
 
 
 def identity(picture: Image.Image | Array) -> str:
-    """Return a name of a picture that depends on its size and pixels alone."""
-    pixels = np.asarray(picture)
-    if pixels.dtype != np.uint8:  # the same values in another type are the same
-        pixels = pixels.astype("<f8")
-    return sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()[:16]
+    """Return a name of a picture RGB, or of deeper values, that depends on nothing but these."""
+    if isinstance(picture, Image.Image):
+        size, pixels = picture.size, picture.tobytes()
+    else:  # the same values in another type are the same
+        size, pixels = picture.shape, picture.astype("<f8").tobytes()
+    return sha256(f"{size}".encode() + pixels).hexdigest()[:16]
 
 
 def levels(picture: Image.Image) -> int:
