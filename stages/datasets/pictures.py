@@ -218,7 +218,7 @@ def in_processes(
         of_chunk, future = waiting.popleft()
         return zip(of_chunk, future.result(), strict=True)
 
-    chunk: list[Work] = []
+    place, chunk = str(path), list[Work]()
     chunk_numbers: list[int] = []
     size = 0
     ahead = 2 * len(os.sched_getaffinity(0))
@@ -228,7 +228,7 @@ def in_processes(
             content: bytes | Array | str = source.read(example)
         except InputError as error:
             content = str(error)
-        chunk.append(Work(f"{path}/{example.file}", content))
+        chunk.append(Work(f"{place}/{example.file}", content))
         chunk_numbers.append(number)
         size += content.nbytes if isinstance(content, np.ndarray) else len(content)
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
