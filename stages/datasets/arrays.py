@@ -120,7 +120,7 @@ def check_labels(place: str, labels: Array, names: Sequence[str] = ()) -> list[s
     if labels.dtype.kind not in "uiUS":
         raise InputError(f"{place}: has {labels.dtype}; labels are whole numbers or names")
     if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
+        labels = np.char.decode(labels, "utf-8", "replace")
     if not names:
         return [class_name(str(label)) for label in labels.tolist()]
     if labels.dtype.kind == "U" or labels.min() < 0 or labels.max() >= len(names):

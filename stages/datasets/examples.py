@@ -1,5 +1,6 @@
 """Labelled examples, and the names by which people call splits."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -93,7 +94,7 @@ def check_classes(place: str, source: Source) -> tuple[str, ...]:
 
 
 def order_of_class(names: Iterable[str]) -> Callable[[str], tuple[int, str]]:
-    if all(name.isdecimal() and name.isascii() for name in names):
+    if all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names):
         return lambda name: (int(name), name)
     return lambda name: (0, name)
 

@@ -14,6 +14,7 @@ from stages.datasets.containers import COMPRESSIONS, Container, Folder, Tar, Zip
 from stages.datasets.examples import Source
 from stages.datasets.layouts import left_out, read_folders
 from stages.storage.errors import InputError
+from stages.storage.files import refuse_irregular
 
 TABLES = (".csv", ".tsv", ".parquet")
 START = 512  # bytes by which a file is recognised
@@ -76,6 +77,7 @@ def open_container(path: Path, opened: ExitStack) -> Container:
     """Return what a path holds as a container of files."""
     if path.is_dir():
         return Folder(path)
+    refuse_irregular(path, REMEDY)
     try:
         file: IO[bytes] = opened.enter_context(path.open("rb"))
     except OSError as error:

@@ -109,6 +109,8 @@ def add(
         try:
             if label.lower() in EMPTY:
                 raise ValueError("has no label; fill it in, or remove the row")
+            if isinstance(table.labels[row], list | dict | np.ndarray):
+                raise ValueError("has several labels; a picture has one label here")
             if classes:
                 if not (label.isdecimal() and int(label) < len(classes)):
                     raise ValueError(f"the label {label} is none of {len(classes)} classes")
@@ -122,8 +124,8 @@ def add(
                 picture = content = picture.get("bytes") or picture.get("path")
             if isinstance(picture, str):
                 file, content = found.find(folder, picture), None
-            elif not isinstance(picture, bytes | np.ndarray):
-                raise ValueError("has no picture; fill it in, or remove the row")
+            elif not isinstance(picture, bytes) and getattr(picture, "ndim", 0) < 2:
+                raise ValueError("has no picture; write its path, its bytes or its pixels there")
         except ValueError as error:
             problems.append(f"{place}[{row}]: {error}")
             continue
@@ -191,6 +193,8 @@ def read_table(
             f"{', '.join(map(str, frame.columns[:10]))}; name it, as by "
             f"`-S 'fetch.columns=label:NAME picture:NAME'`"
         )
+    if not len(frame):
+        raise InputError(f"{place}: has no rows; add some")
     values = {role: frame[column].tolist() for role, column in columns.items()}
     if "picture" in columns and re.match(r"[\d.]+( [\d.]+){15}", as_text(values["picture"][0])):
         pixels = pixels_of_texts(place, values["picture"])
@@ -243,8 +247,6 @@ def open_csv(
         raise InputError(
             f"{place}: not a table ({' '.join(str(error).split())}); mend it"
         ) from None
-    if not texts:
-        raise InputError(f"{place}: has no rows; add some")
     return pd.concat(texts), np.concatenate(arrays)
 
 

@@ -125,6 +125,7 @@ BAD_ROWS = [
         (("file", "label"), ("images/00.png", "a"), ("00.png", "b")),
         ": images/00.png stands in several rows; keep one",
     ),
+    ((("file", "label"),), "labels.csv: has no rows; add some"),
     (
         (("file", "label", "split"), ("images/00.png", "a", "dev")),
         "labels.csv[0]: the split 'dev' is none of train, val and test",
@@ -324,6 +325,16 @@ def test_bad_npz_files_are_refused(tmp_path: Path) -> None:
     assert refusal(path).startswith(f"{path}: images.npy: no plain array")
 
 
+def test_labels_of_an_array_may_be_texts_or_below_zero(tmp_path: Path) -> None:
+    for labels, classes in (
+        (np.array(["b", "a", "ä"] * 8), ("a", "b", "ä")),
+        (np.array([b"a", b"\xff"] * 12), ("a", "\ufffd")),
+        (np.array([-1, 10, 2, -20] * 6), ("-20", "-1", "2", "10")),
+    ):
+        np.savez(tmp_path / "x.npz", images=arrays()["images"], labels=labels)
+        assert load(tmp_path / "x.npz").info.classes == classes
+
+
 def test_floats_of_an_array_are_black_to_white(tmp_path: Path) -> None:
     good = arrays()
     np.savez(tmp_path / "x.npz", images=good["images"] / np.float32(255), labels=good["labels"])
@@ -432,6 +443,12 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
     assert {*split_by_file(fetched).values()} == {"train", "val", "test"}
     nested = pyarrow.Table.from_pylist([{"image": {"x": [1, 2]}, "label": 0}] * 3)
     parquet.write_table(nested, tmp_path / "nested.parquet")
-    assert "nested.parquet[2]: has no picture; fill it in" in refusal(tmp_path / "nested.parquet")
+    assert "nested.parquet[2]: has no picture; write its path" in refusal(
+        tmp_path / "nested.parquet"
+    )
+    several = [{"image": content, "label": [0, 1]}, {"image": [1, 2], "label": 0}]
+    for row, problem in zip(several, ("has several labels", "has no picture"), strict=True):
+        parquet.write_table(pyarrow.Table.from_pylist([row] * 3), tmp_path / "x.parquet")
+        assert f"x.parquet[0]: {problem}" in refusal(tmp_path / "x.parquet")
     (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-20])
     assert "a broken Parquet file" in refusal(tmp_path / "cut.parquet")
