@@ -241,6 +241,8 @@ def open_csv(
             return pd.read_csv(io.BytesIO(content), dtype=kinds, **options), None
         texts, arrays = [], []
         for part in pd.read_csv(io.BytesIO(content), dtype=kinds, chunksize=CHUNK, **options):
+            if part.empty:
+                raise ValueError("it has no rows")
             arrays.append(as_pixels(place, part[pixels].to_numpy(), part.index[0]))
             texts.append(part[list(kinds)])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:

@@ -229,6 +229,11 @@ def test_bad_pixels_are_refused(tmp_path: Path, cells: list[object], problem: st
     assert problem in refusal(path)
 
 
+def test_a_table_of_pixels_without_rows_is_refused(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "x.csv", [("label", *(f"p{i}" for i in range(16)))])
+    assert refusal(path) == f"{path}: not a table (it has no rows); mend it"
+
+
 def test_columns_of_pixels_that_are_no_square_are_refused(tmp_path: Path) -> None:
     rows = [(i % 2, *noise(17)) for i in range(6)]
     path = write_table(tmp_path / "x.csv", [("label", *(f"p{i}" for i in range(17))), *rows])
