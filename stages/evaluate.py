@@ -1,7 +1,7 @@
 """Score the model and its replicas on the validation and the test images.
 
-Reads `data/prepared/{val,test}.safetensors`, `data/checkpoints/{model,replicas}.safetensors`
-and section `evaluate` of `params.yaml`. Writes
+Reads `data/prepared/{val,test}.safetensors`, `data/prepared/files.csv`,
+`data/checkpoints/{model,replicas}.safetensors` and section `evaluate` of `params.yaml`. Writes
 
 - `data/logits/{val,test}.safetensors`: logits float32 (R, N, K) of R replicas, the first of which
   is the model;
@@ -15,10 +15,8 @@ and section `evaluate` of `params.yaml`. Writes
     python -m stages evaluate
 """
 
-import hashlib
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +32,12 @@ from stages.params.evaluate import Evaluate
 from stages.pictures.grids import for_display, heatmap, write_grid
 from stages.storage.errors import InputError
 from stages.storage.files import write_csv, write_json
+from stages.storage.rows import Row, names_of_examples, read_rows
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 
 DATA = {name: Path(f"data/prepared/{name}.safetensors") for name in ("val", "test")}
+FILES = Path("data/prepared/files.csv")
 DECIMALS = 6  # of the metrics
 
 
@@ -171,33 +171,26 @@ def first_layer_filters(model: Model, channels: int) -> Array:
     return total / channels
 
 
-def identities(images: Array) -> list[str]:
-    """Return a name for each image that depends on its pixels, and not on its position.
-
-    It is the first digits of their SHA-256; the second of two copies is called NAME-2.
-    """
-    copies: Counter[str] = Counter()
-    names = []
-    for image in images:
-        name = hashlib.sha256(image.tobytes()).hexdigest()[:16]
-        copies[name] += 1
-        names.append(name if copies[name] == 1 else f"{name}-{copies[name]}")
-    return names
-
-
 def tables(
-    images: Array, replicas: list[Predictions], classes: tuple[str, ...], bins: int
+    rows: list[Row], replicas: list[Predictions], classes: tuple[str, ...], bins: int
 ) -> dict[str, tuple[list[str], list[Any]]]:
-    """Return the header and the rows of each table of `metrics`, for one split."""
+    """Return the header and the rows of each table of `metrics`, for one split.
+
+    rows: what is known of its images. The scores name them by hashes of their pixels, which do not
+    depend on their positions.
+    """
     model, numbers = replicas[0], range(len(replicas))
     labels, predicted = ([classes[i] for i in values] for values in model[:2])
     scores = [of(replica).tolist() for of in METRICS.values() for replica in replicas]
     names = [f"{metric}.{r}" for metric in METRICS for r in numbers]
     of_class = ([rounded(value) for value in values] for values in recalls_and_precisions(model))
+    known = {"example": names_of_examples(rows), "label": labels}
+    if any(row.group for row in rows):
+        known["group"] = [row.group for row in rows]
     return {
         "scores": (
-            ["example", "label", *names],
-            list(zip(identities(images), labels, *scores, strict=True)),
+            [*known, *names],
+            list(zip(*known.values(), *scores, strict=True)),
         ),
         "predictions": (["label", "predicted"], list(zip(labels, predicted, strict=True))),
         "classes": (
@@ -234,15 +227,22 @@ def main() -> None:
     params = load_params(Evaluate, "evaluate")
     model, info = read_checkpoint(CHECKPOINT)
     models = [model, *read_replicas(REPLICAS)]
-    metrics, all_logits = {}, {}
-    rows_of_tables: dict[str, list[list[Any]]] = {}
+    metrics, all_logits, splits = {}, {}, {}
     for name, path in DATA.items():
-        info_of_split, split = read_split(path)
+        info_of_split, splits[name] = read_split(path)
         if info_of_split != info:
             raise InputError(
                 f"{path}: of {info_of_split.title}, but the model was trained on {info.title}; "
                 "`dvc repro` makes both again"
             )
+    known = read_rows(FILES, {name: len(split["labels"]) for name, split in splits.items()})
+    if any(row.group for of_split in known.values() for row in of_split):
+        known = {  # what has no group is one of its own
+            name: [row._replace(group=row.group or row.example) for row in of_split]
+            for name, of_split in known.items()
+        }
+    rows_of_tables: dict[str, list[list[Any]]] = {}
+    for name, split in splits.items():
         images = torch.from_numpy(split["images"])
         logits = np.stack([predict(m, images).numpy() for m in models])
         if not np.isfinite(logits).all():
@@ -250,7 +250,7 @@ def main() -> None:
         all_logits[name] = logits
         replicas = [score(of_replica, split["labels"]) for of_replica in logits]
         metrics[name] = split_metrics(replicas, params.calibration_bins)
-        parts = tables(split["images"], replicas, info.classes, params.calibration_bins)
+        parts = tables(known[name], replicas, info.classes, params.calibration_bins)
         for table, (header, rows) in parts.items():
             rows_of_tables.setdefault(table, [["split", *header]]).extend([name, *r] for r in rows)
         if name == "val":  # alone: whoever looks at mistakes on test begins to choose by them

@@ -31,6 +31,11 @@ def parse_arguments() -> argparse.Namespace:
         checkpoint = Path("data/checkpoints/model.safetensors")
         predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
         predict.add_argument("--json", action="store_true", help="print JSON")
+        predict.add_argument("--csv", action="store_true", help="print a table as CSV")
+    if is_here("look"):
+        look = tools.add_parser("look", help="show what fetch reads of pictures")
+        look.add_argument("source", metavar="SOURCE", nargs="?", help="(fetch.source)")
+        look.add_argument("--output", type=Path, default=Path("look.png"), help="(%(default)s)")
     for name, what, output in (
         ("draw", "write a page on which the model classifies what you draw", "draw.html"),
         ("export", "write the model as ONNX, for programs without torch", "model.onnx"),

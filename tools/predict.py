@@ -1,20 +1,22 @@
 """Classify pictures, preprocessed as the images were that the model was trained on.
 
 A folder stands for the pictures in it. A picture has a label if its folder is named after a class,
-or if its own name begins with one, such as 7.png and 7-second.jpg.
+or if its own name begins with one, such as 7-second.jpg.
 
     python -m tools predict docs/seven.png
-    python -m tools predict photos --json
+    python -m tools predict photos --csv
 """
 
 import argparse
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.storage.errors import InputError
+from stages.storage.errors import InputError, printable
 from stages.storage.split_files import parse_info
 from stages.storage.tensors import read_metadata
 from tools.preprocessing import label_of, list_pictures, load_images
@@ -63,6 +65,14 @@ def main(args: argparse.Namespace) -> None:
     pictures, accuracy = result["pictures"], result["accuracy"]
     if args.json:
         print(json.dumps(result, indent=2))
+        return
+    if args.csv:
+        names = [f"probability {name}" for name in pictures[0]["probabilities"]]
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "label", "predicted", "confidence", *names])
+        for one in pictures:
+            known = [one["label"], one["predicted"], one["confidence"]]
+            writer.writerow([printable(one["file"]), *known, *one["probabilities"].values()])
         return
     if paths == args.files and len(paths) == 1:
         print("{predicted}, with a confidence of {confidence:.1%}".format(**pictures[0]))

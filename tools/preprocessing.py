@@ -14,8 +14,17 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from stages.datasets.folders import OVERSAMPLING
-from stages.pictures.decoding import MAX_BYTES, decode_picture, fit_picture
+from stages.datasets.layouts import is_litter
+from stages.datasets.pictures import range_of
+from stages.pictures.decoding import (
+    MAX_BYTES,
+    border_level,
+    decode_picture,
+    fit_picture,
+    in_bytes,
+    on_background,
+    polarity,
+)
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
@@ -23,7 +32,9 @@ from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels to which a larger drawing is reduced, for speed
 MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"),
+}
 
 
 def list_pictures(paths: list[Path]) -> list[Path]:
@@ -39,7 +50,11 @@ def list_pictures(paths: list[Path]) -> list[Path]:
             continue
         walk = os.walk(path, onerror=_refuse_folder)
         found = sorted(Path(folder, name) for folder, _, names in walk for name in names)
-        pictures = [file for file in found if file.suffix.lower() in SUFFIXES]
+        pictures = [
+            file
+            for file in found
+            if file.suffix.lower() in SUFFIXES and not is_litter(str(file.relative_to(path)))
+        ]
         if not pictures:
             raise InputError(f"{path}: no picture is in it; name a folder of pictures")
         files += pictures
@@ -53,10 +68,13 @@ def _refuse_folder(error: OSError) -> None:
 def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
     """Return the class that a picture's folder is named after, or that its own name begins with.
 
-    The name may go on after a `-`, `_`, point or white space: 7.png and 7-second.jpg.
+    The name goes on after a `-`, `_`, point or white space: 7-second.jpg. A number alone, 7.png,
+    only counts pictures.
     """
     if path.parent.name in classes:
         return path.parent.name
+    if path.stem.isdecimal():
+        return None
     begins = [name for name in classes if re.match(rf"{re.escape(name)}[-_.\s]", path.name)]
     return max(begins, key=len, default=None)
 
@@ -81,25 +99,37 @@ def load_images(paths: list[Path], info: DatasetInfo) -> Array:
 def to_image(path: Path, info: DatasetInfo) -> Array:
     """Return a picture as an image of a data set, uint8 (C, H, W).
 
-    Prints a warning if several drawings are on it where one is expected.
+    Prints a warning if several drawings are on it where one is expected, or if it looks unlike
+    the pictures that the model was trained on.
     """
     channels, size, _ = info.shape
+    picture = read_picture(path, info.range)
     if info.ink_box:
-        ink = find_ink(read_picture(path, MAX_SIDE), path)
+        ink = find_ink(picture, path)
         if are_side_by_side(ink):
-            warning = "several drawings stand side by side, and are taken for one; cut them apart"
-            print(printable(f"{path}: {warning}"), file=sys.stderr)
+            warn(path, "several drawings stand side by side, and are taken for one; cut them apart")
         return center_ink(ink, size, info.ink_box)[None]
-    picture = read_picture(path, OVERSAMPLING * size)
-    image = fit_picture(picture, size, "rgb" if channels == 3 else "grey")
-    border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
-    if info.style == "light_on_black" and np.median(border) > 127:
-        return 255 - image
+    seen = on_background(picture, info.background or "white")
+    image = polarity(fit_picture(seen, size, "rgb" if channels == 3 else "grey"), info.style)
+    if info.border and not info.border[0] - 64 < border_level(image) < info.border[1] + 64:
+        warn(
+            path,
+            f"its border is of brightness {border_level(image)} of 255, and in the pictures for "
+            f"training from {info.border[0]:.0f} to {info.border[1]:.0f}",
+        )
     return image
 
 
-def read_picture(path: Path, max_side: int) -> Image.Image:
-    """Return the picture in a file as `decode_picture` does."""
+def warn(path: Path, warning: str) -> None:
+    print(printable(f"{path}: {warning}"), file=sys.stderr)
+
+
+def read_picture(path: Path, ends: tuple[float, float] | None = None) -> Image.Image:
+    """Return the picture in a file as RGB or RGBA.
+
+    ends: the values deeper than 8 bits that are black and white; without them the picture's own
+    bits decide, and a warning says so.
+    """
     remedy = "name a picture, or a folder of them"
     refuse_irregular(path, remedy)
     try:
@@ -107,7 +137,12 @@ def read_picture(path: Path, max_side: int) -> Image.Image:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    return decode_picture(content, str(path), max_side)
+    decoded = decode_picture(content, str(path))
+    values = decoded.values
+    if values is not None and ends is None:
+        ends = range_of([(values.dtype.str, float(values.min()), float(values.max()))], "auto")
+        warn(path, f"deeper than 8 bits: {ends[0]:g} is taken for black, {ends[1]:g} for white")
+    return in_bytes(decoded, ends or (0, 255))
 
 
 def find_ink(picture: Image.Image, path: Path) -> Array:
@@ -119,8 +154,8 @@ def find_ink(picture: Image.Image, path: Path) -> Array:
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     for background in ("white", "black"):
         sheet = Image.new("RGBA", picture.size, background)
-        opaque = Image.alpha_composite(sheet, picture.convert("RGBA")).convert("RGB")
-        ink = measure_ink(np.asarray(opaque))
+        seen = Image.alpha_composite(sheet, picture.convert("RGBA")).convert("RGB")
+        ink = measure_ink(np.asarray(seen))
         if ink.any():
             return ink
     raise InputError(f"{path}: nothing is drawn on it; draw it in a darker or lighter colour")

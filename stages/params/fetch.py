@@ -1,11 +1,17 @@
 """The section `fetch` of `params.yaml`."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from stages.params import Fraction, Section, should_be
-from stages.storage.dataset_info import MAX_SIZE, MIN_SIZE, DatasetInfo
+from stages.storage.dataset_info import MAX_SIZE, MIN_SIZE, DatasetInfo, Style
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+ROLES = ("label", "picture", "split", "group")  # of the columns of a table
+# What is no property of a data card, and its value there.
+OF_PICTURES = {"style": "auto", "range": "auto", "columns": "auto", "skip_broken": 0}
 
 
 class Fetch(Section):
@@ -15,6 +21,32 @@ class Fetch(Section):
     test_fraction: Annotated[
         Fraction | Literal["auto"], should_be("a fraction above 0 and below 1, or auto")
     ]
+    style: Style | Literal["auto"]
+    range: str
+    columns: str
+    skip_broken: int = Field(ge=0)
+
+    @field_validator("range")
+    @classmethod
+    def _check_range(cls, text: str) -> str:
+        ends = re.fullmatch(rf"({NUMBER})\.\.({NUMBER})", text)
+        if text not in ("auto", "dtype") and not (ends and float(ends[1]) < float(ends[2])):
+            raise ValueError(f"should be auto, dtype or LOW..HIGH, such as 0..4095, not {text!r}")
+        return text
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, text: str) -> str:
+        if text != "auto" and not parse_columns(text):
+            roles = ", ".join(ROLES)
+            raise ValueError(f"should be auto, or ROLE:COLUMN with a role of {roles}; not {text!r}")
+        return text
+
+    @property
+    def values(self) -> tuple[float, float] | None:
+        """What `range` says to be black and white; None if it names no numbers."""
+        low, dots, high = self.range.partition("..")
+        return (float(low), float(high)) if dots else None
 
     @field_validator("source")
     @classmethod
@@ -39,6 +71,9 @@ class Fetch(Section):
                 f"{size} and mode to {mode}"
             )
         self.check_has_split()
+        for name, value in OF_PICTURES.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"{name}: has no effect on a data card: set this to {value}")
 
     def check_has_split(self) -> None:
         """Raise `ValueError` if a fraction is given beside a test split, where it has no effect."""
@@ -46,3 +81,10 @@ class Fetch(Section):
             raise ValueError(
                 f"test_fraction: {self.source} has a test split of its own: set this to auto"
             )
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Return the columns that a text such as `label:diagnosis picture:image id` names."""
+    before, *parts = re.split(rf"\b({'|'.join(ROLES)}):", text)
+    columns = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+    return {} if before.strip() or not all(columns.values()) else columns

@@ -9,17 +9,30 @@ class Prepare(Section):
     sampling: Literal["first", "random", "stratified"]
     train_size: Annotated[Size | Literal["rest"], should_be("a number of images above 0, or rest")]
     val_size: Annotated[
-        Size | Fraction,
-        should_be("a number of images above 0, or a fraction of the training pool below 1"),
+        Size | Fraction | Literal["given"],
+        should_be("a number of images above 0, a fraction of the training pool below 1, or given"),
     ]
     seed: Seed
 
-    def sizes(self, pool: int) -> tuple[int, int]:
+    def sizes(self, pool: int, given: int = 0) -> tuple[int, int]:
         """Return the numbers of training and of validation images, out of a pool of `pool` images.
 
-        Raises `ValueError` if the pool is too small.
+        given: how many of them are a validation split of the data's own. Raises `ValueError` if
+        the pool is too small, or if `val_size` contradicts it.
         """
-        val = self.val_size if isinstance(self.val_size, int) else max(1, int(self.val_size * pool))
+        if (self.val_size == "given") != (given > 0):
+            raise ValueError(
+                f"val_size: the data have a validation split of their own, {given} images: set "
+                "this to given"
+                if given
+                else "val_size: given, but the data have no validation split; set it to 0.2"
+            )
+        if self.val_size == "given":
+            val = given
+        elif isinstance(self.val_size, int):
+            val = self.val_size
+        else:
+            val = max(1, int(self.val_size * pool))
         train = pool - val if self.train_size == "rest" else self.train_size
         if train < 1 or train + val > pool:
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.pictures.decoding import decode_picture, fit_picture
+from stages.pictures.decoding import decode_picture, fit_picture, in_bytes, on_background
 from tests.helpers.shapes import CLASSES, draw_shape
 
 # How a picture is saved: its mode, its format, and what the format is told.
@@ -52,7 +52,7 @@ def result(content: bytes) -> dict[str, str]:
     """Return the hash of a picture's file, and of each image that is made of it."""
     images = hashlib.sha256()
     for size, mode in itertools.product(SIZES, ("grey", "rgb")):
-        picture = decode_picture(content, "picture", 4 * size)
+        picture = on_background(in_bytes(decode_picture(content, "picture"), (0, 65_535)), "white")
         images.update(fit_picture(picture, size, mode).tobytes())
     return {"file": hashlib.sha256(content).hexdigest(), "images": images.hexdigest()}
 

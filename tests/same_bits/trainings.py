@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 import torch
 
 from samebits import plain_float32
+from stages.datasets.idx import rows_of
 from stages.evaluate import score, split_metrics, tables
 from stages.learning.models import ARITHMETIC, predict
 from stages.learning.training import Replicas, Split
@@ -97,7 +98,7 @@ def result(settings: dict[str, object], train: Split, val: Split) -> str:
         list(replicas.curve(0)),
         replicas.last_epoch(0),
         split_metrics(scored, bins=15),
-        tables(val.images.numpy(), scored, DIGITS.classes, bins=15),
+        tables(rows_of("val", val.images.numpy()), scored, DIGITS.classes, bins=15),
     ]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 

@@ -1,13 +1,17 @@
 """Data cards: those of the project are valid, and what is wrong with one is said."""
 
+import gzip
+import hashlib
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stages import check, fetch
 from stages.datasets.cards import read_card
 from stages.storage.errors import InputError
+from stages.storage.split_files import read_split
 from tests.helpers.cards import SOURCES, card
 from tests.helpers.project import DEFAULT, Project
 
@@ -129,3 +133,61 @@ def test_a_source_with_a_null_character_is_refused(folder: Project) -> None:
     for stage in (check, fetch):
         with pytest.raises(InputError, match=r"source: 'a\\x00b': .*null.*; name a data"):
             stage.main()
+
+
+def own_card(folder: Project, hashes: bool) -> Path:
+    """Write IDX files of one's own, dark instead of light, and a card of them."""
+    own = folder.path / "data/own"
+    own.mkdir(parents=True)
+    names = ("train-images", "train-labels", "test-images", "test-labels")
+    files = []
+    for name in names:
+        content = gzip.decompress((folder.path / f"sources/mnist-5k/{name}.gz").read_bytes())
+        if name.endswith("images"):
+            content = content[:16] + bytes(255 - value for value in content[16:])
+        (own / f"{name}.gz").write_bytes(gzip.compress(content))
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        files.append(f"{name}.gz, decompressed_md5: {md5}" if hashes else f"{name}.gz")
+    text = (folder.path / "sources/mnist-5k.yaml").read_text().partition("files:")[0]
+    keys = (name.replace("-", "_") for name in names)
+    text = text.replace("5,000 digits of MNIST", "Own digits") + (
+        "files:\n  format: idx\n  addresses: [data/own]\n"
+        + "".join(f"  {key}: {{name: {file}}}\n" for key, file in zip(keys, files, strict=True))
+    )
+    path = folder.path / "sources/own.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_own_files_need_hashes_and_are_read_whatever_the_mirror(
+    folder: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain MNIST was once read under the title of one's own data."""
+    own_card(folder, hashes=False)
+    folder.set_params("fetch.source=sources/own.yaml")
+    for stage in (check, fetch):
+        with pytest.raises(InputError, match="has no md5; add it, so that other data are noticed"):
+            stage.main()
+    shutil.rmtree(folder.path / "data")
+    own_card(folder, hashes=True)
+    mirror = folder.path / "mirror"
+    shutil.copytree(folder.path / "sources/mnist-5k", mirror)
+    monkeypatch.setenv("MNIST_MIRROR", str(mirror))
+    fetch.main()
+    info, split = read_split(folder.path / "data/raw/train.safetensors")
+    assert info.title == "Own digits"
+    assert np.median(split["images"]) == 255
+    images = folder.path / "data/own/train-images.gz"
+    images.write_bytes(gzip.compress(gzip.decompress(images.read_bytes())[:-1] + b"x"))
+    with pytest.raises(InputError, match=r"train-images\.gz: another content than the official"):
+        fetch.main()
+
+
+@pytest.mark.parametrize(
+    "setting", ["style=natural", "range=0..9", "columns=label:x", "skip_broken=1"]
+)
+def test_parameters_of_pictures_have_no_effect_on_a_card(folder: Project, setting: str) -> None:
+    folder.set_params(f"fetch.{setting}")
+    name = setting.partition("=")[0]
+    with pytest.raises(InputError, match=f"{name}: has no effect on a data card: set this to "):
+        check.main()

@@ -8,11 +8,11 @@ import torch
 from scipy.stats import binomtest
 
 from samebits import seeded_generator
+from stages.datasets.idx import rows_of
 from stages.evaluate import (
     METRICS,
     Predictions,
     first_layer_filters,
-    identities,
     most_confident_mistakes,
     recalls_and_precisions,
     score,
@@ -22,6 +22,7 @@ from stages.evaluate import (
 )
 from stages.learning.checkpoints import CHECKPOINT
 from stages.learning.models import build_model
+from stages.storage.rows import names_of_examples
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project
@@ -165,7 +166,12 @@ def test_the_tables_have_every_image_class_and_replica() -> None:
     logits = np.array([[[3.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
     replicas = [score(of_replica, labels) for of_replica in logits]
     images = np.zeros((2, 1, 8, 8), np.uint8)
-    result = tables(images, replicas, ("bolt", "Räder"), bins=2)
+    known = rows_of("images", images)
+    header, _ = tables([row._replace(group="a") for row in known], replicas, ("a", "b"), 2)[
+        "scores"
+    ]
+    assert header[:3] == ["example", "label", "group"]
+    result = tables(known, replicas, ("bolt", "Räder"), bins=2)
     header, rows = result["scores"]
     assert header == ["example", "label", *(f"{name}.{r}" for name in METRICS for r in (0, 1))]
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
@@ -194,9 +200,9 @@ def test_the_tables_have_every_image_class_and_replica() -> None:
 
 def test_an_image_is_named_by_its_pixels() -> None:
     images = np.arange(3, dtype=np.uint8).repeat(64).reshape(3, 1, 8, 8)
-    names = identities(images)
+    names = names_of_examples(rows_of("digits", images))
     assert names == [hashlib.sha256(bytes([n] * 64)).hexdigest()[:16] for n in range(3)]
-    assert identities(images[[2, 0, 2, 2]]) == [
+    assert names_of_examples(rows_of("digits", images[[2, 0, 2, 2]])) == [
         names[2],
         names[0],
         f"{names[2]}-2",

@@ -1,6 +1,7 @@
 """The choice of training and validation images."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from stages import prepare
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
+from stages.storage.errors import InputError
+from stages.storage.rows import Row, read_rows, units_of, write_rows
 from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import load
@@ -113,6 +116,11 @@ def test_stratified_needs_two_images_of_each_class(
     few = {name: tensor[kept] for name, tensor in pool.items()}
     path.unlink()  # it may be a link into DVC's cache
     write_split(path, info, few)
+    table = path.with_name("files.csv")
+    counts = {"train": len(pool["labels"]), "test": 2_500}
+    rows = read_rows(table, counts)
+    table.unlink()
+    write_rows(table, rows | {"train": [rows["train"][i] for i in kept]})
     project.set_params("prepare.train_size=1000")
     message = (
         "params.yaml: prepare.sampling: stratified needs two images of each class, and the "
@@ -130,3 +138,63 @@ def test_the_stage_refuses_a_pool_that_is_too_small(
 ) -> None:
     project.set_params("prepare.train_size=2001")
     assert refusal("prepare").startswith("params.yaml: prepare: train_size 2001 + val_size")
+
+
+@pytest.mark.parametrize("sampling", ["first", "random", "stratified"])
+def test_copies_and_groups_are_not_divided(sampling: str) -> None:
+    """Also with sizes at which a group would be cut."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 400)
+    groups = random.integers(0, 60, 400)
+    rows = [
+        Row(str(i), f"{i % 250:04}", f"g{groups[i]}" if i % 3 else "") for i in range(len(labels))
+    ]
+    units = np.array(units_of(rows))
+    params = prepare_params(sampling=sampling, train_size="rest", val_size=0.2)
+    train, val = split_pool(labels, params, rows)
+    assert {*units[train]}.isdisjoint(units[val])
+    assert {*train}.isdisjoint(val)
+    if sampling != "first":  # which leaves out nothing, too, but what stands behind
+        assert len(train) + len(val) == 400
+
+
+def test_without_copies_the_rows_change_nothing() -> None:
+    rows = [Row(str(i), f"{i:04}") for i in range(len(POOL))]
+    for sampling in ("first", "random", "stratified"):
+        params = prepare_params(sampling=sampling)
+        for plain, with_rows in zip(
+            split_pool(POOL, params), split_pool(POOL, params, rows), strict=True
+        ):
+            assert (plain == with_rows).all()
+
+
+def test_a_given_validation_split_is_taken() -> None:
+    rows = [Row(str(i), f"{i:04}", is_val=i % 5 == 0) for i in range(100)]
+    labels = np.arange(100) % 2
+    for sampling in ("first", "random", "stratified"):
+        params = prepare_params(sampling=sampling, train_size="rest", val_size="given")
+        train, val = split_pool(labels, params, rows)
+        assert {*val} == {*range(0, 100, 5)}
+        assert len(train) == 80
+    with pytest.raises(ValueError, match="have a validation split of their own, 20 images: set"):
+        split_pool(labels, prepare_params(train_size="rest", val_size=0.2), rows)
+    with pytest.raises(ValueError, match="val_size: given, but the data have no validation split"):
+        prepare_params(train_size="rest", val_size="given").sizes(100)
+
+
+def test_a_table_of_files_that_is_not_of_the_splits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "files.csv"
+    rows = {"train": [Row("a,b", "1", "g"), Row("c\n", "2", is_val=True)], "test": [Row("d", "3")]}
+    write_rows(path, rows)
+    counts = {"train": 2, "test": 1}
+    assert read_rows(path, counts) == rows | {
+        "train": [rows["train"][0], Row("c\\n", "2", is_val=True)]
+    }
+    for wrong in ({"train": 3, "test": 1}, {"val": 2}):
+        with pytest.raises(InputError, match=r"files\.csv: .*`dvc repro` makes it again"):
+            read_rows(path, wrong)
+    text = path.read_text()
+    for content in (text.replace("train,0", "train,1"), "", "\0", "split\ntrain\n"):
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"files\.csv: "):
+            read_rows(path, counts)

@@ -15,6 +15,7 @@ from stages.storage.dataset_info import DatasetInfo
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted
 from tests.helpers.project import Project
+from tests.helpers.sources import png16
 
 RANDOM = np.random.default_rng(0)
 
@@ -178,6 +179,59 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
     assert (
         refusal(reproduced, tmp_path) == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
     )
+
+
+def natural_model(path: Path, **about: object) -> Path:
+    """Write a model of three classes, which are the amounts of red, green and blue."""
+    info = DatasetInfo.model_validate(
+        {"title": "x", "shape": (3, 8, 8), "classes": ("0", "1", "2"), "style": "natural"} | about
+    )
+    weights = {
+        "weight": np.repeat(np.eye(3, dtype=np.float32), 64, 1),
+        "bias": np.zeros(3, np.float32),
+    }
+    write_tensors(path, weights, model="linear", width="0", dataset=info.model_dump_json())
+    return path
+
+
+def test_a_folder_of_numbered_pictures_has_no_labels(reproduced: Project, tmp_path: Path) -> None:
+    """1.png, 2.png and so on are no labels, and what a system leaves is no picture."""
+    folder = tmp_path / "photos"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    for number in range(1, 6):
+        Image.new("RGB", (9, 9), "red").save(folder / f"{number}.png")
+    Image.new("RGB", (9, 9), "red").save(folder / ".ipynb_checkpoints/1-checkpoint.png")
+    (folder / "._1.png").write_bytes(b"litter")
+    model = natural_model(tmp_path / "model")
+    output = json.loads(classify(reproduced, folder, "--checkpoint", model, "--json"))
+    assert [Path(one["file"]).name for one in output["pictures"]] == [
+        f"{number}.png" for number in range(1, 6)
+    ]
+    assert output["accuracy"] is None
+    lines = classify(reproduced, folder, "--checkpoint", model, "--csv").splitlines()
+    assert lines[0].startswith("file,label,predicted,confidence,probability 0,probability 1")
+    assert len(lines) == 6
+    assert [line.split(",")[2] for line in lines[1:]] == ["0"] * 5
+
+
+def test_pictures_are_prepared_as_those_of_training_were(
+    reproduced: Project, tmp_path: Path
+) -> None:
+    """By its range of deep values, its background, and a warning about another border."""
+    (tmp_path / "deep.png").write_bytes(png16(np.full((8, 8, 3), (0, 4_000, 100))))
+    model = natural_model(tmp_path / "model", range=(0, 4_095), border=(6, 20))
+    command = ["python", "-m", "tools", "predict", str(tmp_path / "deep.png"), "--json"]
+    done = reproduced.run(*command, "--checkpoint", str(model))
+    assert json.loads(done.stdout)["pictures"][0]["predicted"] == "1"
+    assert done.stderr == ""
+    done = reproduced.run(*command, "--checkpoint", str(natural_model(tmp_path / "other")))
+    assert "deep.png: deeper than 8 bits: 0 is taken for black, 4095 for white" in done.stderr
+    Image.new("RGBA", (8, 8), (0, 0, 255, 0)).save(tmp_path / "clear.png")
+    command[4] = str(tmp_path / "clear.png")
+    black = natural_model(tmp_path / "black", background="black", border=(0, 0))
+    assert reproduced.run(*command, "--checkpoint", str(black)).stderr == ""
+    warned = reproduced.run(*command, "--checkpoint", str(model)).stderr
+    assert "clear.png: its border is of brightness 255 of 255, and in the pictures for" in warned
 
 
 def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> None:
