@@ -30,7 +30,7 @@ def read_npz(place: str, content: zipfile.ZipFile) -> Source:
     arrays = {}
     for name in content.namelist():
         try:
-            # Never pickled objects: they can run any code.
+            # Never objects: they can run any code.
             with content.open(name) as file:
                 arrays[name.removesuffix(".npy")] = np.lib.format.read_array(
                     file, allow_pickle=False

@@ -22,7 +22,7 @@ REMEDY = "name a folder, a zip or tar file of it, a table (CSV, Parquet) or .npz
 FOREIGN: tuple[tuple[tuple[bytes, ...], str], ...] = (
     (
         (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
-        "a pickle, which can run any code, and is never opened; save arrays as .npz",
+        "a file of Python's objects, which can run any code; it is never opened; save .npz",
     ),
     ((b"\x89HDF",), "an HDF5 file; save its arrays as .npz"),
     ((b"\x93NUMPY",), "one array; save images and labels together as .npz"),

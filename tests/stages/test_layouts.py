@@ -347,7 +347,7 @@ def test_a_bomb_in_a_compressed_tar_file_is_refused(
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it, and name the folder"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file; save its arrays as .npz"),
         (b"\x93NUMPY\x01\0", "one array; save images and labels together as .npz"),
-        (b"\x80\x04\x95", "a pickle, which can run any code, and is never opened"),
+        (b"\x80\x04\x95", "a file of Python's objects, which can run any code; it is never opened"),
         (b"\0\0\x08\x03", "one IDX file; name the folder that has the images and the labels"),
         (b"\x89PNG\r\n\x1a\n", "one picture; name the folder of all of them"),
         (b"", "an empty file; name a folder"),

@@ -405,7 +405,7 @@ def test_cifar_in_its_binary_form(tmp_path: Path, hundred: bool) -> None:
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "data.pkl"
     path.write_bytes(pickle.dumps(Evil()))
-    assert "a pickle, which can run any code, and is never opened" in refusal(path)
+    assert "a file of Python's objects, which can run any code; it is never opened" in refusal(path)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(pickle.dumps(Evil()))
