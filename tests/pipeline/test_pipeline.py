@@ -203,7 +203,9 @@ def test_the_clients_of_dvc_read_each_metric_by_a_name_of_its_own(reproduced: Pr
     """`dvc.api.metrics_show` merges all files, and raises where two have the same keys."""
     code = "import dvc.api, json; print(json.dumps(dvc.api.metrics_show()))"
     shown = json.loads(reproduced.run("python", "-c", code).stdout)
-    assert shown == {name: metrics(reproduced, name) for name in ("evaluate", "prepare", "train")}
+    assert shown == {
+        name: metrics(reproduced, name) for name in ("evaluate", "fetch", "prepare", "train")
+    }
 
 
 @pytest.mark.slow
