@@ -2,7 +2,7 @@
 
     python -m tests.same_bits.recipes [NAME ...]
 
-Each runs twice in a clone of HEAD: three minutes for best-2000, a quarter of an hour for best-60000.
+Each runs twice in a clone of HEAD: 3 minutes for best-2000, 12 for best-60000.
 MNIST comes from ../shared/mnist or from the folder MNIST_MIRROR.
 """
 
