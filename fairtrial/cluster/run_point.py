@@ -81,7 +81,15 @@ def prepare_data(params: str, pull: bool) -> tuple[Contract, Pipeline]:
         if pipeline.tracked:
             run_command(*dvc, "pull" if has_remote else "checkout", *pipeline.tracked)
         if contract.data:
-            run_command(*dvc, "repro", *(["--pull"] if has_remote else []), contract.data)
+            command = *dvc, "repro", *(["--pull"] if has_remote else []), contract.data
+            try:
+                run_command(*command)
+            except RuntimeError as error:
+                # Workers share DVC's cache of runs. One that reads an entry while another writes it
+                # takes it for a broken one, and removes it under the other's hands.
+                if not re.search(r"No such file or directory: '\S+/runs/\S+\.tmp'", str(error)):
+                    raise
+                run_command(*command)
 
     if inputs or pipeline.tracked:
         _run_if_changed("data", [pipeline.tracked, inputs], run)

@@ -194,7 +194,8 @@ def test_twenty_kills_of_the_pipeline_leave_no_trace(
         for _ in range(2):
             kill_early(start(project, "dvc", "repro"), moments)
         printed += finish(project)
-        assert printed.count(RESUMING) == 3
+        # Once for each run, and again if a kill came between the states of two replicas.
+        assert printed.count(RESUMING) >= 3
         assert all_results(project) == all_results(uninterrupted)
         assert not list(project.path.glob(STATES))
         assert not list(project.path.rglob("*.draft"))

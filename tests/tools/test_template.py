@@ -61,7 +61,10 @@ def test_all_parts_are_removed_without_a_trace(small_project: Project) -> None:
     check_what_is_left(small_project)
     small_project.run("ruff", "check")
     small_project.run("ruff", "format", "--check")
-    for command, known in (("fairtrial sweep", "compare, plan, rank"), ("tools draw", "setup")):
+    for command, known in (
+        ("fairtrial sweep", "compare, mend, plan, rank"),
+        ("tools draw", "setup"),
+    ):
         error = small_project.run("python", "-m", *command.split(), ok=False).stderr
         assert known in error
         assert "Traceback" not in error
