@@ -223,11 +223,11 @@ def run(kernel: Callable[..., None], items: int, *arguments: Any, scratch: int =
         )
         for part in range(parts)
     ]
-    if parts == 1:
-        kernel(*calls[0])
-    elif parts:
-        for future in [threads(os.getpid(), parts).submit(kernel, *call) for call in calls]:
-            future.result()
+    others = [threads(os.getpid(), parts - 1).submit(kernel, *call) for call in calls[1:]]
+    for call in calls[:1]:
+        kernel(*call)
+    for future in others:
+        future.result()
 
 
 @functools.cache

@@ -25,6 +25,7 @@ def report_interrupt(
 # of the run. (With small tensors several threads only wait for one another.)
 sys.excepthook = report_interrupt
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a waiting thread leaves its core to others
 gc.disable()  # `run` enables it again
 
 import difflib  # noqa: E402
