@@ -169,7 +169,7 @@ def test_batch_norm_and_its_gradients_equal_torch(
     channels = shape[1]
     x = (values(*shape) * 3 + 5).requires_grad_()
     scale, shift = (values(channels, seed=seed).requires_grad_() for seed in (1, 2))
-    mean, var = torch.rand(channels), torch.rand(channels) + 0.5
+    mean, var = values(channels, seed=4), values(channels, seed=5).abs() + 0.5
     exact = [tensor.detach().double().requires_grad_() for tensor in (x, scale, shift)]
     expected_mean, expected_var = mean.double(), var.double()
     expected = functional.batch_norm(
@@ -184,7 +184,8 @@ def test_batch_norm_and_its_gradients_equal_torch(
     ours = torch.autograd.grad(result, [x, scale, shift], gradient)
     torchs = torch.autograd.grad(expected, exact, gradient.double())
     for tensor, reference in zip(ours, torchs, strict=True):
-        torch.testing.assert_close(tensor.double(), reference, rtol=1e-4, atol=2e-5)
+        scale = reference.abs().max()
+        assert ((tensor.double() - reference).abs() <= 2e-5 * scale + 1e-6).all()
 
 
 def test_padding_is_a_border_of_zeros() -> None:
@@ -229,7 +230,7 @@ def test_nan_and_infinity_spread_as_torchs(value: float) -> None:
 
 
 def test_equal_pixels_and_nan_are_pooled_as_by_torch() -> None:
-    x = torch.randint(-2, 3, (4, 3, 9, 8)).float()
+    x = values(4, 3, 9, 8).round()
     x[0, 0, 0, 0] = x[1, 2, 3, 3] = math.nan
     x[2, 1, 4:6, 4:6] = math.nan
     one = torch.eye(3)[:, :, None, None].contiguous()  # passes each channel on
