@@ -17,8 +17,7 @@ from tests.helpers.shapes import make_shapes
 
 pytestmark = pytest.mark.slow
 PAGE = (ROOT / "docs/template.md").read_text()
-# Those that read the project or its pages. The others were seen to pass here, too; they know only
-# the code.
+# Those that read the project or its pages. The others know only the code.
 RELEVANT = "tests/project tests/test_default.py tests/test_arrows.py tests/tools/test_export.py"
 RELEVANT += " tests/pipeline/test_docs.py tests/pipeline/test_dependencies.py"
 RELEVANT += " tests/stages/test_params.py tests/stages/test_models.py tests/stages/test_evaluate.py"
