@@ -28,11 +28,11 @@ class _MeanLoss(torch.autograd.Function):
     ) -> Tensor:
         *replicas, n, classes = logits.shape
         labels = labels.contiguous()
-        _check(labels, classes)
         weights = None if weights is None else weights.double().contiguous()
         if is_cross_entropy:
             values, losses = softmax_cross_entropy(logits, labels, smoothing)
         else:
+            _check(labels, classes)
             values, losses = logits.double().contiguous(), None
         means = torch.empty(replicas, dtype=torch.float64)
         gradient = torch.empty(logits.shape)

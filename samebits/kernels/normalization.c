@@ -23,6 +23,12 @@ INLINE Vector where_positive(Vector y, Vector x) {
     return (Vector)((Mask)x & ~(Mask)(y <= (Vector){0}));
 }
 
+// The gradient of ReLU's input, from that of its output; y has the bits that it had forward.
+INLINE Vector through_relu(const Normalization *s, Vector gradient, Vector centred, Vector factor,
+                           Vector shift) {
+    return s->relu ? where_positive(multiply_add(centred, factor, shift), gradient) : gradient;
+}
+
 // For images [first, last) and each channel: the sum, and the sum of the squared differences from
 // the mean of the image. sums: (images, 2, step).
 void image_statistics(long first, long last, const Normalization *s, const float *x, float *sums) {
@@ -115,8 +121,8 @@ void gradient_sums(long first, long last, const Normalization *s, const float *x
             Vector sum = {0}, products = {0};
             for (long i = image * s->pixels; i < (image + 1) * s->pixels; i++) {
                 const Vector centred = load(x + i * s->step + c) - mean;
-                Vector error = load(gradient + i * s->step + c);
-                if (s->relu) error = where_positive(multiply_add(centred, factor, shift), error);
+                const Vector before = load(gradient + i * s->step + c);
+                const Vector error = through_relu(s, before, centred, factor, shift);
                 sum += error;
                 products = multiply_add(error, centred, products);
             }
@@ -155,8 +161,8 @@ void normalize_gradient(long first, long last, const Normalization *s, const flo
             const Vector mean_gradient = load(of.mean_gradient + c);
             for (long i = image * s->pixels; i < (image + 1) * s->pixels; i++) {
                 const Vector centred = load(x + i * s->step + c) - mean;
-                Vector error = load(gradient + i * s->step + c);
-                if (s->relu) error = where_positive(multiply_add(centred, factor, shift), error);
+                const Vector before = load(gradient + i * s->step + c);
+                Vector error = through_relu(s, before, centred, factor, shift);
                 error = (error - mean_gradient - centred * slope) * factor;
                 store(out + i * s->step + c, c < s->channels ? error : (Vector){0});
             }
