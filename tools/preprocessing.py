@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from stages.datasets.layouts import is_litter
-from stages.datasets.pictures import range_of
-from stages.pictures.decoding import (
+from anypictures.dataset import range_of
+from anypictures.decoding import (
     MAX_BYTES,
     border_level,
     decode_picture,
@@ -25,6 +24,8 @@ from stages.pictures.decoding import (
     on_background,
     polarity,
 )
+from anypictures.errors import PicturesError
+from anypictures.layouts import is_litter
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
@@ -137,7 +138,10 @@ def read_picture(path: Path, ends: tuple[float, float] | None = None) -> Image.I
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    decoded = decode_picture(content, str(path))
+    try:
+        decoded = decode_picture(content, str(path))
+    except PicturesError as error:
+        raise InputError(*error.args) from None
     values = decoded.values
     if values is not None and ends is None:
         ends = range_of([(values.dtype.str, float(values.min()), float(values.max()))], "auto")

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from anypictures.errors import PicturesError
+from anypictures.idx import Array, decompress, parse_idx
+from anypictures.rows import Row
 from stages.datasets.cards import Card, File, is_local
-from stages.datasets.examples import Fetched
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
-from stages.storage.rows import Row
-from stages.storage.tensors import Array
 
 MAX_ARCHIVE_BYTES = 1_000_000_000
-IDX_DTYPES = {0x08: "u1", 0x0C: ">i4"}
 REMEDY = "correct the data card"
 
 
@@ -29,16 +28,8 @@ class UnusableFileError(Exception):
     """A location lacks a file, or has another one: trying again does not help."""
 
 
-def load_card(card: Card) -> Fetched:
-    """Return the data set of a card; raises `InputError` as `load_idx`."""
-    splits = load_idx(card)
-    files = {"train": card.files.train_images.name, "test": card.files.test_images.name}
-    rows = {name: rows_of(files[name], split["images"]) for name, split in splits.items()}
-    return Fetched(card.info, splits, rows, {}, [])
-
-
 def rows_of(file: str, images: Array) -> list[Row]:
-    """Return what is known of each image of a file: a hash of its pixels, and its place."""
+    """Return what is known of each image of a file: its place, and a hash of its pixels."""
     return [
         Row(f"{file}[{number}]", hashlib.sha256(image.tobytes()).hexdigest()[:16])
         for number, image in enumerate(images)
@@ -59,7 +50,10 @@ def load_idx(card: Card) -> dict[str, dict[str, Array]]:
             content = read_member(archive, files.archive.name, file.name, max_bytes)
         else:
             content = read_file(file, card, max_bytes)
-        return parse_idx(content, max_bytes, file.name)
+        try:
+            return parse_idx(content, max_bytes, file.name)
+        except PicturesError as error:
+            raise InputError(*error.args) from None
 
     splits = {}
     for name, count, of_images, of_labels in (
@@ -111,19 +105,6 @@ def verify(content: bytes, file: File, max_bytes: int) -> None:
         raise UnusableFileError("another content than the official one (its MD5 differs)")
 
 
-def decompress(content: bytes, max_bytes: int) -> bytes:
-    """Return the content of a gzip file; raises `ValueError` if it is broken, or too long."""
-    decompressor = zlib.decompressobj(wbits=31)  # 31: gzip
-    try:
-        decompressed = decompressor.decompress(content, max_bytes)
-    except zlib.error as error:
-        raise ValueError(f"not a gzip file ({error})") from None
-    if not decompressor.eof:
-        too_long = bool(decompressor.unconsumed_tail)
-        raise ValueError("too long" if too_long else f"cut short after {len(content):,} bytes")
-    return decompressed
-
-
 def read_member(content: bytes, place: str, name: str, max_bytes: int) -> bytes:
     """Return a file of a zip file; raises `InputError` if it is not there, or too long."""
     try:
@@ -134,26 +115,6 @@ def read_member(content: bytes, place: str, name: str, max_bytes: int) -> bytes:
     # It is missing, needs a password, is compressed in another way, or it is damaged.
     except (LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{place}: {name}: {error.args[0]}; {REMEDY}") from None
-
-
-def parse_idx(content: bytes, max_bytes: int, name: str) -> Array:
-    """Return the array of a file in the IDX format, which may be compressed.
-
-    Raises `InputError` if it is in another format, or if it has more than `max_bytes`.
-    """
-    try:
-        if not content.startswith(b"\0\0"):
-            content = decompress(content, max_bytes)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}; {REMEDY}") from None
-    dimensions = content[3] if len(content) > 3 else 0
-    dtype = np.dtype(IDX_DTYPES.get(content[2], "V") if dimensions else "V")
-    offset = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(content[4:offset], ">u4").tolist())
-    expected = offset + dtype.itemsize * math.prod(shape)
-    if dtype.kind == "V" or len(shape) < dimensions or len(content) != expected:
-        raise InputError(f"{name}: not an IDX file of bytes or integers; {REMEDY}")
-    return np.frombuffer(content, dtype, offset=offset).reshape(shape)
 
 
 def check_split(

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
+from anypictures.idx import decompress
 from stages import fetch
 from stages.datasets import download
 from stages.datasets.cards import Card, File
-from stages.datasets.idx import decompress, load_idx
+from stages.datasets.idx import load_idx
 from stages.storage.errors import InputError
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array

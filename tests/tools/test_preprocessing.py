@@ -206,8 +206,9 @@ def test_a_picture_that_the_model_was_trained_on_has_the_same_pixels(tmp_path: P
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(np.roll(noise, len(list(tmp_path.rglob("*.jpg"))), 0))
         picture.resize((1_800, 1_200)).save(path)
-    info, splits, *_ = load(tmp_path, size=16, mode="rgb")
-    fetched = [image.tobytes() for split in splits.values() for image in split["images"]]
+    dataset = load(tmp_path, size=16, mode="rgb")
+    fetched = [image.tobytes() for one in dataset.splits.values() for image in one["images"]]
+    info = DatasetInfo(title="", shape=(3, 16, 16), classes=("a", "b"), **dataset.appearance)
     images = load_images(sorted(tmp_path.rglob("*.jpg")), info)
     assert sorted(image.tobytes() for image in images) == sorted(fetched)
     assert len(set(fetched)) == 8

@@ -7,24 +7,22 @@ the font that it carries, so that the same images give the same bytes on every m
 import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.storage.files import write_bytes
-from stages.storage.tensors import Array
-
+Array = np.ndarray[Any, Any]
 GRID_IMAGE_SIZE = 84  # screen pixels that an image may take
 CAPTION_HEIGHT, GAP = 18, 8  # of a line of text; between two images
 MAX_CAPTION_WIDTH = 180
 
 
-def write_grid(path: Path, images: Array, captions: Sequence[str], columns: int = 6) -> None:
-    """Write images with their captions, as `image_grid` has them, as PNG without metadata."""
+def png_grid(images: Array, captions: Sequence[str], columns: int = 6) -> bytes:
+    """Return images with their captions, as `image_grid` has them, as PNG without metadata."""
     buffer = io.BytesIO()
     image_grid(images, captions, columns).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def image_grid(images: Array, captions: Sequence[str], columns: int) -> Image.Image:
