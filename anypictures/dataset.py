@@ -159,14 +159,18 @@ def has_test(examples: Iterable[Example]) -> bool:
 
 
 def refuse_size(count: int, options: Options) -> None:
-    """Raise `PicturesError` if the images need more than half of the memory."""
+    """Raise `PicturesError` if the images need more than a quarter of the memory.
+
+    Whoever writes them to a file, or takes a part of them, needs copies.
+    """
     channels, height, width = options.shape
     needed = count * channels * height * width
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory / 2:
+    if needed > memory / 4:
         raise PicturesError(
             f"{options.prefix}size: {count:,} images of {width} x {height} pixels take "
-            f"{needed / 1e9:,.1f} GB, and this computer has {memory / 1e9:,.1f} GB; lower it"
+            f"{needed / 1e9:,.1f} GB, more than a quarter of the {memory / 1e9:,.1f} GB that this "
+            "computer has; lower it"
         )
 
 

@@ -4,11 +4,8 @@ http://yann.lecun.com/exdb/mnist/ describes the format.
 """
 
 import hashlib
-import io
 import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +16,6 @@ from anypictures.rows import Row
 from stages.datasets.cards import Card, File, is_local
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
-
-MAX_ARCHIVE_BYTES = 1_000_000_000
-REMEDY = "correct the data card"
 
 
 class UnusableFileError(Exception):
@@ -41,17 +35,11 @@ def load_idx(card: Card) -> dict[str, dict[str, Array]]:
 
     Raises `InputError` if a file cannot be had, or if it is not as the card says.
     """
-    files, archive = card.files, b""
-    if files.archive:
-        archive = read_file(files.archive, card, MAX_ARCHIVE_BYTES)
+    files = card.files
 
     def read(file: File, max_bytes: int) -> Array:
-        if files.archive:
-            content = read_member(archive, files.archive.name, file.name, max_bytes)
-        else:
-            content = read_file(file, card, max_bytes)
         try:
-            return parse_idx(content, max_bytes, file.name)
+            return parse_idx(read_file(file, card, max_bytes), max_bytes, file.name)
         except PicturesError as error:
             raise InputError(*error.args) from None
 
@@ -105,18 +93,6 @@ def verify(content: bytes, file: File, max_bytes: int) -> None:
         raise UnusableFileError("another content than the official one (its MD5 differs)")
 
 
-def read_member(content: bytes, place: str, name: str, max_bytes: int) -> bytes:
-    """Return a file of a zip file; raises `InputError` if it is not there, or too long."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.getinfo(name).file_size > max_bytes:
-                raise InputError(f"{place}: {name} is too long; {REMEDY}")
-            return archive.read(name)
-    # It is missing, needs a password, is compressed in another way, or it is damaged.
-    except (LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{place}: {name}: {error.args[0]}; {REMEDY}") from None
-
-
 def check_split(
     card: Card, count: int, images: Array, labels: Array, name: str
 ) -> dict[str, Array]:
@@ -126,14 +102,12 @@ def check_split(
             f"{name}: has images {images.shape} and {len(labels)} labels, but the data card says "
             f"{count} of {card.shape[1:]}; correct the card"
         )
-    if card.files.transposed:
-        images = images.swapaxes(1, 2)
     if labels.ndim == 2:  # QMNIST has eight numbers for each image, the first of which is the label
         labels = labels[:, 0]
-    labels = labels.astype(np.int64) - card.files.first_label
+    labels = labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= len(card.classes):
         raise InputError(
-            f"{name}: has labels from {labels.min()} to {labels.max()}, counted from first_label, "
-            f"but the data card has {len(card.classes)} classes; correct the card"
+            f"{name}: has labels from {labels.min()} to {labels.max()}, but the data card has "
+            f"{len(card.classes)} classes; correct the card"
         )
     return {"images": images[:, None], "labels": labels}
