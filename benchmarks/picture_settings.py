@@ -37,7 +37,7 @@ SEEDS = (0,)
 OF_VAL = 100  # images of a class
 LETTERS = "ADEFGHMR"
 FONTS = sorted(Path("/usr/share/fonts").rglob("*.ttf"))
-FIRST = {
+FIRST: dict[str, Any] = {
     "model": "cnn",
     "width": 16,
     "optimizer": "adam",
@@ -60,8 +60,8 @@ def draw_letter(name: str, random: np.random.Generator) -> Image.Image:
     background, colour = colours(random)
     picture = Image.new("RGB", (64, 64), background)
     font = ImageFont.truetype(str(random.choice(np.array(FONTS))), int(random.integers(28, 48)))
-    place = tuple(int(x) for x in random.integers(26, 38, 2))
-    ImageDraw.Draw(picture).text(place, name, colour, font, anchor="mm")
+    x, y = random.uniform(26, 38, 2)
+    ImageDraw.Draw(picture).text((float(x), float(y)), name, colour, font, anchor="mm")
     return picture.rotate(float(random.uniform(-12, 12)), fillcolor=background)
 
 
@@ -139,12 +139,12 @@ def main() -> None:
     choices: dict[str, list[Any]] = {}
     for argument in sys.argv[2:]:
         name, _, values = argument.partition("=")
-        kind = type(FIRST[name])
+        kind = type(FIRST[name])  # of a string, a whole number or a fraction
         choices[name] = [kind(value) for value in values.split(",")]
     sets = make_sets(of_class)
     print(f"| setting | {' | '.join(sets)} | mean | CPU s |\n|---|{'---|' * (len(sets) + 2)}")
-    for values in itertools.product(*choices.values()):
-        changes = dict(zip(choices, values, strict=True))
+    for chosen in itertools.product(*choices.values()):
+        changes = dict(zip(choices, chosen, strict=True))
         start = time.process_time()
         found = [100 * accuracy(*split, FIRST | changes) for split in sets.values()]
         seconds = (time.process_time() - start) / len(SEEDS) / len(sets)
