@@ -82,6 +82,19 @@ def printed(text: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_the_tour_shows_what_is_printed(project: Project) -> None:
+    tour = (ROOT / "docs/tour.md").read_text()
+    out = project.run("dvc", "repro", "--force", "--single-item", "evaluate").stdout
+    for command in commands(tour):
+        out += project.run("bash", "-euc", command).stdout
+    blocks = re.findall(r"^```text\n(.*?)^```$", tour, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if "loss_f" not in line]
+    shown = [line for line in lines if "loader" not in line and "optimizer" not in line]
+    assert len(shown) == 5
+    assert [line for line in shown if line not in out.splitlines()] == []
+
+
+@pytest.mark.slow
 def test_the_commands_in_the_table_of_the_readme_work(small_project: Project) -> None:
     table = README.partition("## What to type")[2].partition("## Where to read on")[0]
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
