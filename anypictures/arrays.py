@@ -109,6 +109,8 @@ def check_labels(place: str, labels: Array, names: Sequence[str] = ()) -> list[s
     """Return labels (N,) as names of classes."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
+    elif labels.ndim == 2 and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all():
+        labels = labels.argmax(1)  # one-hot, as Keras has them
     if labels.ndim != 1:
         raise PicturesError(
             f"{place}: has the shape {labels.shape}; a picture has one label here, not several"

@@ -56,6 +56,12 @@ def check_classes(place: str, source: Source) -> tuple[str, ...]:
             f"{place}: {len(names):,} classes are more than {MAX_CLASSES:,}; are the labels "
             "numbers to predict, or names of pictures?"
         )
+    fractions = [name for name in names if re.fullmatch(r"-?[0-9]*\.[0-9]*[1-9]", name)]
+    if fractions and all(re.fullmatch(r"-?[0-9]*\.?[0-9]+", name) for name in names):
+        raise PicturesError(
+            f"{place}: the labels are fractions, such as {min(fractions)}; classes are names or "
+            "whole numbers"
+        )
     if problems := [problem for name in sorted(names) for problem in problems_of_name(name)]:
         raise PicturesError(*(f"{place}: {problem}" for problem in problems))
     splits = {split for split, _ in counts}

@@ -16,6 +16,7 @@ DOCUMENTS = {
     *(".txt", ".md", ".rst", ".pdf", ".rtf", ".html", ".csv", ".tsv", ".json", ".jsonl", ".xml"),
     *(".yaml", ".yml", ".toml", ".log", ".py", ".ipynb", ".docx", ".xlsx"),
 }
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 NO_SUFFIX = {"README", "LICENSE", "LICENCE"}
 
 
@@ -79,6 +80,11 @@ def read_folders(place: str, container: Container, names: Sequence[str]) -> Sour
         if has_split_below:  # CLASS/SPLIT/NAME
             folders[:2] = folders[1::-1]
         split = split_of(folders[0]) if folders else None
+        if name.lower().endswith(ARCHIVES):
+            problems.append(
+                f"{place}/{name}: an archive in another; unpack it, and name its folder"
+            )
+            continue
         if len(folders) <= (split is not None):
             problems.append(
                 f"{place}/{name}: not in the folder of a class; move it to "

@@ -5,6 +5,7 @@ or arrays; a file may be such a table or such an array itself.
 """
 
 import stat
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -63,11 +64,22 @@ def open_source(path: Path, options: Options, opened: ExitStack) -> Source:
         # Here, because pandas takes a while to import.
         from anypictures.tables import read_tables
 
-        place = path.parent if isinstance(container, One) else path
-        source = read_tables(str(place), container, names, tables, options)
+        place = str(path.parent if isinstance(container, One) else path)
+        source = read_tables(place, container, names, tables, options)
+        if source is None and not has_classes(str(path), container, names):
+            # The table is meant, and this says what it lacks.
+            read_tables(place, container, names, tables, options, is_required=True)
     if source is None:
         source = read_folders(str(path), container, names)
     return source._replace(remarks=[*container.remarks, *remarks, *source.remarks])
+
+
+def has_classes(place: str, container: Container, names: Sequence[str]) -> bool:
+    """Return whether pictures are in the folders of several classes."""
+    try:
+        return len({one.label for one in read_folders(place, container, names).examples}) > 1
+    except PicturesError:
+        return False
 
 
 def is_npz(container: Zip) -> bool:

@@ -22,11 +22,13 @@ from anypictures.layouts import is_document
 from anypictures.options import Options, parse_columns
 
 USUAL = {
-    "label": ("label", "labels", "class", "target"),
+    "label": ("label", "labels", "class", "target", "category", "class_name"),
     "picture": ("file", "file_name", "filename", "path", "image", "img", "pixels"),
     "split": ("split", "usage"),
     "group": ("group",),
 }
+# Of a picture, if they name files: other tables have such columns, too.
+NAMES = ("id", "image_id", "image_name", "name")
 EMPTY = ("", "nan", "null", "<na>")
 MAX_TABLE_BYTES = 8_000_000_000
 CHUNK = 5_000  # rows of pixels that are in memory as whole numbers of 8 bytes
@@ -49,10 +51,11 @@ def read_tables(
     names: Sequence[str],
     tables: Sequence[str],
     options: Options,
+    is_required: bool = False,
 ) -> Source | None:
     """Return the pictures of the tables in a container; None if none is a table of pictures.
 
-    A table that is called
+    is_required: raise `PicturesError` instead of returning None. A table that is called
     `train`, `val` or `test`, or is in a folder of this name, has the pictures of this split.
     """
     wanted = parse_columns(options.columns)
@@ -64,8 +67,8 @@ def read_tables(
     unused = []
     for name in tables:
         content = container.read(name, MAX_TABLE_BYTES)
-        is_only_one = len(tables) == 1 and (not files or bool(wanted))
-        table = read_table(f"{place}/{name}", content, options, is_only_one)
+        must = is_required or (len(tables) == 1 and (not files or bool(wanted)))
+        table = read_table(f"{place}/{name}", content, options, must, found)
         if table is None:
             unused.append(name)
             continue
@@ -155,6 +158,9 @@ class PathFinder:
             for name in {path.name, path.stem}:
                 self.by_name.setdefault(name, []).append(file)
 
+    def knows(self, text: str) -> bool:
+        return PurePosixPath(text.replace("\\", "/")).name in self.by_name
+
     def find(self, folder: str, text: str) -> str:
         """Return the path of a file; raises `ValueError` if there is none, or several."""
         path = PurePosixPath(text.strip().replace("\\", "/"))
@@ -173,7 +179,9 @@ class PathFinder:
         return found[0]
 
 
-def read_table(place: str, content: bytes, options: Options, is_required: bool) -> Table | None:
+def read_table(
+    place: str, content: bytes, options: Options, is_required: bool, found: "PathFinder"
+) -> Table | None:
     """Return the columns of a table by their roles.
 
     None, or `PicturesError` if `is_required`, if it has no labels or no pictures.
@@ -185,6 +193,10 @@ def read_table(place: str, content: bytes, options: Options, is_required: bool) 
         frame, pixels = open_csv(place, content, options)
         classes = []
     columns = find_columns(place, list(frame.columns), options)
+    if "picture" not in columns and pixels is None:
+        for name in frame.columns if len(frame) else ():
+            if str(name).strip().lower() in NAMES and found.knows(as_text(frame[name].iloc[0])):
+                columns["picture"] = name
     if "label" not in columns or ("picture" not in columns and pixels is None):
         if not is_required:
             return None
@@ -216,7 +228,7 @@ def find_columns(place: str, names: list[str], options: Options) -> dict[str, st
                     f"{', '.join(map(str, names[:10]))}"
                 )
             columns[role] = wanted[role]
-        elif found := [name for name in names if str(name).strip().lower() in usual]:
+        elif found := [name for u in usual for name in names if str(name).strip().lower() == u]:
             columns[role] = found[0]
     return columns
 

@@ -460,3 +460,11 @@ def test_options_are_parsed() -> None:
     assert parse_range("-1.5..1e3") == (-1.5, 1_000)
     columns = {"label": "diagnosis", "picture": "image id"}
     assert parse_columns("label:diagnosis picture:image id") == columns
+
+
+def test_an_archive_in_another_is_no_picture(tmp_path: Path) -> None:
+    two_classes(tmp_path / "x")
+    (tmp_path / "x/a/more.zip").write_bytes(b"PK")
+    assert refusal(tmp_path / "x") == (
+        f"{tmp_path}/x/a/more.zip: an archive in another; unpack it, and name its folder"
+    )

@@ -456,3 +456,44 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
         assert f"x.parquet[0]: {problem}" in refusal(tmp_path / "x.parquet")
     (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-20])
     assert "a broken Parquet file" in refusal(tmp_path / "cut.parquet")
+
+
+def test_a_table_of_ids_is_found_beside_its_pictures(tmp_path: Path) -> None:
+    """As Kaggle packs competitions: the pictures for a submission have no labels."""
+    write_pictures(tmp_path / "train")
+    names = sorted(path.stem for path in (tmp_path / "train").rglob("*.png"))
+    save(tmp_path / "test/unknown.png", noise())
+    rows = [(name, "ab"[i % 2]) for i, name in enumerate(names)]
+    write_table(tmp_path / "train.csv", [("id", "label"), *rows])
+    dataset = load(tmp_path)
+    assert {Path(file).stem: label for file, label in labels_by_file(dataset).items()} == dict(rows)
+    assert dataset.remarks[0] == "1 pictures that no table names left out"
+    # A column of that name with something else is none of pictures.
+    write_table(tmp_path / "train.csv", [("id", "label"), *((f"row {i}", "a") for i in range(9))])
+    said = refusal(tmp_path)
+    assert said.startswith(f"{tmp_path}/train.csv: has no column file or file_name")
+
+
+def test_a_table_without_a_label_is_named_though_there_are_pictures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "images")
+    write_table(tmp_path / "gt.csv", [("image", "melanoma", "nevus"), ("a", "1", "0")])
+    said = refusal(tmp_path)
+    assert said.startswith(f"{tmp_path}/gt.csv: has no column label or labels or class or target")
+    assert "but image, melanoma, nevus; name it" in said
+
+
+def test_labels_that_are_fractions_are_refused(tmp_path: Path) -> None:
+    rows = [(i / 4, *range(i, i + 16)) for i in range(8)]
+    write_table(tmp_path / "x.csv", [("label", *(f"p{i}" for i in range(16))), *rows])
+    assert "the labels are fractions, such as 0.25; classes are names" in refusal(
+        tmp_path / "x.csv"
+    )
+
+
+def test_one_hot_labels_are_classes(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.eye(3)[np.arange(9) % 3])
+    labels = labels_by_file(load(tmp_path / "x.npz"))
+    assert labels == {f"images[{i}]": str(i % 3) for i in range(9)}
+    np.savez(tmp_path / "y.npz", images=images, labels=np.ones((9, 3)))
+    assert "a picture has one label here, not several" in refusal(tmp_path / "y.npz")
