@@ -4,6 +4,7 @@ python -m tools predict docs/seven.png
 """
 
 import argparse
+import difflib
 import gc
 import importlib
 import os
@@ -11,7 +12,13 @@ import sys
 from pathlib import Path
 
 from fairtrial.__main__ import report_interrupt
+from stages.storage.errors import InputError
 from tools import template
+
+EXAMPLES = """examples:
+  python -m tools predict docs/seven.png
+  python -m tools look data/pictures
+  python -m tools card higher-lr"""
 
 
 def is_here(tool: str) -> bool:
@@ -21,7 +28,9 @@ def is_here(tool: str) -> bool:
 
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments of the command line; `name` is the tool."""
-    parser = argparse.ArgumentParser(prog="python -m tools")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools", epilog=EXAMPLES, formatter_class=argparse.RawTextHelpFormatter
+    )
     tools = parser.add_subparsers(dest="name", metavar="NAME", required=True)
 
     if is_here("predict"):
@@ -54,12 +63,16 @@ def parse_arguments() -> argparse.Namespace:
     own = "make this template your project: rename it, remove parts"
     template.add_arguments(tools.add_parser("template", help=own))
     tools.add_parser("setup", help="prepare DVC in this clone; `make` has done it")
-    return parser.parse_args(sys.argv[1:] or ["--help"])
+    name, *_ = arguments = sys.argv[1:] or ["--help"]
+    if not name.startswith("-") and name not in tools.choices:
+        similar = difflib.get_close_matches(name, tools.choices, n=1)
+        advice = f"did you mean {similar[0]}?" if similar else f"known: {', '.join(tools.choices)}"
+        raise InputError(f"python -m tools {name}: unknown tool; {advice}")
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
     from fairtrial.project import errors
-    from stages.storage.errors import InputError
 
     args = parse_arguments()
     try:

@@ -268,3 +268,9 @@ def test_pictures_are_prepared_as_those_of_training_were(
 def test_the_picture_of_a_seven_is_classified_as_one(reproduced: Project) -> None:
     out = reproduced.run("python", "-m", "tools", "predict", "docs/seven.png").stdout
     assert out.startswith("7, with a confidence of ")
+
+
+def test_a_misspelt_tool_gets_the_nearest_name(reproduced: Project) -> None:
+    done = reproduced.run("python", "-m", "tools", "predcit", "docs/seven.png", ok=False)
+    assert done.returncode == 2
+    assert done.stderr == "python -m tools predcit: unknown tool; did you mean predict?\n"
