@@ -42,7 +42,7 @@ class MLP(nn.Module):
         return self.hidden_weight if self.width else self.weight
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.ops.pixels(images).flatten(-3)
+        x = self.ops.pixels(images).flatten(images.dim() - 3)
         if self.width:
             x = self.ops.linear(x, self.hidden_weight, self.hidden_bias).relu()
         logits: Tensor = self.ops.linear(x, self.weight, self.bias)

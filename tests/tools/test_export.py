@@ -94,6 +94,9 @@ def test_each_model_is_exported(small_reproduced: Project, name: str) -> None:
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(run_onnx(content, images), expected, atol=2e-5)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    [none] = session.run(["logits"], {"images": images[:0]})
+    assert none.shape == (0, len(info.classes))
     assert expected.std() > 0.01
 
 
