@@ -57,7 +57,7 @@ class Plot(NamedTuple):
             # A template that a branch names may want to load something, and must not.
             svg: str = vl_convert.vegalite_to_svg(spec, config=style(colours), allowed_base_urls=[])
         except ValueError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).split("\n    at ")[0].split())
             raise InputError(f"the plot {self.title} cannot be drawn ({reason})") from None
         return NOT_XML.sub("", svg)
 

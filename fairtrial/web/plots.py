@@ -91,8 +91,6 @@ def adapt_dvc_plot(spec: Spec, labels: Mapping[str, str], held_out: set[str]) ->
         }
         rows = [{column: row[column] for column in row if column in shown} for row in rows]
     spec = adapt_encodings(spec, labels)
-    if len(names) > 1:
-        _vary_widths(spec, names)
     plots = []
     for is_held_out in (False, True):
         part = [row for row in rows if (row.get("split") in held_out) == is_held_out]
@@ -110,10 +108,11 @@ def adapt_encodings(value: Any, labels: Mapping[str, str]) -> Any:
     """Return a spec as a page shows it, which does not move.
 
     It lacks empty encodings, about which the library warns, DVC's colours, and zooming, for which
-    the library would clip it.
+    the library would clip it. The lines of each revision have a width of their own, so that equal
+    ones do not hide one another.
     """
     if isinstance(value, list):
-        kept = (one for one in value if not (isinstance(one, dict) and "bind" in one))
+        kept = (one for one in value if not (isinstance(one, dict) and one.get("bind") == "scales"))
         return [adapt_encodings(inner, labels) for inner in kept]
     if not isinstance(value, dict):
         return value
@@ -123,19 +122,15 @@ def adapt_encodings(value: Any, labels: Mapping[str, str]) -> Any:
             text["columns"] = 1
         value = {"legend": text, **value, "scale": {"domain": list(labels)}}
     items = ((key, adapt_encodings(inner, labels)) for key, inner in value.items())
-    return {key: inner for key, inner in items if inner != {}}
-
-
-def _vary_widths(spec: Spec, names: list[str]) -> None:
-    """Give the lines of each revision a width, so that equal lines do not hide one another."""
-    widths = np.linspace(THINNEST + min(len(names) - 1, 3), THINNEST, len(names)).tolist()
-    encoding = {"field": "rev", "type": "nominal", "legend": None}
-    for layer in [spec, spec.get("spec", {}), *spec.get("layer", [])]:
-        mark = layer.get("mark", {})
-        is_line = "line" in (mark, mark.get("type") if isinstance(mark, dict) else None)
-        if is_line and "data" not in layer:  # of its own, such as a diagonal
-            scale = {"domain": names, "range": widths}
-            layer.setdefault("encoding", {}).setdefault("strokeWidth", {**encoding, "scale": scale})
+    spec = {key: inner for key, inner in items if inner != {}}
+    mark = spec.get("mark")
+    is_line = mark == "line" or (isinstance(mark, dict) and mark.get("type") == "line")
+    if is_line and "data" not in spec:  # of its own, such as a diagonal
+        widths = np.linspace(THINNEST + min(len(labels) - 1, 3), THINNEST, len(labels)).tolist()
+        scale = {"domain": list(labels), "range": widths}
+        width = {"field": "rev", "type": "nominal", "legend": None, "scale": scale}
+        spec["encoding"] = {"strokeWidth": width, **spec.get("encoding", {})}
+    return spec
 
 
 def _sized(spec: Spec, rows: list[dict[str, Any]]) -> Spec:
