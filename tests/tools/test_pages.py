@@ -83,6 +83,17 @@ def test_without_scripts_a_page_shows_or_says_something(
     page.close()
 
 
+def test_each_plot_of_dvcs_page_has_a_name(pages: Project, show_page: ShowPage) -> None:
+    page = show_page(pages.path / "dvc_plots/index.html")
+    page.locator("canvas").last.wait_for()
+    captions = page.locator("figcaption").all_text_contents()
+    assert {"Accuracy", "Calibration", "Confusion matrix", "weights.png, HEAD"} <= set(captions)
+    drawn = page.locator("canvas[aria-label], img[alt]").all()
+    names = [one.get_attribute("aria-label") or one.get_attribute("alt") for one in drawn]
+    assert names == captions
+    assert page.locator("text=Open in Vega Editor").count() == 0
+
+
 def test_only_drawings_are_light_on_dark(pages: Project, show_page: ShowPage) -> None:
     page = show_page(pages.path / "report.html", color_scheme="dark")
     filters = "img => getComputedStyle(img).filter"
@@ -123,9 +134,7 @@ def test_cells_of_a_confusion_matrix_are_readable(pages: Project, show_page: Sho
 
 def contrast(one: list[float], other: list[float]) -> float:
     def luminance(colour: list[float]) -> float:
-        linear = [
-            c / 3294.6 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
-        ]
+        linear = [c / 3294.6 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     low, high = sorted([luminance(one), luminance(other)])
