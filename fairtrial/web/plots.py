@@ -23,7 +23,8 @@ class Picture(NamedTuple):
     title: str
     revisions: list[str]
     source: str  # a data: URL
-    is_drawing: bool  # in shades of grey, so that it may become light on dark
+    is_drawing: bool = False  # in shades of grey, so that it may become light on dark
+    is_wide: bool = False  # wider than half of a page
 
 
 def load_dvc_plots(
@@ -58,7 +59,7 @@ def load_dvc_plots(
                 content = Path(part["url"]).read_bytes()
                 source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
                 title = Path(path).stem.capitalize()
-                picture = Picture(title, [], source, is_grey_png(content))
+                picture = Picture(title, [], source, *_read_png(content))
                 same_path.setdefault(source, picture).revisions.extend(part["revisions"])
             if same_path:
                 pictures.append(list(same_path.values()))
@@ -67,9 +68,14 @@ def load_dvc_plots(
     return plots, pictures, missing
 
 
-def is_grey_png(content: bytes) -> bool:
-    """Return whether a file is a PNG without colours (https://www.w3.org/TR/png/#11IHDR)."""
-    return content.startswith(b"\x89PNG") and content[25:26] in (b"\0", b"\4")
+def _read_png(content: bytes) -> tuple[bool, bool]:
+    """Return whether a file is a PNG without colours, and whether it is a wide one.
+
+    Its header has both: https://www.w3.org/TR/png/#11IHDR.
+    """
+    is_png = content.startswith(b"\x89PNG")
+    width = int.from_bytes(content[16:20], "big")
+    return is_png and content[25:26] in (b"\0", b"\4"), is_png and width > 1.5 * WIDTH
 
 
 def adapt_dvc_plot(spec: Spec, labels: Mapping[str, str], held_out: set[str]) -> list[Plot]:
