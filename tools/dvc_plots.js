@@ -26,7 +26,7 @@ async function draw(figure, caption, { title, usermeta, ...plot }) {
     const columns = column ? new Set(plot.data.values.map((row) => row[column])).size : 2;
     plot.columns = isWrapped && innerWidth < 800 ? 1 : 2;
     if (isWrapped || columns > 1) figure.className = "wide";
-    plot.spec.width = Math.min(300, (figure.clientWidth - 110) / (isWrapped ? plot.columns : columns));
+    plot.spec.width = Math.min(plot.spec.width, (figure.clientWidth - 110) / (isWrapped ? plot.columns : columns));
   } else {
     plot.width = "container";
   }

@@ -16,7 +16,7 @@ from fairtrial.project.scratch import run_captured
 from fairtrial.web.drawing import HEIGHT, PANEL_WIDTH, WIDTH, Plot, Spec
 
 THINNEST = 1.5  # of the lines of revisions
-MAX_LEGEND = 40  # characters in a line
+MAX_LEGEND, LONG = 40, 4  # characters of a legend in a line; and of a label that is turned
 
 
 class Picture(NamedTuple):
@@ -96,7 +96,8 @@ def adapt_dvc_plot(spec: Spec, labels: Mapping[str, str], held_out: set[str]) ->
             one for one in columns if one == "split" or f'"{one}"' in text or f".{one}" in text
         }
         rows = [{column: row[column] for column in row if column in shown} for row in rows]
-    spec = adapt_encodings(spec, labels)
+    long = {column for row in rows for column in row if len(str(row[column])) > LONG}
+    spec = adapt_encodings(spec, labels, long)
     plots = []
     for is_held_out in (False, True):
         part = [row for row in rows if (row.get("split") in held_out) == is_held_out]
@@ -110,16 +111,18 @@ def adapt_dvc_plot(spec: Spec, labels: Mapping[str, str], held_out: set[str]) ->
     return plots
 
 
-def adapt_encodings(value: Any, labels: Mapping[str, str]) -> Any:
+def adapt_encodings(value: Any, labels: Mapping[str, str], long: set[str]) -> Any:
     """Return a spec as a page shows it, which does not move.
 
     It lacks empty encodings, about which the library warns, DVC's colours, and zooming, for which
     the library would clip it. The lines of each revision have a width of their own, so that equal
     ones do not hide one another.
+
+    long: the columns with values that would not fit beside each other; they are turned.
     """
     if isinstance(value, list):
         kept = (one for one in value if not (isinstance(one, dict) and one.get("bind") == "scales"))
-        return [adapt_encodings(inner, labels) for inner in kept]
+        return [adapt_encodings(inner, labels, long) for inner in kept]
     if not isinstance(value, dict):
         return value
     if value.get("field") == "rev" and "scale" in value:
@@ -127,7 +130,9 @@ def adapt_encodings(value: Any, labels: Mapping[str, str]) -> Any:
         if sum(map(len, labels.values())) > MAX_LEGEND:
             text["columns"] = 1
         value = {"legend": text, **value, "scale": {"domain": list(labels)}}
-    items = ((key, adapt_encodings(inner, labels)) for key, inner in value.items())
+    if value.get("field") in long and value.get("axis", {}).get("labelAngle") == 0:
+        value = {**value, "axis": {"labelAngle": -45, "labelLimit": 90}}
+    items = ((key, adapt_encodings(inner, labels, long)) for key, inner in value.items())
     spec = {key: inner for key, inner in items if inner != {}}
     mark = spec.get("mark")
     is_line = mark == "line" or (isinstance(mark, dict) and mark.get("type") == "line")
@@ -147,4 +152,7 @@ def _sized(spec: Spec, rows: list[dict[str, Any]]) -> Spec:
     facet = spec.get("facet", {})
     column = facet.get("column", {}).get("field") if "field" not in facet else None
     panels = 1 if column is None else len({row.get(column) for row in rows})
-    return {**spec, "spec": {**spec["spec"], "width": PANEL_WIDTH / panels}}
+    width = spec["spec"].get("width")
+    if isinstance(width, int | float):
+        width = min(width, PANEL_WIDTH / panels)
+    return {**spec, "spec": {**spec["spec"], "width": width}}

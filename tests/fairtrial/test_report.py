@@ -7,10 +7,11 @@ import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
-from fairtrial.web.page import prose
+from fairtrial.web.page import legend_labels, prose
 from fairtrial.web.plots import adapt_dvc_plot
 from tests.helpers.browser import ShowPage, needs_browser
 from tests.helpers.project import ROOT, Project
@@ -257,19 +258,51 @@ def test_a_revision_that_lacks_a_plot_is_named(reported: Project, tmp_path: Path
 
 
 def test_a_plot_of_dvc_gets_the_colours_of_the_page_and_loses_what_it_does_not_show() -> None:
+    row = {"rev": "a", "label": "007", "predicted": "ankle boot"}
+    angle = {"labelAngle": 0}
     spec = {
         "title": {"text": "Confusion matrix"},
-        "data": {"values": [{"rev": "a", "label": "007", "predicted": "7", "more": "0.5"}]},
+        "data": {"values": [{**row, "more": "0.5"}]},
         "encoding": {
-            "x": {"field": "predicted", "type": "nominal"},
-            "y": {"field": "label", "type": "ordinal"},
+            "x": {"field": "predicted", "type": "nominal", "axis": angle},
+            "y": {"field": "label", "type": "ordinal", "axis": angle},
             "color": {"field": "rev", "scale": {"domain": ["a"], "range": ["#945dd6"]}},
             "strokeDash": {},
         },
+        "layer": [
+            {"mark": "line", "params": [{"name": "grid", "bind": "scales"}, {"name": "hover"}]},
+            {"mark": {"type": "line"}, "data": {"values": [{"diagonal": 0}]}},
+        ],
     }
-    [plot] = adapt_dvc_plot(spec, {"a": "a: lr 1"}, {"test"})
-    assert plot.spec["data"]["values"] == [{"rev": "a", "label": "007", "predicted": "7"}]
+    [plot] = adapt_dvc_plot(spec, {"a": "a: lr 1", "b": "b: lr 2"}, {"test"})
+    assert plot.spec["data"]["values"] == [row]
     color = plot.spec["encoding"]["color"]
-    assert color["scale"] == {"domain": ["a"]}
-    assert "a: lr 1" in color["legend"]["labelExpr"]
+    assert color["scale"] == {"domain": ["a", "b"]}
+    assert "b: lr 2" in color["legend"]["labelExpr"]
     assert "strokeDash" not in plot.spec["encoding"]  # about which Vega warns
+    assert plot.spec["encoding"]["x"]["axis"]["labelAngle"] == -45  # or the names would overlap
+    assert plot.spec["encoding"]["y"]["axis"] == angle
+    lines, diagonal = plot.spec["layer"]
+    assert lines["params"] == [{"name": "hover"}]  # and no zooming
+    widths = lines["encoding"]["strokeWidth"]["scale"]["range"]
+    assert widths[0] > widths[1]  # so that a line of b does not hide an equal one of a
+    assert "encoding" not in diagonal
+
+
+def test_legends_name_what_differs() -> None:
+    changes = pd.DataFrame(
+        [["train.model", "linear", "cnn"], ["train.note", "x" * 60, "y"]],
+        columns=["parameter", "HEAD", "b"],
+    )
+    assert legend_labels(["HEAD", "b"], changes) == {
+        "HEAD": "HEAD: model linear, \u2026",
+        "b": "b: model cnn, note y",
+    }
+    assert legend_labels(["HEAD", "b"], changes[1:]) == {"HEAD": "HEAD", "b": "b: note y"}
+    assert legend_labels(["HEAD", "b"], changes[:0]) == {"HEAD": "HEAD", "b": "b"}
+
+
+def test_powers_of_ten_are_written_as_by_hand() -> None:
+    assert prose("p = 4.8e-07, 12e3, 5e+10") == (
+        "p = 4.8\u00a0\u00d7\u00a010\u207b\u2077, 12e3, 5\u00a0\u00d7\u00a010\u00b9\u2070"
+    )
