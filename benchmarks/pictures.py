@@ -27,17 +27,13 @@ CLASSES = 10
 FETCH = """
 import re, sys, time
 from pathlib import Path
-from stages.params.fetch import Fetch
-from stages.datasets.pictures import load_pictures
+from anypictures.options import Options
+from anypictures.dataset import read_dataset
 start = time.perf_counter()
-params = Fetch(
-    source=sys.argv[1], size=32, mode="rgb", test_fraction="auto", style="auto", range="auto",
-    columns="auto", skip_broken=0,
-)
 def peak():  # of this program alone, in KB
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
-load_pictures(Path(sys.argv[1]), params)
+read_dataset(Path(sys.argv[1]), Options(32, "rgb"))
 seconds = time.perf_counter() - start
 memory = peak() - before
 print(seconds, memory / 1024)

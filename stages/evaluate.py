@@ -24,15 +24,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from anypictures.grids import for_display, heatmap, png_grid
+from anypictures.rows import Row
 from samebits import softmax_cross_entropy
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
 from stages.learning.models import Model, predict
 from stages.params import load_params
 from stages.params.evaluate import Evaluate
-from stages.pictures.grids import for_display, heatmap, write_grid
 from stages.storage.errors import InputError
-from stages.storage.files import write_csv, write_json
-from stages.storage.rows import Row, names_of_examples, read_rows
+from stages.storage.files import write_bytes, write_csv, write_json
+from stages.storage.rows import names_of_examples, read_rows
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 
@@ -278,9 +279,10 @@ def main() -> None:
         write_csv(Path(f"metrics/{table}.csv"), rows)
     mistakes = for_display(mistakes, info.style)
     empty = "The model makes no mistake on the validation images."
-    write_grid(Path("metrics/mistakes.png"), mistakes, captions, empty=empty)
+    write_bytes(Path("metrics/mistakes.png"), png_grid(mistakes, captions, empty=empty))
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
     is_linear = model.filters is model.weight
     captions = list(info.classes if is_linear else map(str, range(len(filters))))
-    write_grid(Path("metrics/weights.png"), heatmap(filters), captions[: len(filters)], columns=5)
+    grid = png_grid(heatmap(filters), captions[: len(filters)], columns=5)
+    write_bytes(Path("metrics/weights.png"), grid)

@@ -13,18 +13,32 @@ card, or from the folder or URL that the environment variable MNIST_MIRROR names
 
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
+from anypictures.rows import Row
 from stages.datasets.cards import find_card
-from stages.datasets.examples import Fetched
-from stages.datasets.idx import load_card
+from stages.datasets.idx import load_idx, rows_of
 from stages.params import load_params
 from stages.params.fetch import Fetch
+from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_json
 from stages.storage.rows import write_rows
 from stages.storage.split_files import write_split
+
+
+class Fetched(NamedTuple):
+    """A data set, and what the stage writes beside it."""
+
+    info: DatasetInfo
+    splits: dict[str, dict[str, Array]]  # train, test: images uint8 (N, C, H, W), labels (N,)
+    rows: dict[str, list[Row]]  # of each split
+    metrics: dict[str, Any]
+    remarks: list[str]  # what a person should know
 
 
 def load_source(params: Fetch) -> Fetched:
@@ -37,11 +51,22 @@ def load_source(params: Fetch) -> Fetched:
     except ValueError as error:
         raise InputError(f"params.yaml: fetch: {error}") from None
     if card:
-        return load_card(card)
+        splits = load_idx(card)
+        files = {"train": card.files.train_images.name, "test": card.files.test_images.name}
+        rows = {name: rows_of(files[name], split["images"]) for name, split in splits.items()}
+        return Fetched(card.info, splits, rows, {}, [])
     # Here, because Pillow takes a while to import.
-    from stages.datasets.pictures import load_pictures
+    from anypictures.dataset import read_dataset
 
-    return load_pictures(Path(params.source), params)
+    path = Path(params.source)
+    try:
+        found = read_dataset(path, params.options)
+    except PicturesError as error:
+        raise InputError(*error.args) from None
+    info = DatasetInfo(
+        title=path.name, shape=params.shape, classes=found.classes, **found.appearance
+    )
+    return Fetched(info, found.splits, found.rows, found.found, found.remarks)
 
 
 def main() -> None:

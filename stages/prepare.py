@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from anypictures.grids import for_display, png_grid
+from anypictures.rows import Row, units_of
 from stages.params import load_params
 from stages.params.prepare import Prepare
-from stages.pictures.grids import for_display, write_grid
 from stages.storage.errors import InputError
-from stages.storage.files import write_json
-from stages.storage.rows import Row, read_rows, units_of, write_rows
+from stages.storage.files import write_bytes, write_json
+from stages.storage.rows import read_rows, write_rows
 from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 
@@ -125,4 +126,4 @@ def main() -> None:
     write_json(Path("metrics/prepare.json"), {"prepare": metrics})
     images = for_display(train["images"][:SAMPLES], info.style)
     captions = [info.classes[label] for label in train["labels"][:SAMPLES]]
-    write_grid(Path("metrics/samples.png"), images, captions)
+    write_bytes(Path("metrics/samples.png"), png_grid(images, captions))

@@ -31,6 +31,8 @@ def parse_arguments() -> argparse.Namespace:
         checkpoint = Path("data/checkpoints/model.safetensors")
         predict.add_argument("--checkpoint", type=Path, default=checkpoint, help="(%(default)s)")
         predict.add_argument("--json", action="store_true", help="print JSON")
+        seen = "write a picture with the images as the model sees them"
+        predict.add_argument("--show", metavar="PNG", type=Path, help=seen)
         predict.add_argument("--csv", action="store_true", help="print a table as CSV")
     if is_here("look"):
         look = tools.add_parser("look", help="show what fetch reads of pictures")

@@ -11,11 +11,12 @@ from collections import defaultdict
 
 import numpy as np
 
+from anypictures.grids import for_display, png_grid
 from stages.fetch import load_source
 from stages.params import load_params
 from stages.params.fetch import Fetch
-from stages.pictures.grids import for_display, write_grid
 from stages.storage.errors import printable, shorten
+from stages.storage.files import write_bytes
 from stages.storage.tensors import Array
 
 OF_CLASS, IMAGES = 6, 120  # that are shown
@@ -61,5 +62,5 @@ def main(args: argparse.Namespace) -> None:
     shown = [position for label in sorted(chosen) for position in chosen[label]][:IMAGES]
     captions = [info.classes[splits["train"]["labels"][position]] for position in shown]
     images = for_display(splits["train"]["images"][shown], info.style)
-    write_grid(args.output, images, captions, columns=OF_CLASS)
+    write_bytes(args.output, png_grid(images, captions, columns=OF_CLASS))
     print(f"{args.output}: some of them, as the model sees them")

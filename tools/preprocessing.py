@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from stages.datasets.layouts import is_litter
-from stages.datasets.pictures import range_of
-from stages.pictures.decoding import (
+from anypictures.dataset import range_of
+from anypictures.decoding import (
     MAX_BYTES,
     border_level,
     decode_picture,
@@ -25,13 +24,17 @@ from stages.pictures.decoding import (
     on_background,
     polarity,
 )
+from anypictures.errors import PicturesError
+from anypictures.layouts import is_litter
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular
 from stages.storage.tensors import Array
 
 MAX_SIDE = 800  # pixels to which a larger drawing is reduced, for speed
-MIN_CONTRAST = 30  # of 255: what differs less from the background is not ink
+MIN_CONTRAST = 8  # of 255: what differs less from the background is not ink
+MAX_STROKE = 0.4  # of a side of the picture: what is wider is background
+SPAN = 0.95  # of a side: what is longer is a line of the paper
 SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"),
 }
@@ -79,23 +82,6 @@ def label_of(path: Path, classes: tuple[str, ...]) -> str | None:
     return max(begins, key=len, default=None)
 
 
-def load_images(paths: list[Path], info: DatasetInfo) -> Array:
-    """Return pictures as images of a data set, uint8 (N, C, H, W).
-
-    Raises `InputError` with a line for each picture that cannot be read.
-    """
-    images: list[Array] = []
-    problems: list[str] = []
-    for path in paths:
-        try:
-            images.append(to_image(path, info))
-        except InputError as error:
-            problems += error.args
-    if problems:
-        raise InputError(*problems)
-    return np.stack(images)
-
-
 def to_image(path: Path, info: DatasetInfo) -> Array:
     """Return a picture as an image of a data set, uint8 (C, H, W).
 
@@ -137,7 +123,10 @@ def read_picture(path: Path, ends: tuple[float, float] | None = None) -> Image.I
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    decoded = decode_picture(content, str(path))
+    try:
+        decoded = decode_picture(content, str(path))
+    except PicturesError as error:
+        raise InputError(*error.args) from None
     values = decoded.values
     if values is not None and ends is None:
         ends = range_of([(values.dtype.str, float(values.min()), float(values.max()))], "auto")
@@ -164,22 +153,58 @@ def find_ink(picture: Image.Image, path: Path) -> Array:
 def measure_ink(pixels: Array) -> Array:
     """Return the amount of ink in each pixel of uint8 (H, W, 3), float32 (H, W) from 0 to 1.
 
-    The background is the median colour of the border. Pixels that differ from it no more than
-    most of the border does have no ink, nor have small specks.
+    A stroke differs from what is around it, whatever the light there, and lines from side to side
+    of the paper, noise and small specks are no ink.
     """
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    background = np.median(border, 0).astype(np.float32)
-    deviations = np.abs(border - background).max(1)
-    threshold = np.median(deviations)
-    threshold += 6 * np.median(np.abs(deviations - threshold))  # four standard deviations
-    ink = np.maximum(np.abs(pixels - background).max(2) - threshold, 0)
-    ink /= max(ink.max(), MIN_CONTRAST)
-    if ink.max() < 1:
+    height, width, channels = pixels.shape
+    smooth = max(pixels.shape) / 250
+    ink = np.maximum.reduce(
+        [
+            ink_of_channel(ndimage.gaussian_filter(pixels[..., c].astype(np.float32), smooth))
+            for c in range(channels)
+        ]
+    )
+    across = (1, int(SPAN * width) | 1), (int(SPAN * height) | 1, 1)
+    ink -= np.maximum(*(ndimage.grey_opening(ink, size, mode="constant") for size in across))
+    strong = float(np.median(ink[ink > ink.max() / 2])) if ink.any() else 0
+    if strong < MIN_CONTRAST:
         return np.zeros_like(ink)
-    parts, count = ndimage.label(ink > 0.1, np.ones((3, 3)))
-    sizes = ndimage.sum_labels(ink, parts, range(count + 1))
-    sizes[0] = 0  # what is fainter
-    return np.where((sizes > 0.05 * sizes.max())[parts], ink, 0)
+    ink = (ink / strong).clip(0, 1)
+    parts, count = ndimage.label(ink > 0.2, np.ones((3, 3)))
+    peaks, sums = (
+        np.array(of(ink, parts, range(count + 1))) for of in (ndimage.maximum, ndimage.sum_labels)
+    )
+    is_ink = (peaks > 0.7) & (sums > 0.05 * sums[1:].max())
+    is_ink[0] = False  # what is fainter
+    return np.where(is_ink[parts], ink, 0)
+
+
+def ink_of_channel(values: Array) -> Array:
+    """Return how much each pixel (H, W) differs from its background, at least 0.
+
+    The background is what a morphological closing makes of dark strokes, or an opening of light
+    ones (Serra 1982, "top-hat"). The ink is the one of both whose outline follows more edges.
+    """
+    wide = int(MAX_STROKE * max(values.shape)) | 1
+    dark = ndimage.grey_closing(values, (wide, wide), mode="nearest") - values
+    light = values - ndimage.grey_opening(values, (wide, wide), mode="nearest")
+    edges = ndimage.gaussian_gradient_magnitude(values, 1)
+
+    def edges_explained(ink: Array) -> float:
+        mask = ink > ink.max() / 2
+        outline = ndimage.binary_dilation(mask, iterations=2)
+        outline &= ~ndimage.binary_erosion(mask, iterations=2)
+        return float(edges[outline].sum())
+
+    return max(above_noise(dark), above_noise(light), key=edges_explained)
+
+
+def above_noise(values: Array) -> Array:
+    """Return how far values are above those of most pixels, by more than these vary."""
+    middle = np.median(values)
+    # Six median deviations are four standard deviations.
+    above: Array = values - middle - 6 * np.median(np.abs(values - middle))
+    return above.clip(0)
 
 
 def are_side_by_side(ink: Array) -> bool:

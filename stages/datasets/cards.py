@@ -27,20 +27,17 @@ class IdxFiles(Section):
     """Four compressed files in MNIST's format, http://yann.lecun.com/exdb/mnist/."""
 
     format: Literal["idx"]
-    # Of folders that have the files, or the archive; or one folder of this project.
+    # Of folders that have the files; or one folder of this project.
     addresses: list[str] = Field(min_length=1)
-    archive: File | None = None  # a zip file that holds the four
     train_images: File
     train_labels: File
     test_images: File
     test_labels: File
-    transposed: bool = False  # the columns of an image are stored before its rows
-    first_label: int = Field(default=0, ge=0)  # the label of the first class
 
     @model_validator(mode="after")
     def _check_hashes(self) -> Self:
         files = [self.train_images, self.train_labels, self.test_images, self.test_labels]
-        for file in [self.archive] if self.archive else files:
+        for file in files:
             if not (file.md5 or file.decompressed_md5):
                 raise ValueError(f"{file.name} has no md5; add it, so that other data are noticed")
         return self

@@ -4,41 +4,26 @@ http://yann.lecun.com/exdb/mnist/ describes the format.
 """
 
 import hashlib
-import io
 import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from anypictures.errors import PicturesError
+from anypictures.idx import Array, decompress, parse_idx
+from anypictures.rows import Row
 from stages.datasets.cards import Card, File, is_local
-from stages.datasets.examples import Fetched
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
-from stages.storage.rows import Row
-from stages.storage.tensors import Array
-
-MAX_ARCHIVE_BYTES = 1_000_000_000
-IDX_DTYPES = {0x08: "u1", 0x0C: ">i4"}
-REMEDY = "correct the data card"
 
 
 class UnusableFileError(Exception):
     """A location lacks a file, or has another one: trying again does not help."""
 
 
-def load_card(card: Card) -> Fetched:
-    """Return the data set of a card; raises `InputError` as `load_idx`."""
-    splits = load_idx(card)
-    files = {"train": card.files.train_images.name, "test": card.files.test_images.name}
-    rows = {name: rows_of(files[name], split["images"]) for name, split in splits.items()}
-    return Fetched(card.info, splits, rows, {}, [])
-
-
 def rows_of(file: str, images: Array) -> list[Row]:
-    """Return what is known of each image of a file: a hash of its pixels, and its place."""
+    """Return what is known of each image of a file: its place, and a hash of its pixels."""
     return [
         Row(f"{file}[{number}]", hashlib.sha256(image.tobytes()).hexdigest()[:16])
         for number, image in enumerate(images)
@@ -50,16 +35,13 @@ def load_idx(card: Card) -> dict[str, dict[str, Array]]:
 
     Raises `InputError` if a file cannot be had, or if it is not as the card says.
     """
-    files, archive = card.files, b""
-    if files.archive:
-        archive = read_file(files.archive, card, MAX_ARCHIVE_BYTES)
+    files = card.files
 
     def read(file: File, max_bytes: int) -> Array:
-        if files.archive:
-            content = read_member(archive, files.archive.name, file.name, max_bytes)
-        else:
-            content = read_file(file, card, max_bytes)
-        return parse_idx(content, max_bytes, file.name)
+        try:
+            return parse_idx(read_file(file, card, max_bytes), max_bytes, file.name)
+        except PicturesError as error:
+            raise InputError(*error.args) from None
 
     splits = {}
     for name, count, of_images, of_labels in (
@@ -111,51 +93,6 @@ def verify(content: bytes, file: File, max_bytes: int) -> None:
         raise UnusableFileError("another content than the official one (its MD5 differs)")
 
 
-def decompress(content: bytes, max_bytes: int) -> bytes:
-    """Return the content of a gzip file; raises `ValueError` if it is broken, or too long."""
-    decompressor = zlib.decompressobj(wbits=31)  # 31: gzip
-    try:
-        decompressed = decompressor.decompress(content, max_bytes)
-    except zlib.error as error:
-        raise ValueError(f"not a gzip file ({error})") from None
-    if not decompressor.eof:
-        too_long = bool(decompressor.unconsumed_tail)
-        raise ValueError("too long" if too_long else f"cut short after {len(content):,} bytes")
-    return decompressed
-
-
-def read_member(content: bytes, place: str, name: str, max_bytes: int) -> bytes:
-    """Return a file of a zip file; raises `InputError` if it is not there, or too long."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.getinfo(name).file_size > max_bytes:
-                raise InputError(f"{place}: {name} is too long; {REMEDY}")
-            return archive.read(name)
-    # It is missing, needs a password, is compressed in another way, or it is damaged.
-    except (LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{place}: {name}: {error.args[0]}; {REMEDY}") from None
-
-
-def parse_idx(content: bytes, max_bytes: int, name: str) -> Array:
-    """Return the array of a file in the IDX format, which may be compressed.
-
-    Raises `InputError` if it is in another format, or if it has more than `max_bytes`.
-    """
-    try:
-        if not content.startswith(b"\0\0"):
-            content = decompress(content, max_bytes)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}; {REMEDY}") from None
-    dimensions = content[3] if len(content) > 3 else 0
-    dtype = np.dtype(IDX_DTYPES.get(content[2], "V") if dimensions else "V")
-    offset = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(content[4:offset], ">u4").tolist())
-    expected = offset + dtype.itemsize * math.prod(shape)
-    if dtype.kind == "V" or len(shape) < dimensions or len(content) != expected:
-        raise InputError(f"{name}: not an IDX file of bytes or integers; {REMEDY}")
-    return np.frombuffer(content, dtype, offset=offset).reshape(shape)
-
-
 def check_split(
     card: Card, count: int, images: Array, labels: Array, name: str
 ) -> dict[str, Array]:
@@ -165,14 +102,12 @@ def check_split(
             f"{name}: has images {images.shape} and {len(labels)} labels, but the data card says "
             f"{count} of {card.shape[1:]}; correct the card"
         )
-    if card.files.transposed:
-        images = images.swapaxes(1, 2)
     if labels.ndim == 2:  # QMNIST has eight numbers for each image, the first of which is the label
         labels = labels[:, 0]
-    labels = labels.astype(np.int64) - card.files.first_label
+    labels = labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= len(card.classes):
         raise InputError(
-            f"{name}: has labels from {labels.min()} to {labels.max()}, counted from first_label, "
-            f"but the data card has {len(card.classes)} classes; correct the card"
+            f"{name}: has labels from {labels.min()} to {labels.max()}, but the data card has "
+            f"{len(card.classes)} classes; correct the card"
         )
     return {"images": images[:, None], "labels": labels}

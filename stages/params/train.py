@@ -56,7 +56,7 @@ class Train(Section):
         Size | Literal["epoch"], should_be("a number of iterations above 0, or epoch")
     ]
 
-    @field_validator("width", "momentum", "nesterov", "drop_last")
+    @field_validator("width", "momentum", "nesterov", "weight_decay", "drop_last")
     @classmethod
     def _refuse_what_has_no_effect(cls, value: Any, info: ValidationInfo) -> Any:
         others = info.data  # the valid ones of the parameters above
@@ -72,6 +72,8 @@ class Train(Section):
                 raise ValueError(f"{optimizer} has no momentum; set it to 0, not {value}")
             case "nesterov" if value and others.get("momentum") == 0:
                 raise ValueError("needs a momentum above 0; without momentum set it to false")
+            case "weight_decay" if not value and optimizer == "adamw":
+                raise ValueError("adamw without it is adam; set it to 0.01, or optimizer to adam")
             case "drop_last" if value and others.get("batch_size") == "full":
                 raise ValueError("the full batch has no rest to leave out; set it to false")
         return value

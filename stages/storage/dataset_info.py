@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 MAX_CLASSES = 1_000
-MAX_SIZE = 128  # pixels
+MAX_SIZE = 224  # pixels
 MIN_SIZE = 8
 Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=100)]

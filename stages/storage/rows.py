@@ -9,22 +9,13 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from anypictures.rows import Row
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular, write_csv
 from stages.storage.tensors import REMEDY
 
 HEADER = ["split", "index", "file", "example", "group"]
-
-
-class Row(NamedTuple):
-    """What is known of an image, beside its pixels and its label."""
-
-    file: str  # and of a table or an array the row: `train-images.gz[3]`
-    example: str
-    group: str = ""
-    is_val: bool = False  # in the training pool, but of the source's own validation split
 
 
 def write_rows(path: Path, splits: Mapping[str, Sequence[Row]]) -> None:
@@ -60,27 +51,6 @@ def read_rows(path: Path, counts: Mapping[str, int]) -> dict[str, list[Row]]:
     if found != dict(counts):
         raise InputError(f"{path}: has {found} images, but the splits have {counts}; {REMEDY}")
     return splits
-
-
-def units_of(rows: Sequence[Row]) -> list[str]:
-    """Return for each row the name of its unit: the images that have to be in the same split.
-
-    These are copies, and those of one group, and whatever is linked by both.
-    """
-    parents: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while (parent := parents.get(key, key)) != key:
-            parents[key] = key = parents.get(parent, parent)
-        return key
-
-    examples = {row.example for row in rows}
-    keys = [(row.example, f"group {row.group}" if row.group else row.example) for row in rows]
-    for key, other in keys:
-        # The first name is the unit's, so that neither the order of the rows nor a new one matters.
-        first, second = sorted((root(key), root(other)), key=lambda name: (name in examples, name))
-        parents[second] = first
-    return [root(key) for key, _ in keys]
 
 
 def names_of_examples(rows: Iterable[Row]) -> list[str]:

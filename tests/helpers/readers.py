@@ -76,7 +76,7 @@ def read_checkpoint_file(content: bytes) -> None:
 def read_picture_file(content: bytes) -> None:
     PICTURE.write_bytes(with_crcs(content))
     for info in (PARTS, DIGITS):
-        images = import_module("tools.preprocessing").load_images([PICTURE], info)
+        images = import_module("tools.preprocessing").to_image(PICTURE, info)[None]
         assert images.shape == (1, *info.shape)
         assert images.dtype == np.uint8
 

@@ -9,57 +9,46 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.datasets.examples import Fetched
-from stages.datasets.pictures import load_pictures
-from stages.params.fetch import Fetch
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.dataset import Dataset, read_dataset
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
+from anypictures.options import Options
 
 RANDOM = np.random.default_rng(0)
 
 
-def load(path: Path, **settings: Any) -> Fetched:
-    """Return what `fetch` makes of a source, in grey and at 8 pixels if nothing else is said."""
-    values = {
-        "source": str(path),
-        "size": 8,
-        "mode": "grey",
-        "test_fraction": "auto",
-        "style": "auto",
-        "range": "auto",
-        "columns": "auto",
-        "skip_broken": 0,
-    }
-    return load_pictures(path, Fetch.model_validate(values | settings))
+def load(path: Path, **settings: Any) -> Dataset:
+    """Return what is read of a source, in grey and at 8 pixels if nothing else is said."""
+    return read_dataset(path, Options(**{"size": 8} | settings))
 
 
 def refusal(path: Path, **settings: Any) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(PicturesError) as caught:
         load(path, **settings)
     return str(caught.value)
 
 
-def images_by_file(fetched: Fetched) -> dict[str, Array]:
+def images_by_file(dataset: Dataset) -> dict[str, Array]:
     """Return each image, uint8 (C, H, W), by the name that the table of files gives it."""
     return {
         row.file: image
-        for split, rows in fetched.rows.items()
-        for row, image in zip(rows, fetched.splits[split]["images"], strict=True)
+        for split, rows in dataset.rows.items()
+        for row, image in zip(rows, dataset.splits[split]["images"], strict=True)
     }
 
 
-def labels_by_file(fetched: Fetched) -> dict[str, str]:
+def labels_by_file(dataset: Dataset) -> dict[str, str]:
     return {
-        row.file: fetched.info.classes[label]
-        for split, rows in fetched.rows.items()
-        for row, label in zip(rows, fetched.splits[split]["labels"], strict=True)
+        row.file: dataset.classes[label]
+        for split, rows in dataset.rows.items()
+        for row, label in zip(rows, dataset.splits[split]["labels"], strict=True)
     }
 
 
-def split_by_file(fetched: Fetched) -> dict[str, str]:
+def split_by_file(dataset: Dataset) -> dict[str, str]:
     return {
         row.file: "val" if row.is_val else split
-        for split, rows in fetched.rows.items()
+        for split, rows in dataset.rows.items()
         for row in rows
     }
 

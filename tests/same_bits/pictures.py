@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.pictures.decoding import decode_picture, fit_picture, in_bytes, on_background
+from anypictures.decoding import decode_picture, fit_picture, in_bytes, on_background
 from tests.helpers.shapes import CLASSES, draw_shape
 
 # How a picture is saved: its mode, its format, and what the format is told.

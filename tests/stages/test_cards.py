@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_card_is_named(tmp_path: Path, old: str, new: str, 
         ),
         (["fetch.mode=rgb"], "sources/mnist-5k.yaml has images of 28 x 28 pixels in grey"),
         (["fetch.size=7"], ".size: input should be greater than or equal to 8, not 7"),
-        (["fetch.size=129"], ".size: input should be less than or equal to 128, not 129"),
+        (["fetch.size=225"], ".size: input should be less than or equal to 224, not 225"),
         (["fetch.mode=cmyk"], ".mode: input should be 'grey' or 'rgb', not 'cmyk'"),
         (
             ["fetch.test_fraction=0.2"],

@@ -47,7 +47,7 @@ def test_all_tensors_of_an_operation_are_on_the_same_device(
 
     An operation on tensors of two devices raises an error there as on a GPU.
     """
-    changes = {"optimizer": "adamw", "augment": "affine", "label_smoothing": 0.1}
+    changes = {"optimizer": "adamw", "weight_decay": 0.1, "augment": "affine"}
     params = model_params(model, batch_size=16, **changes)
     params = params.model_copy(update={"device": "meta"})
     monkeypatch.setitem(ARITHMETIC, "meta", plain_float32)

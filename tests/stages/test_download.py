@@ -8,7 +8,6 @@ import json
 import os
 import struct
 import threading
-import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,10 +17,11 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
+from anypictures.idx import decompress
 from stages import fetch
 from stages.datasets import download
 from stages.datasets.cards import Card, File
-from stages.datasets.idx import decompress, load_idx
+from stages.datasets.idx import load_idx
 from stages.storage.errors import InputError
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array
@@ -239,17 +239,6 @@ def test_a_card_has_the_files_that_torchvision_lists(name: str, torchvision_clas
         assert list(card(name).classes) == torchvision_class.classes
 
 
-def test_the_card_of_emnist_has_the_archive_and_the_classes_of_torchvision() -> None:
-    letters = card("emnist-letters")
-    files = letters.files
-    assert files.archive
-    assert f"{files.addresses[0]}{files.archive.name}" == datasets.EMNIST.url
-    assert files.archive.md5 == datasets.EMNIST.md5
-    first, *others = datasets.EMNIST.classes_split_dict["letters"]
-    assert (first, files.first_label) == ("N/A", 1)
-    assert list(letters.classes) == others
-
-
 @pytest.mark.parametrize(
     ("name", "torchvision_class", "folder", "first_labels"),
     [
@@ -327,60 +316,44 @@ def test_the_labels_of_qmnist_are_the_first_of_eight_integers(
             np.testing.assert_array_equal(splits[name][key], digits[name][key])
 
 
-LETTERS = {
-    name: np.random.default_rng(n).integers(0, 256, (n, 1, 28, 28), np.uint8)
-    for name, n in (("train", 52), ("test", 26))
+SMALL = {
+    f"{name}-{what}": content
+    for name, n in (("train", 40), ("t10k", 20))
+    for what, content in (
+        ("images-idx3-ubyte.gz", idx(np.zeros((n, 28, 28), np.uint8))),
+        ("labels-idx1-ubyte.gz", idx(np.arange(n, dtype=np.uint8) % 10)),
+    )
 }
+TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 
 
-def emnist_members(**changes: bytes) -> dict[str, bytes]:
-    """Return the files of a small archive like that of EMNIST: columns first, labels from 1."""
-    members = {}
-    for name, images in LETTERS.items():
-        labels = np.arange(len(images), dtype=np.uint8) % 26 + 1
-        prefix = f"gzip/emnist-letters-{name}"
-        members[f"{prefix}-images-idx3-ubyte.gz"] = idx(images[:, 0].swapaxes(1, 2))
-        members[f"{prefix}-labels-idx1-ubyte.gz"] = idx(labels)
-    return members | changes
+def load_small(folder: Path, members: dict[str, bytes], **changes: Any) -> dict[str, Any]:
+    """Return the splits of a card of files in `folder`, each with the hash of its content."""
+    values = {**card("mnist").model_dump(mode="json"), "train": 40, "test": 20, **changes}
+    for name, content in (SMALL | members).items():
+        (folder / name).write_bytes(content)
+        md5 = hashlib.md5(content).hexdigest()
+        kind = name.replace("t10k", "test").partition("-idx")[0].replace("-", "_")
+        values["files"][kind] = {"name": name, "md5": md5}
+    return load_idx(Card.model_validate_json(json.dumps(values)))
 
 
-def load_letters(folder: Path, members: dict[str, bytes], **changes: Any) -> dict[str, Any]:
-    """Return the splits of a card whose archive in `folder` has these members."""
-    with zipfile.ZipFile(folder / "gzip.zip", "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    md5 = hashlib.md5((folder / "gzip.zip").read_bytes()).hexdigest()
-    values = {**card("emnist-letters").model_dump(mode="json"), "train": 52, "test": 26, **changes}
-    values["files"]["archive"]["md5"] = md5
-    small = Card.model_validate_json(json.dumps(values))
-    return load_idx(small)
-
-
-def test_an_archive_with_columns_first_and_labels_from_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_small_files_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
-    splits = load_letters(tmp_path, emnist_members())
-    for name, images in LETTERS.items():
-        np.testing.assert_array_equal(splits[name]["images"], images)
-        assert splits[name]["labels"].tolist() == [*range(26)] * (len(images) // 26)
-
-
-TRAIN_LABELS = "gzip/emnist-letters-train-labels-idx1-ubyte.gz"
+    assert load_small(tmp_path, {})["test"]["labels"].tolist() == [*range(10)] * 2
 
 
 @pytest.mark.parametrize(
     ("members", "changes", "message"),
     [
-        ({TRAIN_LABELS: idx(np.zeros(52, np.uint8))}, {}, "has labels from -1 to -1, counted from"),
-        ({TRAIN_LABELS: idx(np.full(52, 27, np.uint8))}, {}, "the data card has 26 classes; corre"),
-        ({TRAIN_LABELS: idx(np.ones(51, np.uint8))}, {}, "and 51 labels, but the data card says"),
+        ({TRAIN_LABELS: idx(np.full(40, 10, np.uint8))}, {}, "the data card has 10 classes; corre"),
+        ({TRAIN_LABELS: idx(np.ones(39, np.uint8))}, {}, "and 39 labels, but the data card says"),
         ({TRAIN_LABELS: b"no gzip"}, {}, f"{TRAIN_LABELS}: not a gzip file"),
         ({TRAIN_LABELS: gzip.compress(b"text")}, {}, f"{TRAIN_LABELS}: not an IDX file of bytes"),
-        ({TRAIN_LABELS: bytes(10_000)}, {}, f"{TRAIN_LABELS} is too long; correct the data card"),
-        ({}, {"train": 53}, "but the data card says 53 of (28, 28); correct the card"),
-        ({}, {"shape": [1, 32, 32]}, "but the data card says 52 of (32, 32); correct the card"),
-        ({}, {"shape": [1, 24, 24]}, "images-idx3-ubyte.gz is too long; correct the data card"),
+        ({TRAIN_LABELS: bytes(10_000)}, {}, f"{TRAIN_LABELS}: longer than 1,380 bytes"),
+        ({}, {"train": 41}, "but the data card says 41 of (28, 28); correct the card"),
+        ({}, {"shape": [1, 32, 32]}, "but the data card says 40 of (32, 32); correct the card"),
+        ({}, {"shape": [1, 24, 24]}, "images-idx3-ubyte.gz: too long"),
     ],
 )
 def test_files_that_contradict_their_card_are_refused(
@@ -392,25 +365,9 @@ def test_files_that_contradict_their_card_are_refused(
 ) -> None:
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
     with pytest.raises(InputError) as caught:
-        load_letters(tmp_path, emnist_members(**members), **changes)
+        load_small(tmp_path, members, **changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_an_archive_that_is_none_or_lacks_a_file_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
-    members = emnist_members()
-    del members[TRAIN_LABELS]
-    with pytest.raises(InputError, match=f"{TRAIN_LABELS}: .* no item .*; correct the data card"):
-        load_letters(tmp_path, members)
-    (tmp_path / "gzip.zip").write_bytes(b"no archive")
-    values = card("emnist-letters").model_dump(mode="json")
-    values["files"]["archive"]["md5"] = hashlib.md5(b"no archive").hexdigest()
-    broken = Card.model_validate_json(json.dumps(values))
-    with pytest.raises(InputError, match=r"gzip\.zip: .*not a zip file; correct the data card"):
-        load_idx(broken)
 
 
 def damaged_mirror(folder: Path, file: str, damage: str) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from anypictures.grids import for_display, image_grid
 from samebits import seeded_generator
 from stages.datasets.idx import rows_of
 from stages.evaluate import (
@@ -23,7 +24,6 @@ from stages.evaluate import (
 )
 from stages.learning.checkpoints import CHECKPOINT
 from stages.learning.models import build_model
-from stages.pictures.grids import for_display, image_grid
 from stages.storage.rows import names_of_examples
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS

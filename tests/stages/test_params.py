@@ -114,6 +114,7 @@ def test_the_committed_file_is_valid() -> None:
         ),
         ("  mistakes:", "  seed:", "evaluate.seed: unknown parameter; known are calibration_bins"),
         ("mnist-5k.yaml", "cifar.yaml", "fetch: source: 'sources/cifar.yaml': No such file"),
+        ("optimizer: sgd ", "optimizer: adamw ", "train.weight_decay: adamw without it is adam"),
         ("width: 0 ", "width: 9 ", "train.width: linear has no width; set it to 0, not 9"),
         ("model: linear ", "model: mlp ", "train.width: mlp needs a width; set it to 128"),
         ("width: 0 ", "width: 513 ", "train.width: input should be less than or equal to 512"),

@@ -12,6 +12,7 @@ from PIL import Image
 from samebits import seeded_generator
 from stages.learning.models import build_model
 from stages.storage.dataset_info import DatasetInfo
+from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.pictures import shifted
 from tests.helpers.project import Project
@@ -176,9 +177,40 @@ def test_no_name_of_a_picture_reaches_the_terminal_as_it_is(
         assert f"{tmp_path}/{escaped} " in table
     (tmp_path / names[0]).write_bytes(b"")
     message = "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
-    assert (
-        refusal(reproduced, tmp_path) == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
-    )
+    done = reproduced.run("python", "-m", "tools", "predict", str(tmp_path), ok=False)
+    assert done.stderr == rf"{tmp_path}/7\n8 \x1b]0;PWNED\x07.png: {message}" + "\n"
+
+
+def test_each_picture_has_its_answer_though_one_is_bad(reproduced: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("a", "red"), ("c", "blue")):
+        Image.new("RGB", (9, 9), colour).save(folder / f"{name}.png")
+    (folder / "b.png").write_text("no picture")
+    model = natural_model(tmp_path / "model")
+    seen = tmp_path / "seen.png"
+    command = ["python", "-m", "tools", "predict", str(folder), "--checkpoint", str(model)]
+    done = reproduced.run(*command, "--json", "--show", str(seen), ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{folder}/b.png: not a picture")
+    output = json.loads(done.stdout)
+    assert [one["predicted"] for one in output["pictures"]] == ["0", "2"]
+    assert output["problems"] == done.stderr.splitlines()
+    with Image.open(seen) as sheet:  # the model sees eight pixels, enlarged
+        colours = {*map(tuple, np.asarray(sheet.convert("RGB")).reshape(-1, 3).tolist())}
+    assert {(255, 0, 0), (0, 0, 255), (255, 255, 255)} <= colours
+
+
+def test_pictures_of_the_training_are_said_to_be(reproduced: Project, tmp_path: Path) -> None:
+    _, train = read_split(reproduced.path / "data/prepared/train.safetensors")
+    info = {"shape": (1, 28, 28), "classes": ("a", "b")}
+    model = natural_model(tmp_path / "model", **info)
+    for number, image in enumerate([train["images"][0, 0], 255 - train["images"][0, 0]]):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"a/{number}.png")
+    command = ["python", "-m", "tools", "predict", str(tmp_path / "a"), "--checkpoint", str(model)]
+    said = "1 of these 2 pictures were in the training: the accuracy says little about others"
+    assert said in reproduced.run(*command).stderr
 
 
 def natural_model(path: Path, **about: object) -> Path:
@@ -186,10 +218,9 @@ def natural_model(path: Path, **about: object) -> Path:
     info = DatasetInfo.model_validate(
         {"title": "x", "shape": (3, 8, 8), "classes": ("0", "1", "2"), "style": "natural"} | about
     )
-    weights = {
-        "weight": np.repeat(np.eye(3, dtype=np.float32), 64, 1),
-        "bias": np.zeros(3, np.float32),
-    }
+    k, pixels = len(info.classes), info.shape[1] * info.shape[2]
+    weight = np.resize(np.eye(k, dtype=np.float32).repeat(pixels, 1), (k, info.shape[0] * pixels))
+    weights = {"weight": weight, "bias": np.zeros(k, np.float32)}
     write_tensors(path, weights, model="linear", width="0", dataset=info.model_dump_json())
     return path
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from benchmarks.photos import KINDS
 from stages.storage.dataset_info import DatasetInfo, Style
 from stages.storage.errors import InputError
 from stages.storage.tensors import Array
@@ -20,8 +21,8 @@ from tools.preprocessing import (
     center_ink,
     find_ink,
     label_of,
-    load_images,
     read_picture,
+    to_image,
 )
 
 
@@ -48,6 +49,20 @@ def test_a_picture_becomes_what_mnist_has(
         if make is not on_green:  # which stretches them
             moved = [np.roll(result, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
             assert max(np.corrcoef(one.ravel(), image.ravel())[0, 1] for one in moved) > 0.8
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_made_photo_becomes_what_mnist_has(
+    digits: tuple[Array, Array], tmp_path: Path, kind: Callable[..., Array]
+) -> None:
+    """`benchmarks/photos.py` says how many of these the best model reads right."""
+    random = np.random.default_rng(0)
+    for image in digits[0][:3]:
+        pixels = kind(image, random).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "digit.jpg", quality=85)
+        result = mnist_form(tmp_path / "digit.jpg")
+        moved = [np.roll(result, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        assert max(np.corrcoef(one.ravel(), image.ravel())[0, 1] for one in moved) > 0.6
 
 
 def test_sixteen_bits_and_a_rotation_in_exif_are_read(
@@ -109,7 +124,8 @@ def test_two_digits_side_by_side_are_noticed(
         for name, image in (("one", first), ("two", np.hstack([first, gap, second]))):
             paths.append(tmp_path / f"{name}-{number}.png")
             Image.fromarray(np.pad(image, 4)).save(paths[-1])
-    load_images(paths, dataset)
+    for path in paths:
+        to_image(path, dataset)
     lines = capsys.readouterr().err.splitlines()
     assert [Path(line.partition(":")[0]) for line in lines] == paths[1::2]
     assert lines[0].endswith(
@@ -191,7 +207,7 @@ def test_pictures_of_things_are_prepared_as_fetch_does(tmp_path: Path) -> None:
     picture = Image.new("RGB", (64, 32), (200, 30, 90))
     picture.paste((20, 220, 40), (16, 8, 48, 24))
     picture.save(path)
-    [image] = load_images([path], natural("natural", 3))
+    image = to_image(path, natural("natural", 3))
     expected = np.full((3, 16, 16), [[[200]], [[30]], [[90]]], np.uint8)
     assert np.array_equal(image[:, :4], expected[:, :4])
     assert np.array_equal(image[:, 12:], expected[:, 12:])
@@ -206,9 +222,10 @@ def test_a_picture_that_the_model_was_trained_on_has_the_same_pixels(tmp_path: P
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(np.roll(noise, len(list(tmp_path.rglob("*.jpg"))), 0))
         picture.resize((1_800, 1_200)).save(path)
-    info, splits, *_ = load(tmp_path, size=16, mode="rgb")
-    fetched = [image.tobytes() for split in splits.values() for image in split["images"]]
-    images = load_images(sorted(tmp_path.rglob("*.jpg")), info)
+    dataset = load(tmp_path, size=16, mode="rgb")
+    fetched = [image.tobytes() for one in dataset.splits.values() for image in one["images"]]
+    info = DatasetInfo(title="", shape=(3, 16, 16), classes=("a", "b"), **dataset.appearance)
+    images = [to_image(path, info) for path in sorted(tmp_path.rglob("*.jpg"))]
     assert sorted(image.tobytes() for image in images) == sorted(fetched)
     assert len(set(fetched)) == 8
 
@@ -222,7 +239,7 @@ def test_things_on_white_are_inverted_where_the_data_are_light_on_black(
     picture.paste(50, (8, 8, 24, 24))
     picture.save(dark_on_light)
     Image.eval(picture, lambda value: 255 - value).save(light_on_dark)
-    paper, board = load_images([dark_on_light, light_on_dark], natural(style, 1))
+    paper, board = (to_image(one, natural(style, 1)) for one in (dark_on_light, light_on_dark))
     assert (paper.shape, paper.dtype) == ((1, 16, 16), np.uint8)
     assert np.array_equal(paper, board) == inverted
     assert board[0, 0, 0] == 0 and board[0, 8, 8] == 205

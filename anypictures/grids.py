@@ -8,26 +8,22 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.storage.files import write_bytes
-from stages.storage.tensors import Array
-
+Array = np.ndarray[Any, Any]
 GRID_IMAGE_SIZE = 84  # screen pixels that an image may take
 CAPTION_HEIGHT, GAP = 18, 8  # of a line of text; between two images
 LINE_LENGTH, MAX_LINES = 16, 4  # characters of a caption in a line; and lines, of each of its lines
 
 
-def write_grid(
-    path: Path, images: Array, captions: Sequence[str], columns: int = 6, empty: str = ""
-) -> None:
-    """Write images with their captions, as `image_grid` has them, as PNG without metadata."""
+def png_grid(images: Array, captions: Sequence[str], columns: int = 6, empty: str = "") -> bytes:
+    """Return images with their captions, as `image_grid` has them, as PNG without metadata."""
     buffer = io.BytesIO()
     image_grid(images, captions, columns, empty).save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def image_grid(

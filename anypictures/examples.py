@@ -4,12 +4,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stages.storage.dataset_info import MAX_CLASSES, DatasetInfo
-from stages.storage.errors import InputError
-from stages.storage.rows import Row
-from stages.storage.tensors import Array
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -17,6 +15,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "privatetest"), "test"),
 }
 MAX_NAME = 100  # characters of a class
+MAX_CLASSES = 1_000
 
 
 class Example(NamedTuple):
@@ -38,16 +37,6 @@ class Source(NamedTuple):
     classes: tuple[str, ...] = ()  # in order, if it is not the order of their names
 
 
-class Fetched(NamedTuple):
-    """A data set, and what the stage writes beside it."""
-
-    info: DatasetInfo
-    splits: dict[str, dict[str, Array]]  # images uint8 (N, C, H, W), labels (N,)
-    rows: dict[str, list[Row]]  # of each split
-    metrics: dict[str, Any]
-    remarks: list[str]  # what a person should know
-
-
 def split_of(name: str) -> str | None:
     return SPLITS.get(name.lower().replace("_", "").replace("-", ""))
 
@@ -55,33 +44,33 @@ def split_of(name: str) -> str | None:
 def check_classes(place: str, source: Source) -> tuple[str, ...]:
     """Return the names of the classes in order: as numbers if all of them are.
 
-    Raises `InputError`, with all problems of a kind, if a model cannot be trained on them.
+    Raises `PicturesError`, with all problems of a kind, if a model cannot be trained on them.
     """
     counts = Counter((example.split, example.label) for example in source.examples)
     names = {name for _, name in counts}
     if len(names) < 2:
         problem = f"has pictures of only the class {min(names)}" if names else "has no pictures"
-        raise InputError(f"{place}: {problem}; give each of two or more classes a sub-folder")
+        raise PicturesError(f"{place}: {problem}; give each of two or more classes a sub-folder")
     if len(names) > MAX_CLASSES:
-        raise InputError(
+        raise PicturesError(
             f"{place}: {len(names):,} classes are more than {MAX_CLASSES:,}; are the labels "
             "numbers to predict, or names of pictures?"
         )
     if problems := [problem for name in sorted(names) for problem in problems_of_name(name)]:
-        raise InputError(*(f"{place}: {problem}" for problem in problems))
+        raise PicturesError(*(f"{place}: {problem}" for problem in problems))
     splits = {split for split, _ in counts}
     if None in splits and len(splits) > 1:
         inside, outside = (
             next(one.file for one in source.examples if (one.split is None) == alone)
             for alone in (False, True)
         )
-        raise InputError(
+        raise PicturesError(
             f"{place}: some pictures are in a split, such as {inside}, and some are not, such as "
             f"{outside}"
         )
     unknown = [f"{split}/{name}" for split, name in counts if not counts["train", name]]
     if unknown and splits != {None}:
-        raise InputError(
+        raise PicturesError(
             *(
                 f"{place}: {name}: train has no pictures of this class; add some there, or remove "
                 "it"

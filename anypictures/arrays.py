@@ -10,16 +10,14 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from stages.datasets.containers import Container
-from stages.datasets.examples import Example, Source, class_name, split_of
-from stages.datasets.idx import parse_idx
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.containers import Container
+from anypictures.errors import PicturesError
+from anypictures.examples import Example, Source, class_name, split_of
+from anypictures.idx import IDX_START, Array, parse_idx
 
 MAX_ARRAY_BYTES = 20_000_000_000
 MAX_ARRAY_FILES = 50  # of a folder; one with more has pictures
 IMAGES, LABELS = re.compile("(image|img|data|^x|_x)"), re.compile("(label|target|^y|_y)")
-IDX_START = b"\0\0\x08", b"\0\0\x0c"
 CIFAR_FILE = re.compile(r"(data_batch(_\d+)?|test_batch|train|test)\.bin", re.IGNORECASE)
 CIFAR_PIXELS = 3 * 32 * 32
 CLASS_FILES = ("classes.txt", "batches.meta.txt", "fine_label_names.txt")  # a name a line
@@ -36,7 +34,7 @@ def read_npz(place: str, content: zipfile.ZipFile) -> Source:
                     file, allow_pickle=False
                 )
         except (ValueError, OSError, EOFError, RuntimeError, MemoryError, zlib.error) as error:
-            raise InputError(
+            raise PicturesError(
                 f"{place}: {name}: no plain array ({str(error).partition('.')[0]}); save numbers "
                 "by numpy.savez"
             ) from None
@@ -52,10 +50,10 @@ def from_arrays(place: str, arrays: Mapping[str, Array], names: Sequence[str] = 
         kind = "labels" if LABELS.search(lower) else "images" if IMAGES.search(lower) else ""
         if kind:
             if kind in pairs.setdefault(split, {}):
-                raise InputError(f"{place}: {name} and {pairs[split][kind]}: which is meant?")
+                raise PicturesError(f"{place}: {name} and {pairs[split][kind]}: which is meant?")
             pairs[split][kind] = name
     if not pairs:
-        raise InputError(
+        raise PicturesError(
             f"{place}: has {', '.join(arrays) or 'nothing'}; name the arrays train_images, "
             "train_labels, test_images and test_labels"
         )
@@ -63,11 +61,11 @@ def from_arrays(place: str, arrays: Mapping[str, Array], names: Sequence[str] = 
     pixels: list[Array] = []
     for split, pair in pairs.items():
         if len(pair) < 2:
-            raise InputError(f"{place}: {', '.join(pair.values())} has no partner; add it")
+            raise PicturesError(f"{place}: {', '.join(pair.values())} has no partner; add it")
         images = check_images(f"{place}: {pair['images']}", arrays[pair["images"]])
         labels = check_labels(f"{place}: {pair['labels']}", arrays[pair["labels"]], names)
         if len(images) != len(labels):
-            raise InputError(
+            raise PicturesError(
                 f"{place}: {pair['images']} has {len(images):,} and {pair['labels']} "
                 f"{len(labels):,}; they have to be as many"
             )
@@ -90,7 +88,7 @@ def from_arrays(place: str, arrays: Mapping[str, Array], names: Sequence[str] = 
 def check_images(place: str, images: Array) -> Array:
     """Return pixels as (N, H, W) or (N, H, W, 3)."""
     if images.dtype.kind not in "uif" or images.dtype.itemsize > 8:
-        raise InputError(f"{place}: has {images.dtype}; pixels are numbers")
+        raise PicturesError(f"{place}: has {images.dtype}; pixels are numbers")
     side = round(images.shape[1] ** 0.5) if images.ndim == 2 else 0
     if images.ndim == 2 and side * side == images.shape[1] > 0:
         images = images.reshape(-1, side, side)
@@ -99,11 +97,11 @@ def check_images(place: str, images: Array) -> Array:
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)) or 0 in images.shape:
-        raise InputError(
+        raise PicturesError(
             f"{place}: has the shape {images.shape}; pictures are (N, H, W) or (N, H, W, 3)"
         )
     if images.dtype.kind == "f" and not np.isfinite(images).all():
-        raise InputError(f"{place}: has values that are no numbers; leave these pictures out")
+        raise PicturesError(f"{place}: has values that are no numbers; leave these pictures out")
     return images
 
 
@@ -112,19 +110,19 @@ def check_labels(place: str, labels: Array, names: Sequence[str] = ()) -> list[s
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise InputError(
+        raise PicturesError(
             f"{place}: has the shape {labels.shape}; a picture has one label here, not several"
         )
     if labels.dtype.kind == "f" and (labels % 1 == 0).all():  # NaN is not equal
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "uiUS":
-        raise InputError(f"{place}: has {labels.dtype}; labels are whole numbers or names")
+        raise PicturesError(f"{place}: has {labels.dtype}; labels are whole numbers or names")
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
     if not names:
         return [class_name(str(label)) for label in labels.tolist()]
     if labels.dtype.kind == "U" or labels.min() < 0 or labels.max() >= len(names):
-        raise InputError(f"{place}: has labels beyond the {len(names)} names of classes")
+        raise PicturesError(f"{place}: has labels beyond the {len(names)} names of classes")
     return [names[label] for label in labels.tolist()]
 
 
@@ -173,7 +171,7 @@ def read_cifar(place: str, container: Container, files: list[str], classes: list
     for name in files:
         content = np.frombuffer(container.read(name, MAX_ARRAY_BYTES), np.uint8)
         if len(content) == 0 or len(content) % (before + CIFAR_PIXELS):
-            raise InputError(f"{place}/{name}: not in CIFAR's binary form; copy it again")
+            raise PicturesError(f"{place}/{name}: not in CIFAR's binary form; copy it again")
         split = "test" if PurePosixPath(name).name.startswith("test") else "train"
         arrays.setdefault(split, []).append(content.reshape(-1, before + CIFAR_PIXELS))
     named = {}

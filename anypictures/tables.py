@@ -5,20 +5,21 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from stages.datasets.arrays import check_images, read_classes
-from stages.datasets.containers import Container
-from stages.datasets.examples import Example, Source, class_name, split_of
-from stages.datasets.layouts import is_document
-from stages.pictures.decoding import MAX_BYTES
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.arrays import check_images, read_classes
+from anypictures.containers import Container
+from anypictures.decoding import MAX_BYTES
+from anypictures.errors import PicturesError
+from anypictures.examples import Example, Source, class_name, split_of
+from anypictures.idx import Array
+from anypictures.layouts import is_document
+from anypictures.options import Options, parse_columns
 
 USUAL = {
     "label": ("label", "labels", "class", "target"),
@@ -47,13 +48,14 @@ def read_tables(
     container: Container,
     names: Sequence[str],
     tables: Sequence[str],
-    wanted: Mapping[str, str],
+    options: Options,
 ) -> Source | None:
     """Return the pictures of the tables in a container; None if none is a table of pictures.
 
-    wanted: the columns of roles that have other names than the usual ones. A table that is called
+    A table that is called
     `train`, `val` or `test`, or is in a folder of this name, has the pictures of this split.
     """
+    wanted = parse_columns(options.columns)
     files = [name for name in names if not is_document(name) and name not in tables]
     found = PathFinder(files)
     classes: Sequence[str] = read_classes(container, names)
@@ -63,7 +65,7 @@ def read_tables(
     for name in tables:
         content = container.read(name, MAX_TABLE_BYTES)
         is_only_one = len(tables) == 1 and (not files or bool(wanted))
-        table = read_table(f"{place}/{name}", content, wanted, is_only_one)
+        table = read_table(f"{place}/{name}", content, options, is_only_one)
         if table is None:
             unused.append(name)
             continue
@@ -76,7 +78,9 @@ def read_tables(
         return None
     paths = Counter(example.file for example in examples)
     if twice := [path for path, count in paths.items() if count > 1]:
-        raise InputError(*(f"{place}: {path} stands in several rows; keep one" for path in twice))
+        raise PicturesError(
+            *(f"{place}: {path} stands in several rows; keep one" for path in twice)
+        )
     remarks = [f"{name} has no labels of pictures, and is left out" for name in unused]
     if files and (left := len(set(files) - set(paths))):
         remarks.append(f"{left:,} pictures that no table names left out")
@@ -98,7 +102,7 @@ def add(
     examples: list[Example],
     contents: list[bytes | Array | None],
 ) -> None:
-    """Add the rows of a table; raises `InputError` with all rows that are wrong."""
+    """Add the rows of a table; raises `PicturesError` with all rows that are wrong."""
     problems = []
     folder = str(PurePosixPath(name).parent)
     labels = [as_text(label) for label in table.labels]
@@ -133,7 +137,7 @@ def add(
         examples.append(Example(file, class_name(label), split, group, len(contents)))
         contents.append(content)
     if problems:
-        raise InputError(*problems)
+        raise PicturesError(*problems)
 
 
 def as_text(value: object) -> str:
@@ -164,37 +168,34 @@ class PathFinder:
             raise ValueError(f"{text} may be {found[0]} or {found[1]}; write the whole path")
         if not found:
             raise ValueError(
-                f"{text} is not there; the folder that `fetch.source` names has to hold the table "
-                "and the pictures"
+                f"{text} is not there; name the folder that holds the table and the pictures"
             )
         return found[0]
 
 
-def read_table(
-    place: str, content: bytes, wanted: Mapping[str, str], is_required: bool
-) -> Table | None:
+def read_table(place: str, content: bytes, options: Options, is_required: bool) -> Table | None:
     """Return the columns of a table by their roles.
 
-    None, or `InputError` if `is_required`, if it has no labels or no pictures.
+    None, or `PicturesError` if `is_required`, if it has no labels or no pictures.
     """
     if content.startswith(b"PAR1"):
         frame, classes = open_parquet(place, content)
         pixels = None
     else:
-        frame, pixels = open_csv(place, content, wanted)
+        frame, pixels = open_csv(place, content, options)
         classes = []
-    columns = find_columns(place, list(frame.columns), wanted)
+    columns = find_columns(place, list(frame.columns), options)
     if "label" not in columns or ("picture" not in columns and pixels is None):
         if not is_required:
             return None
         missing = "picture" if "label" in columns else "label"
-        raise InputError(
+        raise PicturesError(
             f"{place}: has no column {' or '.join(USUAL[missing][:4])}, but "
             f"{', '.join(map(str, frame.columns[:10]))}; name it, as by "
-            f"`-S 'fetch.columns=label:NAME picture:NAME'`"
+            f"`{options.prefix}columns=label:NAME picture:NAME`"
         )
     if not len(frame):
-        raise InputError(f"{place}: has no rows; add some")
+        raise PicturesError(f"{place}: has no rows; add some")
     values = {role: frame[column].tolist() for role, column in columns.items()}
     if "picture" in columns and re.match(r"[\d.]+( [\d.]+){15}", as_text(values["picture"][0])):
         pixels = pixels_of_texts(place, values["picture"])
@@ -203,14 +204,15 @@ def read_table(
     return Table(values["label"], pictures, values.get("split"), values.get("group"), classes)
 
 
-def find_columns(place: str, names: list[str], wanted: Mapping[str, str]) -> dict[str, str]:
+def find_columns(place: str, names: list[str], options: Options) -> dict[str, str]:
     """Return the name of the column of each role that a table has."""
+    wanted = parse_columns(options.columns)
     columns = {}
     for role, usual in USUAL.items():
         if role in wanted:
             if wanted[role] not in names:
-                raise InputError(
-                    f"params.yaml: fetch.columns: {place} has no column {wanted[role]}, but "
+                raise PicturesError(
+                    f"{options.prefix}columns: {place} has no column {wanted[role]}, but "
                     f"{', '.join(map(str, names[:10]))}"
                 )
             columns[role] = wanted[role]
@@ -219,34 +221,32 @@ def find_columns(place: str, names: list[str], wanted: Mapping[str, str]) -> dic
     return columns
 
 
-def open_csv(
-    place: str, content: bytes, wanted: Mapping[str, str]
-) -> tuple[pd.DataFrame, Array | None]:
+def open_csv(place: str, content: bytes, options: Options) -> tuple[pd.DataFrame, Array | None]:
     """Return the columns of a CSV file as text, and those of pixels as an array (N, P)."""
     line = content[:1_000_000].partition(b"\n")[0]
-    options: dict[str, Any] = {
+    reading: dict[str, Any] = {
         "sep": max((",", ";", "\t"), key=lambda sep: line.count(sep.encode())),
         "encoding": "utf-8-sig",
         "na_filter": False,
     }
     try:
-        names = [str(name) for name in pd.read_csv(io.BytesIO(content), nrows=0, **options)]
+        names = [str(name) for name in pd.read_csv(io.BytesIO(content), nrows=0, **reading)]
         if all(re.fullmatch(r"[\d.]+", name) for name in names):  # there is no header
             names = ["label", *(f"pixel{i}" for i in range(len(names) - 1))]
-            options |= {"header": None, "names": names}
-        columns = find_columns(place, names, wanted)
+            reading |= {"header": None, "names": names}
+        columns = find_columns(place, names, options)
         pixels = [] if "picture" in columns else pixel_columns(names, [*columns.values()])
         kinds = {name: "str" for name in names if name not in set(pixels)}
         if not pixels:
-            return pd.read_csv(io.BytesIO(content), dtype=kinds, **options), None
+            return pd.read_csv(io.BytesIO(content), dtype=kinds, **reading), None
         texts, arrays = [], []
-        for part in pd.read_csv(io.BytesIO(content), dtype=kinds, chunksize=CHUNK, **options):
+        for part in pd.read_csv(io.BytesIO(content), dtype=kinds, chunksize=CHUNK, **reading):
             if part.empty:
                 raise ValueError("it has no rows")
             arrays.append(as_pixels(place, part[pixels].to_numpy(), part.index[0]))
             texts.append(part[list(kinds)])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
-        raise InputError(
+        raise PicturesError(
             f"{place}: not a table ({' '.join(str(error).split())}); mend it"
         ) from None
     return pd.concat(texts), np.concatenate(arrays)
@@ -267,9 +267,9 @@ def pixels_of_texts(place: str, texts: Sequence[str]) -> Array:
             try:
                 values = np.fromstring(text, sep=" ")
             except (DeprecationWarning, ValueError):
-                raise InputError(f"{place}[{number}]: pixels that are no numbers") from None
+                raise PicturesError(f"{place}[{number}]: pixels that are no numbers") from None
             if rows and len(values) != len(rows[0]):
-                raise InputError(
+                raise PicturesError(
                     f"{place}[{number}]: {len(values):,} pixels, and {len(rows[0]):,} before it"
                 )
             rows.append(as_pixels(place, values, number))
@@ -279,7 +279,7 @@ def pixels_of_texts(place: str, texts: Sequence[str]) -> Array:
 def as_pixels(place: str, values: Array, row: int) -> Array:
     """Return numbers as pixels: uint8, or float32 if they are all from 0 to 1."""
     if values.dtype.kind not in "uif":
-        raise InputError(f"{place}: from row {row}: pixels that are no whole numbers; mend them")
+        raise PicturesError(f"{place}: from row {row}: pixels that are no whole numbers; mend them")
     if (
         values.dtype.kind == "f"
         and (values % 1 != 0).any()
@@ -287,7 +287,7 @@ def as_pixels(place: str, values: Array, row: int) -> Array:
     ):
         return values.astype(np.float32)
     if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
-        raise InputError(
+        raise PicturesError(
             f"{place}: from row {row}: pixels from {values.min()} to {values.max()}; they are "
             "whole numbers from 0 to 255, or fractions from 0 to 1"
         )
@@ -299,7 +299,7 @@ def open_parquet(place: str, content: bytes) -> tuple[pd.DataFrame, list[str]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise InputError(
+        raise PicturesError(
             f"{place}: a Parquet file, which pyarrow reads; type `pip install pyarrow`, or save it "
             "as CSV with the pictures beside it"
         ) from None
@@ -310,5 +310,5 @@ def open_parquet(place: str, content: bytes) -> tuple[pd.DataFrame, list[str]]:
         features = about.get("info", {}).get("features", {})
         names = [one["names"] for one in features.values() if "names" in one]
     except (ArrowException, OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{place}: a broken Parquet file ({error}); copy it again") from None
+        raise PicturesError(f"{place}: a broken Parquet file ({error}); copy it again") from None
     return frame, names[0] if len(names) == 1 else []

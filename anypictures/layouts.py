@@ -6,10 +6,10 @@ Folders within a class are read, as `torchvision.datasets.ImageFolder` reads the
 import os
 from collections.abc import Sequence
 
-from stages.datasets.containers import Container
-from stages.datasets.examples import Example, Source, class_name, split_of
-from stages.pictures.decoding import MAX_BYTES
-from stages.storage.errors import InputError
+from anypictures.containers import Container
+from anypictures.decoding import MAX_BYTES
+from anypictures.errors import PicturesError
+from anypictures.examples import Example, Source, class_name, split_of
 
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db"}
 DOCUMENTS = {
@@ -58,7 +58,7 @@ def common_folder(names: Sequence[str]) -> str:
 def read_folders(place: str, container: Container, names: Sequence[str]) -> Source:
     """Return the pictures of a container, by their folders.
 
-    Raises `InputError` with all files that are in the folder of no class.
+    Raises `PicturesError` with all files that are in the folder of no class.
     """
     documents, pictures = list[str](), list[str]()
     for name in names:
@@ -87,5 +87,5 @@ def read_folders(place: str, container: Container, names: Sequence[str]) -> Sour
             continue
         examples.append(Example(name, class_name(folders[split is not None]), split))
     if problems:
-        raise InputError(*problems)
+        raise PicturesError(*problems)
     return Source(examples, lambda example: container.read(example.file, MAX_BYTES), remarks)

@@ -1,20 +1,21 @@
-"""What `fetch.source` names: recognised by its first bytes, never by its name alone.
+"""What a path holds: recognised by its first bytes, never by its name alone.
 
 A folder or an archive has pictures in the folders of their classes, or a table that labels them,
 or arrays; a file may be such a table or such an array itself.
 """
 
-from collections.abc import Mapping
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from stages.datasets.arrays import IDX_START, read_array_files, read_npz
-from stages.datasets.containers import COMPRESSIONS, Container, Folder, Tar, Zip, is_tar, unpacked
-from stages.datasets.examples import Source
-from stages.datasets.layouts import left_out, read_folders
-from stages.storage.errors import InputError
-from stages.storage.files import refuse_irregular
+from anypictures.arrays import read_array_files, read_npz
+from anypictures.containers import COMPRESSIONS, Container, Folder, Tar, Zip, is_tar, unpacked
+from anypictures.errors import PicturesError
+from anypictures.examples import Source
+from anypictures.idx import IDX_START
+from anypictures.layouts import left_out, read_folders
+from anypictures.options import Options
 
 TABLES = (".csv", ".tsv", ".parquet")
 START = 512  # bytes by which a file is recognised
@@ -44,11 +45,11 @@ class One:
         return self.file.read(max_bytes + 1)
 
 
-def open_source(path: Path, columns: Mapping[str, str], opened: ExitStack) -> Source:
+def open_source(path: Path, options: Options, opened: ExitStack) -> Source:
     """Return the labelled pictures of a source.
 
-    columns: of a table, by their roles. opened: closes what pictures are read from. Raises
-    `InputError` if the source is not what it seems to be, or is nothing known.
+    opened: closes what pictures are read from. Raises
+    `PicturesError` if the source is not what it seems to be, or is nothing known.
     """
     container = open_container(path, opened)
     if isinstance(container, Zip) and container.names and is_npz(container):
@@ -60,10 +61,10 @@ def open_source(path: Path, columns: Mapping[str, str], opened: ExitStack) -> So
         tables = names
     if source is None and tables:
         # Here, because pandas takes a while to import.
-        from stages.datasets.tables import read_tables
+        from anypictures.tables import read_tables
 
         place = path.parent if isinstance(container, One) else path
-        source = read_tables(str(place), container, names, tables, columns)
+        source = read_tables(str(place), container, names, tables, options)
     if source is None:
         source = read_folders(str(path), container, names)
     return source._replace(remarks=[*container.remarks, *remarks, *source.remarks])
@@ -77,11 +78,14 @@ def open_container(path: Path, opened: ExitStack) -> Container:
     """Return what a path holds as a container of files."""
     if path.is_dir():
         return Folder(path)
-    refuse_irregular(path, REMEDY)
     try:
+        # Opening a pipe waits for a writer, and a device may have no end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PicturesError(f"{path}: is not a regular file; {REMEDY}")
         file: IO[bytes] = opened.enter_context(path.open("rb"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from None
+    except (OSError, ValueError) as error:  # a null character in a name is a ValueError
+        problem = getattr(error, "strerror", None) or error
+        raise PicturesError(f"{path}: cannot be read ({problem}); {REMEDY}") from None
     start = file.read(START)
     for magic, opener in COMPRESSIONS.items():
         if start.startswith(magic):
@@ -95,14 +99,14 @@ def open_container(path: Path, opened: ExitStack) -> Container:
         return One(path.name, file)
     for starts, sentence in FOREIGN:
         if start.startswith(starts):
-            raise InputError(f"{path}: {sentence}")
+            raise PicturesError(f"{path}: {sentence}")
     if start[:3] in IDX_START:
-        raise InputError(
+        raise PicturesError(
             f"{path}: one IDX file; name the folder that has the images and the labels"
         )
     if start and is_text(start):
         return One(path.name, file)
-    raise InputError(f"{path}: {'nothing known' if start else 'an empty file'}; {REMEDY}")
+    raise PicturesError(f"{path}: {'nothing known' if start else 'an empty file'}; {REMEDY}")
 
 
 def is_text(start: bytes) -> bool:

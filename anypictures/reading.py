@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from PIL import Image
 
-from stages.pictures.decoding import (
+from anypictures.decoding import (
     Decoded,
     border_level,
     decode_picture,
@@ -16,8 +16,8 @@ from stages.pictures.decoding import (
     on_background,
     polarity,
 )
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
 
 FEW_LEVELS = 13  # of 256: 5 %
 THIN = 4  # times as long as it is wide
@@ -71,7 +71,7 @@ def read_picture(work: Work, reading: Reading) -> Read:
             decoded = decode_picture(work.content, work.name)
         else:
             decoded = decoded_array(work.content)
-    except InputError as error:
+    except PicturesError as error:
         return Read(str(error))
     as_stored = in_bytes(decoded, reading.ends or ALL)
     picture = on_background(as_stored, reading.background)

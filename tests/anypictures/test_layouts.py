@@ -13,13 +13,11 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from stages.datasets import pictures as module
-from stages.datasets.containers import Tar
-from stages.datasets.pictures import load_pictures
-from stages.params.fetch import Fetch
-from stages.storage.errors import InputError
-from stages.storage.rows import Row, units_of
-from stages.storage.tensors import Array
+from anypictures import dataset as module
+from anypictures.containers import Tar
+from anypictures.idx import Array
+from anypictures.options import parse_columns, parse_range
+from anypictures.rows import Row, units_of
 from tests.helpers.sources import (
     images_by_file,
     labels_by_file,
@@ -82,7 +80,7 @@ def test_folders_within_a_class_are_read_as_torchvision_reads_them(tmp_path: Pat
         save(tmp_path / name, noise())
     oracle = ImageFolder(tmp_path)
     fetched = load(tmp_path)
-    assert list(fetched.info.classes) == oracle.classes
+    assert list(fetched.classes) == oracle.classes
     assert labels_by_file(fetched) == {
         str(Path(name).relative_to(tmp_path)): oracle.classes[label]
         for name, label in oracle.samples
@@ -130,7 +128,7 @@ def test_splits_have_their_usual_names(
                 expected[file] = split
     fetched = load(tmp_path)
     assert split_by_file(fetched) == expected
-    assert fetched.info.classes == ("cat", "dog")
+    assert fetched.classes == ("cat", "dog")
 
 
 def test_validation_without_test_leaves_the_test_split_to_the_hash(tmp_path: Path) -> None:
@@ -169,7 +167,7 @@ def test_copies_are_in_one_split_and_are_counted(tmp_path: Path) -> None:
                 save(tmp_path / f"{name}/{i}-{level}.png", pixels, compress_level=level)
     fetched = load(tmp_path)
     splits = split_by_file(fetched)
-    assert fetched.metrics["copies"] == 80
+    assert fetched.found["copies"] == 80
     assert {*splits.values()} == {"train", "test"}
     for file, split in splits.items():
         assert split == splits[file.replace("-1", "-9")]
@@ -189,7 +187,7 @@ def test_all_pictures_in_two_classes_are_named_in_one_run(tmp_path: Path) -> Non
             for line in lines
         )
     fetched = load(tmp_path, skip_broken=10)
-    assert len(fetched.metrics["broken"]) == 10
+    assert len(fetched.found["broken"]) == 10
     assert len(labels_by_file(fetched)) == 15
 
 
@@ -214,7 +212,7 @@ def test_broken_files_may_be_left_out_and_are_listed(tmp_path: Path) -> None:
         "not a picture; save it as PNG, JPEG, BMP, GIF, TIFF or WebP",
     ]
     fetched = load(tmp_path, skip_broken=2)
-    assert {*fetched.metrics["broken"]} == {"a/cut.png", "b/text.png"}
+    assert {*fetched.found["broken"]} == {"a/cut.png", "b/text.png"}
     assert len(labels_by_file(fetched)) == 20
 
 
@@ -328,7 +326,7 @@ def test_a_hostile_zip_file_is_refused(tmp_path: Path) -> None:
 def test_a_bomb_in_a_compressed_tar_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.datasets.containers.ALWAYS_ALLOWED", 1_000_000)
+    monkeypatch.setattr("anypictures.containers.ALWAYS_ALLOWED", 1_000_000)
     path = tmp_path / "x.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         member = tarfile.TarInfo("a/1.png")
@@ -377,7 +375,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
         for i in range(3):
             save(tmp_path / unicodedata.normalize(form, "café") / f"{form}{i}.png", noise())
     two_classes(tmp_path)
-    assert load(tmp_path).info.classes == ("a", "b", "café")
+    assert load(tmp_path).classes == ("a", "b", "café")
     for name in ("Cat", "cat"):
         save(tmp_path / name / "1.png", noise())
     assert (
@@ -397,7 +395,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
 def test_classes_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
     for name in range(11):
         save(tmp_path / str(name) / "1.png", noise())
-    assert load(tmp_path).info.classes == tuple(map(str, range(11)))
+    assert load(tmp_path).classes == tuple(map(str, range(11)))
 
 
 def test_what_groups_and_copies_link_is_one_unit() -> None:
@@ -430,7 +428,7 @@ def test_images_that_need_too_much_memory_are_refused(
 ) -> None:
     two_classes(tmp_path)
     monkeypatch.setattr(os, "sysconf", lambda name: 10)
-    assert refusal(tmp_path).startswith("params.yaml: fetch.size: 20 images of 8 x 8 pixels take")
+    assert refusal(tmp_path).startswith("size: 20 images of 8 x 8 pixels take")
 
 
 def test_a_million_members_take_bounded_memory(tmp_path: Path) -> None:
@@ -443,20 +441,22 @@ def test_a_million_members_take_bounded_memory(tmp_path: Path) -> None:
         assert not [name for name in vars(tar) if "info" in name]
 
 
-def test_parameters_of_pictures_are_checked() -> None:
-    values = "source=x mode=grey test_fraction=auto style=auto range=auto columns=auto".split()
-    good: dict[str, object] = {"size": 8, "skip_broken": 0}
-    good |= dict(value.split("=") for value in values)
-    for name, value, problem in (
-        ("range", "4095", "should be auto, dtype or LOW..HIGH"),
-        ("range", "5..1", "should be auto, dtype or LOW..HIGH"),
-        ("columns", "diagnosis", "should be auto, or ROLE:COLUMN"),
-        ("columns", "label:", "should be auto, or ROLE:COLUMN"),
-        ("skip_broken", -1, "greater than or equal to 0"),
-        ("style", "dark", "natural"),
-    ):
-        with pytest.raises(ValueError, match=problem):
-            Fetch.model_validate(good | {name: value})
-    assert Fetch.model_validate(good | {"range": "-1.5..1e3"}).values == (-1.5, 1_000)
-    with pytest.raises(InputError):
-        load_pictures(Path("none"), Fetch.model_validate(good))
+@pytest.mark.parametrize(
+    ("check", "text", "problem"),
+    [
+        (parse_range, "4095", "should be auto, dtype or LOW..HIGH"),
+        (parse_range, "5..1", "should be auto, dtype or LOW..HIGH"),
+        (parse_columns, "diagnosis", "should be auto, or ROLE:COLUMN"),
+        (parse_columns, "label:", "should be auto, or ROLE:COLUMN"),
+    ],
+)
+def test_options_are_checked(check: Callable[[str], object], text: str, problem: str) -> None:
+    assert check("auto") in (None, {})
+    with pytest.raises(ValueError, match=problem):
+        check(text)
+
+
+def test_options_are_parsed() -> None:
+    assert parse_range("-1.5..1e3") == (-1.5, 1_000)
+    columns = {"label": "diagnosis", "picture": "image id"}
+    assert parse_columns("label:diagnosis picture:image id") == columns

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from stages.storage.tensors import Array
+from anypictures.idx import Array
+from tests.anypictures.test_layouts import tarred, zipped
 from tests.helpers.sources import (
     idx,
     images_by_file,
@@ -25,7 +26,6 @@ from tests.helpers.sources import (
     save,
     split_by_file,
 )
-from tests.stages.test_layouts import tarred, zipped
 
 COUNT = 24
 
@@ -74,8 +74,7 @@ def test_columns_may_be_named_and_paths_may_be_short(tmp_path: Path) -> None:
     fetched = load(tmp_path, columns="label:diagnosis picture:image id")
     assert labels_by_file(fetched) == {name: label_of(name) for name in pixels}
     assert refusal(tmp_path, columns="label:none picture:image id") == (
-        f"params.yaml: fetch.columns: {tmp_path}/train.csv has no column none, but image id, "
-        "diagnosis, note"
+        f"columns: {tmp_path}/train.csv has no column none, but image id, diagnosis, note"
     )
 
 
@@ -164,7 +163,7 @@ def test_a_table_alone_cannot_name_pictures(tmp_path: Path) -> None:
     pixels = write_pictures(tmp_path)
     rows = [(name, label_of(name)) for name in pixels]
     path = write_table(tmp_path / "labels.csv", [("file", "label"), *rows])
-    assert "the folder that `fetch.source` names has to hold the table" in refusal(path)
+    assert "name the folder that holds the table and the pictures" in refusal(path)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -182,7 +181,7 @@ def test_a_table_of_pixels_as_kaggle_has_the_digits(tmp_path: Path, compressed: 
     assert len(found) == COUNT
     for i, image in enumerate(images):
         assert (found[f"{path.name}[{i}]"][0] == image).all()
-    assert fetched.info.classes == tuple("0123456789")
+    assert fetched.classes == tuple("0123456789")
 
 
 def test_a_table_of_pixels_without_a_header(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ def test_a_table_of_texts_of_pixels_as_fer2013_has_faces(tmp_path: Path) -> None
     path = write_table(tmp_path / "fer.csv", [("emotion", "pixels", "Usage"), *rows])
     assert refusal(path) == (
         f"{path}: has no column label or labels or class or target, but emotion, pixels, Usage; "
-        "name it, as by `-S 'fetch.columns=label:NAME picture:NAME'`"
+        "name it, as by `columns=label:NAME picture:NAME`"
     )
     fetched = load(path, columns="label:emotion")
     found, splits = images_by_file(fetched), split_by_file(fetched)
@@ -337,14 +336,14 @@ def test_labels_of_an_array_may_be_texts_or_below_zero(tmp_path: Path) -> None:
         (np.array([-1, 10, 2, -20] * 6), ("-20", "-1", "2", "10")),
     ):
         np.savez(tmp_path / "x.npz", images=arrays()["images"], labels=labels)
-        assert load(tmp_path / "x.npz").info.classes == classes
+        assert load(tmp_path / "x.npz").classes == classes
 
 
 def test_floats_of_an_array_are_black_to_white(tmp_path: Path) -> None:
     good = arrays()
     np.savez(tmp_path / "x.npz", images=good["images"] / np.float32(255), labels=good["labels"])
     fetched = load(tmp_path / "x.npz")
-    assert fetched.info.range == (0, 1)
+    assert fetched.appearance["range"] == (0, 1)
     for name, image in images_by_file(fetched).items():
         assert (image[0] == good["images"][int(name[7:-1])]).all()
 
@@ -378,7 +377,7 @@ def test_pairs_of_idx_files(tmp_path: Path, suffix: str) -> None:
             assert (images_by_file(fetched)[f"{file}[{i}]"][0] == image.numpy()).all()
             assert labels_by_file(fetched)[f"{file}[{i}]"] == str(label.item())
     (folder / "classes.txt").write_text("\n".join("abcdefghij"))
-    assert load(folder, size=28).info.classes == tuple("abcdefghij")
+    assert load(folder, size=28).classes == tuple("abcdefghij")
 
 
 @pytest.mark.parametrize("hundred", [False, True])
@@ -397,7 +396,7 @@ def test_cifar_in_its_binary_form(tmp_path: Path, hundred: bool) -> None:
     found = images_by_file(fetched)
     assert all((found[f"train_images[{i}]"] == images[i]).all() for i in range(16))
     assert all((found[f"test_images[{i}]"] == images[16 + i]).all() for i in range(8))
-    assert fetched.info.classes[:2] == ("kind 0", "kind 1")
+    assert fetched.classes[:2] == ("kind 0", "kind 1")
     (folder / names[0]).write_bytes(rows[:16].tobytes()[:-1])
     assert "not in CIFAR's binary form; copy it again" in refusal(folder)
 
@@ -444,7 +443,7 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
     found = images_by_file(fetched)
     assert found.keys() == pixels.keys()
     assert all((found[name][0] == pixels[name]).all() for name in pixels)
-    assert fetched.info.classes == ("oak", "pine")
+    assert fetched.classes == ("oak", "pine")
     assert {*split_by_file(fetched).values()} == {"train", "val", "test"}
     nested = pyarrow.Table.from_pylist([{"image": {"x": [1, 2]}, "label": 0}] * 3)
     parquet.write_table(nested, tmp_path / "nested.parquet")

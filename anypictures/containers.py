@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from stages.storage.errors import InputError
+from anypictures.errors import PicturesError
 
 COMPRESSIONS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -46,21 +46,21 @@ class Folder:
         self.path, self.names, self.remarks = path, [], list[str]()
 
         def refuse(error: OSError) -> None:
-            raise InputError(
+            raise PicturesError(
                 f"{error.filename}: cannot be read ({error.strerror}); check its name and "
                 "permissions"
             )
 
         for parent, folders, names in os.walk(path, onerror=refuse):
             folders.sort()
-            # DVC does not follow them, so that the hash of the data would leave them out.
+            # DVC does not follow them: they would be read, and not be in the hash of the data.
             if links := [name for name in folders if Path(parent, name).is_symlink()]:
-                raise InputError(
+                raise PicturesError(
                     f"{parent}/{links[0]}: a link to a folder, which DVC does not track; move or "
                     "copy the folder to its place"
                 )
             if not folders and not names and not Path(parent).name.startswith("."):
-                raise InputError(f"{parent}: has no pictures; add some or remove it")
+                raise PicturesError(f"{parent}: has no pictures; add some or remove it")
             folder = str(Path(parent).relative_to(path))
             prefix = "" if folder == "." else f"{folder}/"
             self.names += [prefix + name for name in sorted(names)]
@@ -73,16 +73,16 @@ class Folder:
                 target = Path(path).resolve(strict=True)
                 inside = target.is_relative_to(self.path.resolve())
                 if not (inside or CACHE_OBJECT.fullmatch(str(target))):
-                    raise InputError(f"{path}: a link out of {self.path}; copy the file instead")
+                    raise PicturesError(f"{path}: a link out of {self.path}; copy the file instead")
                 status = os.stat(path)  # noqa: PTH116
             if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
-                raise InputError(f"{path}: not a regular file; remove it")
+                raise PicturesError(f"{path}: not a regular file; remove it")
             with open(path, "rb") as file:  # noqa: PTH123
                 # Not more than there is, because Python makes room for all that is asked for.
                 return file.read(min(status.st_size, max_bytes) + 1)
         except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{path}: cannot be read ({reason}); remove it") from None
+            raise PicturesError(f"{path}: cannot be read ({reason}); remove it") from None
 
 
 class Zip:
@@ -93,17 +93,17 @@ class Zip:
         try:
             self.file = opened.enter_context(zipfile.ZipFile(path))
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise InputError(f"{path}: a broken zip file ({error}); copy it again") from None
+            raise PicturesError(f"{path}: a broken zip file ({error}); copy it again") from None
         self.members: dict[str, zipfile.ZipInfo] = {}
         members = [member for member in self.file.infolist() if not member.is_dir()]
         refuse_bomb(path, sum(member.file_size for member in members))
         for member in members:
             if member.flag_bits & 1:
-                raise InputError(
+                raise PicturesError(
                     f"{path}: {member.filename}: needs a password; unpack it and name the folder"
                 )
             if stat.S_ISLNK(member.external_attr >> 16):
-                raise InputError(f"{path}: {member.filename}: a link; put the file in its place")
+                raise PicturesError(f"{path}: {member.filename}: a link; put the file in its place")
             self.members[safe_name(path, member.filename.replace("\\", "/"))] = member
         self.names = list(self.members)
         self.remarks = said_of_repeated(len(members) - len(self.members))
@@ -116,7 +116,9 @@ class Zip:
             problem = str(error)
         except (zlib.error, lzma.LZMAError) as error:
             problem = str(error)
-        raise InputError(f"{self.path}/{name}: cannot be unpacked ({problem}); copy the file again")
+        raise PicturesError(
+            f"{self.path}/{name}: cannot be unpacked ({problem}); copy the file again"
+        )
 
 
 class Tar:
@@ -139,7 +141,7 @@ class Tar:
                     if sum(self.places[name]) > length:
                         raise tarfile.ReadError(f"it ends within {member.name}")
         except (OSError, tarfile.TarError, ValueError) as error:
-            raise InputError(f"{path}: a broken tar file ({error}); copy it again") from None
+            raise PicturesError(f"{path}: a broken tar file ({error}); copy it again") from None
         self.names, self.remarks = list(self.places), said_of_repeated(repeated)
 
     def _place(self, member: tarfile.TarInfo) -> tuple[int, int]:
@@ -148,7 +150,7 @@ class Tar:
             return place  # a hard link to a member before it
         if not member.isfile() or member.issparse():
             what = "a link" if member.issym() or member.islnk() else "not a plain file"
-            raise InputError(f"{self.path}: {member.name} is {what}; put the file in its place")
+            raise PicturesError(f"{self.path}: {member.name} is {what}; put the file in its place")
         return member.offset_data, member.size
 
     def read(self, name: str, max_bytes: int) -> bytes:
@@ -164,16 +166,16 @@ def said_of_repeated(count: int) -> list[str]:
 
 
 def safe_name(path: Path, name: str) -> str:
-    """Return the name of a member without `./`; raises `InputError` if it leads out."""
+    """Return the name of a member without `./`; raises `PicturesError` if it leads out."""
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
-        raise InputError(f"{path}: {name}: leads out of the archive; make the archive anew")
+        raise PicturesError(f"{path}: {name}: leads out of the archive; make the archive anew")
     return str(parts)
 
 
 def refuse_bomb(path: Path, unpacked: int) -> None:
     if unpacked > max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size):
-        raise InputError(
+        raise PicturesError(
             f"{path}: would be more than {MAX_RATIO} times as large unpacked; unpack what you "
             "need, and name the folder"
         )
@@ -188,7 +190,7 @@ def unpacked(path: Path, opener: Callable[..., Any], opened: ExitStack) -> IO[by
                 result.write(block)
                 refuse_bomb(path, result.tell())
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path}: cannot be unpacked ({error}); copy it again") from None
+        raise PicturesError(f"{path}: cannot be unpacked ({error}); copy it again") from None
     result.seek(0)
     return result
 

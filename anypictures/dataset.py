@@ -12,25 +12,23 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.datasets.examples import (
+from anypictures.errors import PicturesError
+from anypictures.examples import (
     Example,
-    Fetched,
     Source,
     check_classes,
     same_to_the_eye,
     shortened,
 )
-from stages.datasets.reading import FEW_LEVELS, THIN, Read, Reading, Work, read_pictures
-from stages.datasets.sources import open_source
-from stages.params.fetch import Fetch, parse_columns
-from stages.storage.dataset_info import DatasetInfo
-from stages.storage.errors import InputError
-from stages.storage.rows import Row, units_of
-from stages.storage.tensors import Array
+from anypictures.idx import Array
+from anypictures.options import Options, parse_range
+from anypictures.reading import FEW_LEVELS, THIN, Read, Reading, Work, read_pictures
+from anypictures.rows import Row, units_of
+from anypictures.sources import open_source
 
 CHUNK, CHUNK_BYTES = 64, 8_000_000  # that are sent to a process at once
 DEFAULT_TEST_FRACTION = 0.2
@@ -40,45 +38,57 @@ INK = 30  # of 255: what is brighter belongs to a stroke
 MIN_OF_CLASS = 10  # pictures, below which a remark says so
 
 
-def load_pictures(path: Path, params: Fetch) -> Fetched:
-    """Return a data set of labelled pictures.
+class Dataset(NamedTuple):
+    """Labelled pictures as arrays."""
+
+    classes: tuple[str, ...]  # by their labels
+    appearance: dict[str, Any]  # style, ink_box, range, background, border: see `read_dataset`
+    splits: dict[str, dict[str, Array]]  # train, test: images uint8 (N, C, H, W), labels (N,)
+    rows: dict[str, list[Row]]  # of each split; those of the source's validation split say so
+    found: dict[str, Any]  # what was read, in numbers
+    remarks: list[str]  # what a person should know
+
+
+def read_dataset(path: Path, options: Options) -> Dataset:
+    """Return the data set of a folder, an archive, a table or arrays.
+
+    Its `appearance` is what another picture has to be read by, to be seen as these are: the style,
+    and of strokes the box that they fill; the values deeper than 8 bits that are black and white;
+    what is behind transparent pixels; and between which levels the borders of 98 % are.
 
     Pictures are sorted by their identities, so that the first ones are of all classes, and another
-    name changes nothing. Raises `InputError` if a file is not what it should be.
+    name changes nothing. Raises `PicturesError` if a file is not what it should be.
     """
     with ExitStack() as opened:
-        source = open_source(path, parse_columns(params.columns), opened)
-        return _load(path, source, params)
+        source = open_source(path, options, opened)
+        return _read(path, source, options)
 
 
-def _load(path: Path, source: Source, params: Fetch) -> Fetched:
+def _read(path: Path, source: Source, options: Options) -> Dataset:
     place, examples = str(path), source.examples
     check_classes(place, source)
-    if has_test(examples):
-        try:
-            params.check_has_split()
-        except ValueError as error:
-            raise InputError(f"params.yaml: fetch: {error}") from None
-    refuse_size(len(examples), params)
-    images, reads, reading, remarks = read_all(path, source, params)
+    if has_test(examples) and options.test_fraction is not None:
+        raise PicturesError(
+            f"{options.prefix}test_fraction: {path} has a test split of its own: set this to auto"
+        )
+    refuse_size(len(examples), options)
+    images, reads, reading, remarks = read_all(path, source, options)
     left_out = {i: read.problem for i, read in enumerate(reads) if read.problem}
     uniform = [i for i, read in enumerate(reads) if read.levels == 0]
     if len(uniform) > len(reads) / 2:
-        raise InputError(
+        raise PicturesError(
             f"{place}: {len(uniform):,} of {len(reads):,} pictures are of one colour, such as "
-            f"{examples[uniform[0]].file}; look at them, and at fetch.range"
+            f"{examples[uniform[0]].file}; look at them, and at {options.prefix}range"
         )
-    if len(left_out) <= params.skip_broken:
-        left_out |= conflicts(place, examples, reads)
-    if len(left_out) > params.skip_broken:
-        raise InputError(*dict.fromkeys(left_out.values()))
-    # DVC takes the hash of the folder when this stage has ended.
+    if len(left_out) <= options.skip_broken:
+        left_out |= conflicts(place, examples, reads, options)
+    if len(left_out) > options.skip_broken:
+        raise PicturesError(*dict.fromkeys(left_out.values()))
+    # Whoever takes a hash of the folder, such as DVC, does it afterwards.
     with ExitStack() as opened:
-        again = (
-            open_source(path, parse_columns(params.columns), opened) if path.is_dir() else source
-        )
+        again = open_source(path, options, opened) if path.is_dir() else source
     if again.examples != examples:
-        raise InputError(f"{path}: pictures came or went while they were read; run it again")
+        raise PicturesError(f"{path}: pictures came or went while they were read; run it again")
     order = sorted(
         set(range(len(examples))) - set(left_out),
         key=lambda i: (reads[i].identity, examples[i].file),
@@ -89,19 +99,15 @@ def _load(path: Path, source: Source, params: Fetch) -> Fetched:
     rows = [
         Row(one.file, read.identity, one.group) for one, read in zip(examples, reads, strict=True)
     ]
-    splits = choose_splits(examples, rows, params)
+    splits = choose_splits(examples, rows, options)
     labels = np.array([classes.index(example.label) for example in examples])
-    info = DatasetInfo(
-        title=path.name,
-        shape=params.shape,
-        classes=classes,
-        range=reading.ends,
-        background="black" if reading.background == "black" else None,
-        border=tuple(
-            np.percentile([read.border for read in reads], (1, 99), method="nearest").tolist()
-        ),
-        **style_of(params.style, images[order[:STROKES]]),
-    )
+    borders = np.percentile([read.border for read in reads], (1, 99), method="nearest")
+    appearance = {
+        "range": reading.ends,
+        "background": "black" if reading.background == "black" else None,
+        "border": tuple(borders.tolist()),
+        **style_of(options.style, images[order[:STROKES]]),
+    }
     chosen = {
         name: [i for i, split in enumerate(splits) if (split == "test") == (name == "test")]
         for name in ("train", "test")
@@ -112,13 +118,14 @@ def _load(path: Path, source: Source, params: Fetch) -> Fetched:
         *source.remarks,
         *same_to_the_eye(classes),
         *remarks,
-        *remarks_on(examples, reads, params),
+        *remarks_on(examples, reads, options),
         *([f"{len(broken):,} files left out: {shortened(broken)}"] if broken else []),
     ]
     of_train, of_test = chosen.values()
     end = len(places)
-    return Fetched(
-        info,
+    return Dataset(
+        classes,
+        appearance,
         {
             "train": {"images": images[: len(of_train)], "labels": labels[of_train]},
             "test": {"images": images[len(of_train) : end], "labels": labels[of_test]},
@@ -151,27 +158,31 @@ def has_test(examples: Iterable[Example]) -> bool:
     return any(example.split == "test" for example in examples)
 
 
-def refuse_size(count: int, params: Fetch) -> None:
-    """Raise `InputError` if the images need more than half of the memory."""
-    channels, height, width = params.shape
+def refuse_size(count: int, options: Options) -> None:
+    """Raise `PicturesError` if the images need more than a quarter of the memory.
+
+    Whoever writes them to a file, or takes a part of them, needs copies.
+    """
+    channels, height, width = options.shape
     needed = count * channels * height * width
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory / 2:
-        raise InputError(
-            f"params.yaml: fetch.size: {count:,} images of {width} x {height} pixels take "
-            f"{needed / 1e9:,.1f} GB, and this computer has {memory / 1e9:,.1f} GB; lower it"
+    if needed > memory / 4:
+        raise PicturesError(
+            f"{options.prefix}size: {count:,} images of {width} x {height} pixels take "
+            f"{needed / 1e9:,.1f} GB, more than a quarter of the {memory / 1e9:,.1f} GB that this "
+            "computer has; lower it"
         )
 
 
 def read_all(
-    path: Path, source: Source, params: Fetch
+    path: Path, source: Source, options: Options
 ) -> tuple[Array, list[Read], Reading, list[str]]:
     """Return all pictures as images (N, C, H, W), what was found, and how they were read.
 
     A picture that depends on how all of them are read is read a second time.
     """
-    reading = Reading(params.size, params.mode, params.style, params.values)
-    images = np.zeros((len(source.examples), *params.shape), np.uint8)
+    reading = Reading(options.size, options.mode, options.style, parse_range(options.range))
+    images = np.zeros((len(source.examples), *options.shape), np.uint8)
     reads: list[Read] = [Read()] * len(source.examples)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
 
@@ -185,9 +196,9 @@ def read_all(
         deep = [read.values for read in reads if read.values]
         remarks = []
         if deep and not reading.ends:
-            reading = reading._replace(ends=range_of(deep, params.range))
+            reading = reading._replace(ends=range_of(deep, options.range))
         if deep and reading.ends:
-            remarks.append(said_of_range(deep, reading.ends))
+            remarks.append(said_of_range(deep, reading.ends, options))
         on_white, on_black = (sum(read.vanishes[i] for read in reads) for i in range(2))
         if on_white > on_black:
             reading = reading._replace(background="black")
@@ -197,7 +208,7 @@ def read_all(
         again = [
             number
             for number, one in enumerate(reads)
-            if (one.values and not params.values)
+            if (one.values and not parse_range(options.range))
             or (one.transparent and reading.background == "black")
         ]
         read(again)
@@ -226,7 +237,7 @@ def in_processes(
         example = source.examples[number]
         try:
             content: bytes | Array | str = source.read(example)
-        except InputError as error:
+        except PicturesError as error:
             content = str(error)
         chunk.append(Work(f"{place}/{example.file}", content))
         chunk_numbers.append(number)
@@ -264,33 +275,38 @@ def range_of(deep: Sequence[tuple[str, float, float]], setting: str) -> tuple[fl
     )
 
 
-def said_of_range(deep: Sequence[tuple[str, float, float]], ends: tuple[float, float]) -> str:
+def said_of_range(
+    deep: Sequence[tuple[str, float, float]], ends: tuple[float, float], options: Options
+) -> str:
     low, high = ends
     beyond = sum(least < low or greatest > high for _, least, greatest in deep)
     return (
         f"{len(deep):,} pictures are deeper than 8 bits: values from {low:g} (black) to {high:g} "
-        f"(white) are taken, by fetch.range" + f"; {beyond:,} have others beyond" * bool(beyond)
+        f"(white) are taken, by {options.prefix}range"
+        + f"; {beyond:,} have others beyond"
+        * bool(beyond)
     )
 
 
-def remarks_on(examples: Sequence[Example], reads: Sequence[Read], params: Fetch) -> list[str]:
+def remarks_on(examples: Sequence[Example], reads: Sequence[Read], options: Options) -> list[str]:
     """Return what a person should know of the pictures."""
 
     def those(is_so: Callable[[Read], bool]) -> list[str]:
         return [one.file for one, read in zip(examples, reads, strict=True) if is_so(read)]
 
-    size, half = params.size, len(reads) / 2
+    size, half = options.size, len(reads) / 2
     found = [
         (those(lambda read: read.levels == 0), "are of one colour"),
         (
             those(lambda read: 0 < read.levels < FEW_LEVELS),
-            "use less than 5 % of the range from black to white; see fetch.range",
+            f"use less than 5 % of the range from black to white; see {options.prefix}range",
         ),
         (those(lambda read: read.pages), "have several pages, of which the first is read"),
         (
             those(lambda read: max(read.dimensions) > THIN * min(read.dimensions)),
             f"are more than {THIN} times as long as they are wide, so that less than "
-            f"{max(1, size // THIN)} of {size} rows remain; cut them, or raise fetch.size",
+            f"{max(1, size // THIN)} of {size} rows remain; cut them, or raise "
+            f"{options.prefix}size",
         ),
     ]
     remarks = [
@@ -298,14 +314,16 @@ def remarks_on(examples: Sequence[Example], reads: Sequence[Read], params: Fetch
     ]
     colourful = sum(read.colourful for read in reads)
     if colourful > half:
-        remarks.append(f"{colourful:,} pictures are in colour; fetch.mode=rgb keeps it")
+        remarks.append(f"{colourful:,} pictures are in colour; {options.prefix}mode=rgb keeps it")
     counts = Counter(example.label for example in examples)
     if few := [f"{name} ({count})" for name, count in counts.items() if count < MIN_OF_CLASS]:
         remarks.append(f"classes with fewer than {MIN_OF_CLASS} pictures: {shortened(few)}")
     return remarks
 
 
-def conflicts(place: str, examples: Sequence[Example], reads: Sequence[Read]) -> dict[int, str]:
+def conflicts(
+    place: str, examples: Sequence[Example], reads: Sequence[Read], options: Options
+) -> dict[int, str]:
     """Return the pictures that contradict others, and how.
 
     Copies have different classes, or copies or a group are in two splits. Of the latter, those
@@ -328,7 +346,7 @@ def conflicts(place: str, examples: Sequence[Example], reads: Sequence[Read]) ->
         where = "two classes" if len(splits) == 1 else "two splits"
         problem = (
             f"{place}: {what} is in {where}: {listed}; keep what is right, or leave these out by "
-            "fetch.skip_broken"
+            f"{options.prefix}skip_broken"
         )
         last = max(splits, key=lambda split: ORDER.index(split))
         is_wrong = len(labels) > 1 and not of_group
@@ -336,12 +354,12 @@ def conflicts(place: str, examples: Sequence[Example], reads: Sequence[Read]) ->
     return problems
 
 
-def choose_splits(examples: Sequence[Example], rows: Sequence[Row], params: Fetch) -> list[str]:
+def choose_splits(examples: Sequence[Example], rows: Sequence[Row], options: Options) -> list[str]:
     """Return the split of each picture: the source's own, or else by the hash of its unit.
 
     More pictures move none of them, unless they link groups.
     """
-    fraction = DEFAULT_TEST_FRACTION if params.test_fraction == "auto" else params.test_fraction
+    fraction = options.test_fraction or DEFAULT_TEST_FRACTION
     is_given = has_test(examples)
     return [
         example.split

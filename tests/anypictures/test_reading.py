@@ -11,10 +11,10 @@ import torch
 from PIL import ExifTags, Image
 from torchvision.io import decode_image
 
-from stages.datasets.reading import identity
-from stages.pictures.decoding import decode_picture, in_bytes, on_background, to_bytes
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.decoding import decode_picture, in_bytes, on_background, to_bytes
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
+from anypictures.reading import identity
 from tests.helpers.sources import (
     RANDOM,
     images_by_file,
@@ -66,7 +66,7 @@ def test_as_many_bits_as_all_pictures_use_become_black_to_white(
     pixels[1:] //= 2  # darker ones stay darker: it is not decided for each picture
     folder = deep_folder(tmp_path / "data", lambda i: write(pixels[i]), name)
     fetched = load(folder, mode="rgb" if len(shape) == 3 else "grey")
-    assert fetched.info.range == (0, 2**bits - 1)
+    assert fetched.appearance["range"] == (0, 2**bits - 1)
     assert any(f"values from 0 (black) to {2**bits - 1} " in line for line in fetched.remarks)
     for file, image in images_by_file(fetched).items():
         values = pixels[int(Path(file).stem)].reshape(8, 8, -1)
@@ -105,7 +105,7 @@ def test_floats_and_integers_of_32_bits_keep_their_meaning(
         tmp_path / "data", lambda i: tiff(np.roll(values, i).reshape(8, 8)), "{}.tif"
     )
     fetched = load(folder)
-    assert fetched.info.range == expected
+    assert fetched.appearance["range"] == expected
     low, high = expected
     for file, image in images_by_file(fetched).items():
         right = np.roll(values, int(Path(file).stem)).reshape(8, 8).astype(float)
@@ -115,11 +115,11 @@ def test_floats_and_integers_of_32_bits_keep_their_meaning(
 def test_a_range_may_be_named(tmp_path: Path) -> None:
     pixels = RANDOM.integers(100, 900, (12, 8, 8)).astype(np.uint16)
     folder = deep_folder(tmp_path / "data", lambda i: png16(pixels[i]), "{}.png")
-    assert load(folder).info.range == (0, 1023)
-    assert load(folder, range="0..800").info.range == (0, 800)
+    assert load(folder).appearance["range"] == (0, 1023)
+    assert load(folder, range="0..800").appearance["range"] == (0, 800)
     assert any("12 have others beyond" in line for line in load(folder, range="0..800").remarks)
     dark = load(folder, range="dtype")
-    assert dark.info.range == (0, 65_535)
+    assert dark.appearance["range"] == (0, 65_535)
     assert any("12 pictures use less than 5 % of the range" in line for line in dark.remarks)
     assert to_bytes(np.array([0, 400, 800, 900]), (0, 800)).tolist() == [0, 128, 255, 255]
 
@@ -138,14 +138,14 @@ def test_a_white_logo_on_transparency_is_seen(tmp_path: Path) -> None:
     for name, alpha in alphas.items():
         save(tmp_path / name, Image.fromarray(np.dstack([np.full((8, 8, 3), 255, "u1"), alpha])))
     fetched = load(tmp_path)
-    assert fetched.info.background == "black"
+    assert fetched.appearance["background"] == "black"
     assert any("on white 12 pictures would vanish" in line for line in fetched.remarks)
     for file, image in images_by_file(fetched).items():
         assert np.abs(image[0].astype(int) - alphas[file]).max() <= 1
     for name, alpha in alphas.items():  # black ones need white, which is what the default is
         save(tmp_path / name, Image.fromarray(np.dstack([np.zeros((8, 8, 3), "u1"), alpha])))
     fetched = load(tmp_path)
-    assert fetched.info.background is None
+    assert fetched.appearance["background"] is None
     for file, image in images_by_file(fetched).items():
         assert np.abs(255 - image[0].astype(int) - alphas[file]).max() <= 1
 
@@ -237,7 +237,7 @@ def test_the_first_of_several_pages_is_read_and_it_is_said(tmp_path: Path) -> No
     ],
 )
 def test_a_foreign_file_is_recognised_by_its_first_bytes(start: bytes, sentence: str) -> None:
-    with pytest.raises(InputError, match=rf"^x\.jpg: {sentence}"):
+    with pytest.raises(PicturesError, match=rf"^x\.jpg: {sentence}"):
         decode_picture(start, "x.jpg")
 
 
@@ -275,7 +275,7 @@ def test_thin_and_colourful_pictures_and_small_classes_are_said(tmp_path: Path) 
         for i in range(30):
             picture = (noise(8, 8, 1) // 8 + np.array(colour)).astype(np.uint8)
             save(tmp_path / f"{name}/{i}.png", picture)
-    hint = "60 pictures are in colour; fetch.mode=rgb keeps it"
+    hint = "60 pictures are in colour; mode=rgb keeps it"
     assert hint in load(tmp_path).remarks
     assert hint not in load(tmp_path, mode="rgb").remarks
 
@@ -286,7 +286,7 @@ def test_strokes_are_light_on_black_and_their_box_is_measured(tmp_path: Path) ->
         digit[4:24, 8:20] = noise(20, 12) // 2 + 128
         save(tmp_path / f"{i % 2}/{i}.png", digit if i % 3 else 255 - digit)
     fetched = load(tmp_path, size=28, style="strokes")
-    assert (fetched.info.style, fetched.info.ink_box) == ("strokes", 20)
+    assert (fetched.appearance["style"], fetched.appearance["ink_box"]) == ("strokes", 20)
     for image in images_by_file(fetched).values():
         assert image[0, 0].max() == 0
         assert image[0, 4:24, 8:20].min() >= 128 - 1

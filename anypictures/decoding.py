@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from stages.storage.errors import InputError
-from stages.storage.tensors import Array
+from anypictures.errors import PicturesError
+from anypictures.idx import Array
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 ADVICE = "save it as PNG, JPEG, BMP, GIF, TIFF or WebP"
@@ -72,13 +72,13 @@ class Decoded(NamedTuple):
 def decode_picture(content: bytes, name: str) -> Decoded:
     """Return the picture in a file's content.
 
-    name: of the file, for messages. Raises `InputError` if the content is no whole picture, or
+    name: of the file, for messages. Raises `PicturesError` if the content is no whole picture, or
     one that takes too much time or memory.
     """
     if len(content) > MAX_BYTES:
-        raise InputError(f"{name}: more than {MAX_BYTES:,} bytes; save it smaller")
+        raise PicturesError(f"{name}: more than {MAX_BYTES:,} bytes; save it smaller")
     if content.startswith(b"\xff\xd8") and _count_scans(content) > MAX_SCANS:
-        raise InputError(f"{name}: a JPEG of more than {MAX_SCANS} scans; save it again")
+        raise PicturesError(f"{name}: a JPEG of more than {MAX_SCANS} scans; save it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about details that do not prevent the reading
@@ -86,17 +86,17 @@ def decode_picture(content: bytes, name: str) -> Decoded:
             with Image.open(io.BytesIO(content), formats=FORMATS) as file:
                 file.draft("RGB", (MAX_SIDE, MAX_SIDE))  # reads a large JPEG faster
                 if math.prod(file.size) > MAX_PIXELS:
-                    raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; save it smaller")
+                    raise PicturesError(f"{name}: more than {MAX_PIXELS:,} pixels; save it smaller")
                 return _decode(file, content, name)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(
+        raise PicturesError(
             f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels; save it smaller"
         ) from None
     except UnidentifiedImageError:
-        raise InputError(f"{name}: {_foreign(content)}") from None
+        raise PicturesError(f"{name}: {_foreign(content)}") from None
     # Of Pillow: a broken PNG is a SyntaxError, a broken number in EXIF one of the last two.
     except (OSError, SyntaxError, ValueError, ArithmeticError, struct.error) as error:
-        raise InputError(f"{name}: not a whole picture ({error}); save it again") from None
+        raise PicturesError(f"{name}: not a whole picture ({error}); save it again") from None
 
 
 def _foreign(content: bytes) -> str:
@@ -124,7 +124,7 @@ def _decode(file: ImageFile.ImageFile, content: bytes, name: str) -> Decoded:
     if deep:
         values = np.asarray(picture)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(f"{name}: has values that are no numbers; leave it out or mend it")
+            raise PicturesError(f"{name}: has values that are no numbers; leave it out or mend it")
         if maximum:
             values = to_bytes(values, (0, maximum))
             picture, values = Image.fromarray(values).convert("RGB"), None
