@@ -170,7 +170,10 @@ def differences(name: str, metric: Metric, first: str, comparisons: list[Compari
             "mark": {"type": "rule", "strokeWidth": 2.5},
             "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
         },
-        {"mark": {"type": "point", "filled": True, "size": 90}, "encoding": {"x": value}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+            "encoding": {"x": value},
+        },
         {
             "mark": {"type": "text", "dy": -12},
             "encoding": {"x": value, "text": {"field": "text"}, "color": None},
