@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from fairtrial.project.files import write_bytes
     from fairtrial.project.scores import default_revisions
+    from fairtrial.web.drawing import write_figures
     from fairtrial.web.page import render_report
-    from fairtrial.web.plots import write_figures
 
     names = list(dict.fromkeys(args.revisions)) or default_revisions()
     page, plots = render_report(names)

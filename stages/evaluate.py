@@ -17,8 +17,8 @@ Reads `data/prepared/{val,test}.safetensors`, `data/prepared/files.csv`,
 
 import math
 import statistics
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,11 +144,16 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def most_confident_mistakes(
-    images: Array, predictions: Predictions, classes: tuple[str, ...], count: int
+    images: Array,
+    predictions: Predictions,
+    classes: tuple[str, ...],
+    count: int,
+    files: Sequence[str] = (),
 ) -> tuple[Array, list[str]]:
     """Return up to `count` wrongly classified images (M, C, H, W), most confident first.
 
-    images: uint8 (N, C, H, W). The captions name label, prediction and confidence.
+    images: uint8 (N, C, H, W). The captions name label, prediction and confidence, and the picture
+    if files (N) has it and not a row of a table or an array.
     """
     labels, predicted, confidence = *predictions[:2], predictions.confidence
     wrong = np.flatnonzero(~predictions.correct)
@@ -156,6 +161,12 @@ def most_confident_mistakes(
     captions = [
         f"{classes[labels[i]]} as {classes[predicted[i]]}, {confidence[i]:.0%}" for i in chosen
     ]
+    if files:
+        names = [PurePosixPath(files[i]).name for i in chosen]
+        captions = [
+            caption if name.endswith("]") else f"{caption}\n{name}"
+            for caption, name in zip(captions, names, strict=True)
+        ]
     return images[chosen], captions
 
 
@@ -255,8 +266,9 @@ def main() -> None:
         for table, (header, rows) in parts.items():
             rows_of_tables.setdefault(table, [["split", *header]]).extend([name, *r] for r in rows)
         if name == "val":  # alone: whoever looks at mistakes on test begins to choose by them
+            files = [row.file for row in known[name]]
             mistakes, captions = most_confident_mistakes(
-                split["images"], replicas[0], info.classes, params.mistakes
+                split["images"], replicas[0], info.classes, params.mistakes, files
             )
     # What is refused leaves the last results: from here on nothing is.
     for name, logits in all_logits.items():
@@ -266,7 +278,8 @@ def main() -> None:
     for table, rows in rows_of_tables.items():
         write_csv(Path(f"metrics/{table}.csv"), rows)
     mistakes = for_display(mistakes, info.style)
-    write_bytes(Path("metrics/mistakes.png"), png_grid(mistakes, captions))
+    empty = "The model makes no mistake on the validation images."
+    write_bytes(Path("metrics/mistakes.png"), png_grid(mistakes, captions, empty=empty))
     filters = first_layer_filters(model, info.shape[0])
     # Only those of the linear model belong to classes.
     is_linear = model.filters is model.weight

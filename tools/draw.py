@@ -15,9 +15,9 @@ from typing import Any
 import jinja2
 
 from fairtrial.project.revisions import read_files
-from fairtrial.web.vega_library import content_security_policy
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
+from tools.vega_library import content_security_policy
 
 CANVAS = Path(__file__).with_name("canvas")
 CHECKPOINT = "data/checkpoints/model.safetensors"

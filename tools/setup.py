@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fairtrial.web.vega_library import content_security_policy, vega_bundle
 from samebits.library import kernels
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes
+from tools.vega_library import content_security_policy, vega_bundle
 
 SITE_CACHE, PLOTS_PAGE = Path(".dvc/site-cache"), Path(".dvc/plots.html")
 SCRIPT = Path(__file__).with_name("dvc_plots.js")

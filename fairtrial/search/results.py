@@ -71,7 +71,7 @@ def write_chart(path: Path, table: "pd.DataFrame", names: list[str], goal: Goal)
 
     names = [name for name in names if table[name].nunique() > 1] or names[:1]
     panels = [_panel(table, name, names, goal) for name in names]
-    independent = {"scale": {"color": "independent"}}
+    independent = {"scale": {"color": "independent", "shape": "independent"}}
     lines = [
         {"hconcat": panels[first : first + COLUMNS], "resolve": independent}
         for first in range(0, len(panels), COLUMNS)
@@ -97,11 +97,13 @@ def _panel(table: "pd.DataFrame", name: str, names: list[str], goal: Goal) -> Sp
         rows["x"] = numbers
         is_log = numbers.min() > 0 and numbers.max() >= 10 * numbers.min()
         scale = {"type": "log" if is_log else "linear", "nice": False, "padding": 15}
-        x = {"field": "x", "title": name, "type": "quantitative"}
+        title = f"{name}, log scale" if is_log else name
+        x = {"field": "x", "title": title, "type": "quantitative", "axis": {"format": ",~g"}}
         x["scale"] = scale if is_log else {**scale, "zero": False}
         if numbers.nunique() <= 8:  # a tick at each value instead of at round numbers
-            x["axis"] = {"values": sorted(numbers.unique().tolist()), "format": "~g"}
+            x["axis"]["values"] = sorted(numbers.unique().tolist())
     encoding: Spec = {"x": x}
+    shape: Spec = {}
     color = {"field": "group", "legend": {"symbolOpacity": 1}}
     if (count := table["rung"].nunique()) > 1:
         rows["group"] = table["rung"]
@@ -110,10 +112,14 @@ def _panel(table: "pd.DataFrame", name: str, names: list[str], goal: Goal) -> Sp
     elif len(names) == 2:
         [other] = set(names) - {name}
         rows["group"] = table[other]
-        encoding["color"] = {**color, "title": other, "type": "nominal"}
+        domain = {"domain": sorted(table[other].unique())}
+        encoding["color"] = {**color, "title": other, "type": "nominal", "scale": domain}
+        shape = {"shape": encoding["color"]}  # so that equal points do not hide one another
     y: Spec = {"type": "quantitative", "title": goal.title, "scale": {"zero": False}}
+    if goal.contract.metric(goal.metric)[1].unit == "%":
+        y["axis"] = {"format": ".1~%"}
     interval = {"y": {**y, "field": "low"}, "y2": {"field": "high"}}
-    point = {"type": "point", "filled": True, "size": 50, "opacity": 1}
+    point = {"type": "point", "filled": not shape, "size": 50, "opacity": 1}
     return {
         "width": 300,
         "height": 250,
@@ -121,6 +127,6 @@ def _panel(table: "pd.DataFrame", name: str, names: list[str], goal: Goal) -> Sp
         "encoding": encoding,
         "layer": [
             {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
-            {"mark": point, "encoding": {"y": {**y, "field": "value"}}},
+            {"mark": point, "encoding": {"y": {**y, "field": "value"}, **shape}},
         ],
     }

@@ -1,20 +1,38 @@
 """Assemble the page of a report from its template, plots and tables."""
 
-from pathlib import Path
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import jinja2
 import pandas as pd
 
 from fairtrial.project.chosen import load_chosen
+from fairtrial.project.contract import DVC_YAML, stage_definitions
+from fairtrial.project.errors import InputError
 from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
+from fairtrial.project.staleness import LOCK, PARAMS, locked_hashes
+from fairtrial.project.yaml_reader import parse_mapping
+from fairtrial.rank import group_letters
 from fairtrial.statistics.comparison import Comparison, compare, remark_lines
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import difference_table, params_table, provenance_table, scores_table
-from fairtrial.web.plots import Plot, differences, load_dvc_plots
-from fairtrial.web.vega_library import content_security_policy, vega_bundle
+from fairtrial.web.drawing import VARIABLES, Plot, differences, seeds, to_html
+from fairtrial.web.plots import load_dvc_plots
 
 WEB = Path(__file__).parent
+MAX_LABEL = 60  # characters of a revision's name and of its settings in a legend
+MAX_RANKED = 20  # revisions of which all pairs are compared
+SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Drawn(NamedTuple):
+    plot: Plot
+    broad: str  # SVG
+    narrow: str  # another for a phone, if it is wide
 
 
 def render_report(names: list[str]) -> tuple[str, list[Plot]]:
@@ -31,41 +49,150 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     name, metric = contract.metric()
     by_metric = {one: compare(first, others, one, choices) for one in contract.metrics}
     comparisons = by_metric[name]
-    tables = _metric_tables(revisions, by_metric)
-    tables.insert(1 if others else 0, params_table(revisions, only_changed=True))
     provenance = provenance_table(revisions)
+    changes = params_table(revisions, only_changed=True)
+    commits = provenance.iloc[:1].set_axis(changes.columns, axis=1)
+    commits = commits.replace("dvc: commit experiment .*", "(experiment)", regex=True)
     held_out = {
         split: _metric_tables([load_scores(one.name, split) for one in revisions], {})
         for split in _splits(first)
         if split != contract.split
     }
-    of_dvc, pictures, missing = load_dvc_plots(names, set(held_out))
-    drawn = differences(name, metric, first.name, comparisons)
-    plots = sorted([*drawn, *of_dvc], key=lambda plot: plot.held_out)
+    of_dvc, pictures, missing = load_dvc_plots(legend_labels(names, changes), set(held_out))
+    answers = differences(name, metric, first.name, comparisons)
+    remarks = remark_lines(comparisons)
+    if len(revisions) != 2:
+        ranked, letters = _ranked(revisions, name)
+        answers.append(seeds(name, metric, ranked, letters))
+        if any(letters):
+            remarks.append("revisions with a common letter (a, b, ...) are not told apart")
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["middle"] = cut_middle
-    library, script = vega_bundle(), (WEB / "plots.js").read_text(encoding="utf-8")
+    environment.filters["prose"] = prose
+
+    def drawn(plots: list[Plot], place: str) -> list[Drawn]:
+        result = []
+        for number, plot in enumerate(plots):
+            label, key = f"{plot.title}: {', '.join(names)}", f"{place}{number}"
+            try:
+                broad = to_html(plot.draw(VARIABLES), key, label)
+                narrow = ""
+                if plot.narrow:
+                    narrow = to_html(plot.draw(VARIABLES, True), f"{key}n", label)
+                result.append(Drawn(plot, broad, narrow))
+            except InputError as error:
+                missing.append(str(error))
+        return result
+
+    plots = drawn(of_dvc, "plot")
+    shown = drawn(answers, "answer")
     page = environment.get_template("report.html").render(
         names=names,
-        title=f"{name} on {contract.split}",
+        name=name,
         split=contract.split,
+        data=data_name(first),
+        score=scores_table([first], name, metric).iloc[0].tolist(),
+        unit=metric.unit and f"\N{NO-BREAK SPACE}{metric.unit}",
         comparisons=comparisons,
-        remarks=remark_lines(comparisons) + missing,
-        tables=[table for table in tables if not table.empty],
+        remarks=remarks + missing,
+        changes=pd.concat([commits, changes]),
+        changed_files=changed_files(revisions),
+        tables=_metric_tables(revisions, by_metric),
         held_out=held_out,
+        answers=shown,
         plots=plots,
         pictures=pictures,
         provenance=provenance[(provenance.iloc[:, 1:] != "").any(axis=1)],
         params=params_table(revisions),
-        policy=content_security_policy([library, script], images="data:"),
-        specs=[plot.spec | {"description": f"{plot.title}: {', '.join(names)}"} for plot in plots],
-        library=library,
-        script=script,
     )
-    return page, plots
+    return page, [one.plot for one in [*shown, *plots]]
+
+
+def legend_labels(names: list[str], changes: pd.DataFrame) -> dict[str, str]:
+    """Return the name of each revision with the settings in which they differ, as far as these fit.
+
+    changes: the parameters that differ, as `params_table` returns them.
+    """
+    labels = {}
+    for column, name in enumerate(names, start=1):
+        rows = changes.itertuples(index=False)
+        settings = ", ".join(f"{row[0].rpartition('.')[2]} {row[column]}" for row in rows)
+        label = f"{name}: {settings}"
+        if len(label) > MAX_LABEL:
+            settings = label[:MAX_LABEL].removeprefix(f"{name}: ").rpartition(", ")[0]
+            label = f"{name}: {settings}, \u2026"
+        labels[name] = label if settings else name
+    return labels
+
+
+def data_name(revision: Revision) -> str:
+    """Return what the data are called: the last part of the path that a parameter names.
+
+    The stage that the contract calls `data` depends on that path. Without one, it is the stage.
+    """
+    stage = revision.contract.data
+    if stage is None:
+        return ""
+    [content] = read_files(revision.name, DVC_YAML)
+    for dep in stage_definitions(content, DVC_YAML).get(stage, {}).get("deps", []):
+        if found := re.fullmatch(r"\$\{([\w.]+)\}", str(dep)):
+            return PurePosixPath(str(revision.params.get(found[1], stage))).stem
+    return stage
+
+
+def changed_files(revisions: list[Revision]) -> dict[str, list[str]]:
+    """Return for each of the others what its stages read that is not as for the first.
+
+    That is code and data, and not the parameters or what a stage made.
+    """
+    hashes: list[dict[str, str | None]] = []
+    for revision in revisions:
+        definition, lock_file = read_files(revision.name, DVC_YAML, LOCK)
+        definitions = stage_definitions(definition, DVC_YAML)
+        lock = parse_mapping(lock_file, LOCK)
+        read, made = (
+            {
+                path: md5
+                for one in locked_hashes(lock, definitions, key).values()
+                for path, md5 in one.items()
+            }
+            for key in ("deps", "outs")
+        )
+        hashes.append({path: read[path] for path in read if path not in made and path != PARAMS})
+    first = hashes[0]
+    return {
+        revision.name: changed
+        for revision, of_other in zip(revisions[1:], hashes[1:], strict=True)
+        if (changed := sorted(dict(set(first.items()) ^ set(of_other.items()))))
+    }
+
+
+def _ranked(revisions: list[Revision], name: str) -> tuple[list[Revision], list[str]]:
+    """Return revisions, the best first, and their letters: those that share one may be equal."""
+    sign = revisions[0].contract.sign(name)
+    ranked = sorted(revisions, key=lambda one: -sign * one.scores[name].mean())
+    number = len(ranked) * (len(ranked) - 1) // 2
+    if not 1 < len(ranked) <= MAX_RANKED:
+        return ranked, [""] * len(ranked)
+    chosen = load_chosen()
+    alike = {}
+    for i, j in itertools.combinations(range(len(ranked)), 2):
+        choice = find_choice(ranked[i], ranked[j], chosen)
+        [one] = compare(ranked[i], [ranked[j]], name, [choice], comparisons=number)
+        alike[i, j] = one.outcome == "undecided"
+    return ranked, group_letters(len(ranked), lambda i, j: alike[i, j])
+
+
+def prose(text: object) -> str:
+    """Return a text with its powers of ten as one writes them by hand, and not as 1.5e-06."""
+
+    def by_hand(found: re.Match[str]) -> str:
+        exponent = str(int(found[2])).translate(SUPERSCRIPTS)
+        return f"{found[1]} \u00d7 10{exponent}".replace(" ", "\N{NO-BREAK SPACE}")
+
+    return re.sub(r"\b(\d[\d.]*)e([+-]\d+)\b", by_hand, str(text))
 
 
 def _splits(revision: Revision) -> list[str]:
@@ -75,7 +202,7 @@ def _splits(revision: Revision) -> list[str]:
 
 
 def _metric_tables(
-    revisions: list[Revision], by_metric: dict[str, list[Comparison]]
+    revisions: list[Revision], by_metric: Mapping[str, list[Comparison]]
 ) -> list[pd.DataFrame]:
     """Return tables of the scores and, where there are comparisons, of the differences."""
     first = revisions[0]
@@ -86,10 +213,3 @@ def _metric_tables(
             tables.append(table.rename(columns={table.columns[0]: f"{name} against {first.name}"}))
         tables.append(scores_table(revisions, name, metric))
     return tables
-
-
-def cut_middle(text: object, length: int = 32) -> str:
-    """Return a text without its middle if it is longer; its end often says more than its middle."""
-    text = str(text)
-    head = (length - 1) // 2
-    return text if len(text) <= length else f"{text[:head]}…{text[-(length - 1 - head) :]}"

@@ -21,6 +21,7 @@ from urllib.error import HTTPError
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from distributed import Client
@@ -29,11 +30,13 @@ from distributed.security import Security
 from PIL import Image
 
 from fairtrial.cluster.client import code_location
-from fairtrial.project.contract import read_contract
+from fairtrial.project.contract import Contract, Metric, read_contract
 from fairtrial.project.pipeline import read_pipeline
 from fairtrial.project.revisions import flatten
 from fairtrial.project.yaml_reader import parse_yaml
+from fairtrial.search.goal import Goal
 from fairtrial.search.points import PointMaker
+from fairtrial.search.results import write_chart
 from tests.fairtrial.clusters import host, hosts, kill_midway, scheduler, share, wait_for_points
 from tests.fairtrial.commands import refused
 from tests.helpers.project import ROOT, Project
@@ -197,9 +200,35 @@ def test_another_metric_orders_the_points_otherwise_and_the_chart_shows_them(
     assert {(76, 120, 168), (245, 133, 24)} <= colours  # Vega's first two: of two values a panel
     svg = ElementTree.parse(regression.path / "sweeps/sweep.svg")
     texts = {text.text for text in svg.findall(".//{*}text")}
-    assert {"fit.lr", "0.05", "points.noise", "close on val"} <= texts
+    assert {"fit.lr", "0.05", "points.noise", "close on val", "100%"} <= texts
     assert (regression.path / "sweeps/sweep.pdf").read_bytes().startswith(b"%PDF-")
     assert regression.status() == ""
+
+
+def test_a_chart_says_that_an_axis_is_logarithmic_and_shows_equal_points(tmp_path: Path) -> None:
+    contract = Contract(
+        stage="fit",
+        scores=("scores.csv",),
+        split="val",
+        seed="seed",
+        replicas="replicas",
+        metrics={"close": Metric(better="higher", unit="%")},
+    )
+    rows = [
+        {"fit.lr": lr, "fit.by": by, "rung": 1, "val.close.mean": 0.9, "val.close.sd": 0.1}
+        for lr in ("0.001", "1000")
+        for by in ("adam", "adamw")
+    ]
+    write_chart(
+        tmp_path / "chart", pd.DataFrame(rows), ["fit.lr", "fit.by"], Goal(contract, "close")
+    )
+    svg = ElementTree.parse(tmp_path / "chart.svg")
+    texts = [text.text for text in svg.findall(".//{*}text")]
+    assert {"fit.lr, log scale", "1,000", "90%"} <= set(texts)
+    assert texts.count("adamw") == 2  # a legend for colours and shapes, and an axis
+    points = svg.findall(".//{*}path[@aria-roledescription='point']")
+    assert len(points) == 8
+    assert len({point.get("d") for point in points}) == 2
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,6 @@ def show_page(browser: Browser) -> Iterator[ShowPage]:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", check_request)
         page.goto(path.as_uri())
-        for held_out in page.locator("#held-out").all():  # of a report; it is folded
-            assert not held_out.locator(".plot svg").count()
-            page.get_by_role("link", name="Held out", exact=True).click()
-        # Not by wait_for_function, which evaluates a text: the policy of the page forbids that.
-        page.wait_for_selector(".plot:not(:has(svg.marks))", state="detached")
         return page
 
     yield show

@@ -1,12 +1,14 @@
 """The metrics, compared with scipy, torch and the definitions."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
 
+from anypictures.grids import for_display, image_grid
 from samebits import seeded_generator
 from stages.datasets.idx import rows_of
 from stages.evaluate import (
@@ -236,3 +238,37 @@ def test_a_refusal_leaves_the_last_results(project: Project) -> None:
     assert project.refused("evaluate").startswith("data/prepared/test.safetensors: ")
     assert {path: path.read_bytes() for path in results} == results
     assert project.status() == ""
+
+
+def test_mistakes_have_the_names_of_their_files_and_captions_fit() -> None:
+    name = "running shoes of a child"
+    long = f"shoes/{'IMG-with-a-long-name' * 2}.jpg"
+    for files, expected in (
+        ([long, "a.png"], f"{name} as boot, 75%\n{Path(long).name}"),
+        (["train-images.gz[3]", "train-images.gz[4]"], f"{name} as boot, 75%"),
+    ):
+        predictions = Predictions(
+            np.array([0, 1], np.uint8), np.array([1, 1]), np.array([[0.75], [0.5]]), np.zeros(2)
+        )
+        images = np.zeros((2, 3, 8, 8), np.uint8)
+        _, [caption] = most_confident_mistakes(images, predictions, (name, "boot"), 5, files)
+        assert caption == expected
+    sheet = image_grid(np.zeros((6, 28, 28, 3), np.uint8), [f"{name} as boot, 75%\n{long}"] * 6, 6)
+    assert sheet.width < 900  # so that it is readable on a page
+    ink = np.asarray(sheet.convert("L")) < 128
+    assert not ink[:, [0, -1]].any() and not ink[-1].any()
+    lines = ink[8 + 84 + 2 :, 8:100].any(1)
+    assert np.flatnonzero(np.diff(lines.astype(int)) == 1).size >= 5  # of text, one under another
+
+
+def test_a_sheet_without_images_says_why() -> None:
+    sheet = image_grid(np.zeros((0, 28, 28, 1), np.uint8), [], 6, "The model makes no mistake.")
+    assert np.asarray(sheet).min() == 0
+    assert np.asarray(image_grid(np.zeros((0, 28, 28, 1), np.uint8), [], 6)).min() == 255
+
+
+def test_photos_in_grey_are_no_drawings() -> None:
+    images = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8)
+    assert for_display(images, "natural").shape == (1, 8, 8, 3)
+    assert (for_display(images, "natural")[..., 2] == images[:, 0]).all()
+    assert (for_display(images, "strokes") == 255 - images.transpose(0, 2, 3, 1)).all()

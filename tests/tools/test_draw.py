@@ -2,10 +2,12 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from stages.learning.checkpoints import read_checkpoint, write_checkpoint
 from stages.learning.models import build_model, predict
@@ -84,6 +86,35 @@ def test_a_drawn_digit_is_classified(
     assert np.abs((np.arange(28) @ image.sum(1)) / image.sum() - 14) <= 0.51
     page.locator("#clear").click()
     assert set(page.locator("#probabilities td:last-child").all_text_contents()) == {"–"}  # noqa: RUF001
+
+
+def test_a_picture_is_classified_without_a_pointer(
+    drawn: Project, show_page: ShowPage, tmp_path: Path
+) -> None:
+    """As the model classifies it, dark on light and light on dark, and whatever its size is."""
+    model, _ = read_checkpoint(drawn.path / "data/checkpoints/model.safetensors")
+    images = read_split(drawn.path / "data/prepared/test.safetensors")[1]["images"][:8]
+    expected = predict(model, torch.from_numpy(images)).argmax(1).tolist()
+    page = show_page(drawn.path / "draw.html")
+    found = []
+    for number, [image] in enumerate(images):
+        picture = Image.fromarray(image if number % 2 else 255 - image)
+        picture = ImageOps.expand(picture, 9, 255 * (1 - number % 2))
+        path = tmp_path / f"{number}.png"
+        picture.resize((70 * (number + 1), 90 * (number + 1))).save(path)
+        page.set_input_files("#file", path)
+        page.locator("#prediction:not(:empty)").wait_for()
+        found.append(int((page.locator("#prediction").text_content() or "")[0]))
+        page.locator("#clear").click()
+        assert page.locator("#prediction").text_content() == ""
+    assert found == expected
+    path = tmp_path / "note.txt"
+    path.write_text("no picture")
+    page.set_input_files("#file", path)
+    page.locator("text=this file is no picture").wait_for()
+    Image.new("L", (20, 20), 99).save(tmp_path / "empty.png")
+    page.set_input_files("#file", tmp_path / "empty.png")
+    page.locator("text=nothing is drawn in this file").wait_for()
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -68,6 +68,47 @@ function classify(canvas) {
   context.putImageData(pixels, 0, 0);
 }
 
+// pixels (RGBA, width * height) -> ink from 0 to 1: what differs from the colour of the border, as
+// measure_ink in tools/preprocessing.py, which also leaves out specks.
+function measureInk(pixels, width, height) {
+  const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+  const border = [];
+  for (let i = 0; i < width * height; i++) {
+    const [row, column] = [Math.floor(i / width), i % width];
+    if (row % (height - 1) === 0 || column % (width - 1) === 0) border.push(i);
+  }
+  const background = [0, 1, 2].map((channel) => median(border.map((i) => pixels[4 * i + channel])));
+  const difference = (i) => Math.max(...background.map((level, channel) => Math.abs(pixels[4 * i + channel] - level)));
+  const deviations = border.map(difference);
+  const middle = median([...deviations]);
+  const threshold = middle + 6 * median(deviations.map((value) => Math.abs(value - middle)));
+  const ink = Array.from({ length: width * height }, (_, i) => Math.max(difference(i) - threshold, 0));
+  const most = ink.reduce((a, b) => Math.max(a, b), 30); // what differs less is no ink
+  return ink.map((value) => (value > 0.1 * most ? value / most : 0));
+}
+
+// Put the drawing in a file onto the canvas, and classify it.
+async function openPicture(file, canvas) {
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (bitmap) {
+    const scale = canvas.width / Math.max(bitmap.width, bitmap.height);
+    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(2, Math.round(scale * side)));
+    const sheet = new OffscreenCanvas(width, height).getContext("2d");
+    sheet.fillStyle = "white";
+    sheet.fillRect(0, 0, width, height);
+    sheet.drawImage(bitmap, 0, 0, width, height);
+    const image = sheet.getImageData(0, 0, width, height);
+    measureInk(image.data, width, height).forEach((ink, i) => image.data.set([...INK, Math.round(255 * ink)], 4 * i));
+    context.putImageData(image, Math.floor((canvas.width - width) / 2), Math.floor((canvas.height - height) / 2));
+  }
+  classify(canvas);
+  const said = document.getElementById("prediction");
+  said.textContent ||= bitmap ? "nothing is drawn in this file" : "this file is no picture";
+}
+
+const INK = [127, 141, 163]; // a grey that is visible on a light and on a dark page; only the opacity matters
 const canvas = document.getElementById("canvas");
 const problem = findProblem();
 if (problem) {
@@ -80,8 +121,7 @@ if (problem) {
   const position = (event) => [event.offsetX, event.offsetY];
   const draw = (event) => {
     if (!last || !event.isPrimary) return;
-    // A grey that is visible on a light and on a dark page; only the opacity matters.
-    Object.assign(context, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#7f8da3" });
+    Object.assign(context, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: `rgb(${INK})` });
     context.beginPath();
     context.moveTo(...last);
     last = position(event);
@@ -99,7 +139,11 @@ if (problem) {
   for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
   document.getElementById("clear").addEventListener("click", () => {
     context.clearRect(0, 0, canvas.width, canvas.height);
+    document.getElementById("file").value = "";
     classify(canvas);
+  });
+  document.getElementById("file").addEventListener("change", ({ target }) => {
+    if (target.files.length) openPicture(target.files[0], canvas);
   });
   classify(canvas);
 }
