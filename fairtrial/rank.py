@@ -19,7 +19,7 @@ from fairtrial.compare import (
 )
 from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import Comparison, compare, shared_metric
+from fairtrial.statistics.comparison import compare_pairs, shared_metric
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import spread_text
 
@@ -28,6 +28,7 @@ MAX_REVISIONS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("revisions", metavar="A", nargs="+", help="two or more revisions")
+    parser.add_argument("--metric", metavar="NAME", help="(default: the first of the contract)")
     add_question_arguments(parser)
     add_output_formats(parser)
 
@@ -40,13 +41,10 @@ def main(args: argparse.Namespace) -> None:
     name, metric = shared_metric(revisions, args.metric)
     revisions.sort(key=lambda one: -metric.sign * one.scores[name].mean())
     chosen = load_chosen()
-    number = len(revisions) * (len(revisions) - 1) // 2
-    pairs: dict[tuple[int, int], Comparison] = {}
-    for i, j in itertools.combinations(range(len(revisions)), 2):
-        choice = find_choice(revisions[i], revisions[j], chosen)
-        [pairs[i, j]] = compare(
-            revisions[i], [revisions[j]], name, [choice], args.balanced, comparisons=number
-        )
+    order = list(itertools.combinations(range(len(revisions)), 2))
+    choices = [find_choice(revisions[i], revisions[j], chosen) for i, j in order]
+    compared = compare_pairs(revisions, order, [name], choices, args.balanced)[name]
+    pairs = dict(zip(order, compared, strict=True))
     letters = group_letters(len(revisions), lambda i, j: pairs[i, j].outcome == "undecided")
     unit = f" {metric.unit}".rstrip()
     rows = []
@@ -67,8 +65,8 @@ def main(args: argparse.Namespace) -> None:
         f"{', '.join(best)}: not told apart, and none is shown to be worse than another of them"
         if len(best) > 1
         else f"{best[0]} is better than all others",
-        f"all {number:,} pairs are corrected together; revisions with a common letter are not told "
-        "apart",
+        f"all {len(pairs):,} pairs are corrected together; revisions with a common letter are not "
+        "told apart",
     ]
     values = {
         "split": revisions[0].split,

@@ -226,11 +226,12 @@ def test_several_are_corrected_with_their_intervals() -> None:
     several = compare(a, near)
     [chosen] = compare(a, near[:1], choices=[Choice(3, True, True)])
     assert single.p is not None
-    for one in (*several, chosen):
-        assert one.p == pytest.approx(min(1, 3 * single.p))
+    assert 1 < several[0].corrected_for < chosen.corrected_for == 3
+    for one, factor in (*((one, one.corrected_for) for one in several), (chosen, 3)):
+        assert one.p == pytest.approx(min(1, factor * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
-    lines = summary_lines(several, a)
-    assert "p and the intervals are corrected for 3 comparisons" in lines
+    lines = summary_lines({"accuracy": several}, a)
+    assert "p and the intervals are corrected for 3 comparisons, as for 1." in "\n".join(lines)
     assert lines[-3:] == [one.verdict for one in several]
     assert (
         "p and the interval are corrected for the choice of the best of 3 on the same examples and "
