@@ -34,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         metavar="NAME",
         action="append",
-        help="repeat it to compare by several, which are corrected together, but for the first of "
-        "the contract (default: that one)",
+        help="repeat it for several (default: the first of the contract)",
     )
     add_question_arguments(parser)
     parser.add_argument(

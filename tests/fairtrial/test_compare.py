@@ -71,6 +71,23 @@ def test_the_direction_is_that_of_the_metric(reproduced_regression: Project) -> 
     assert "McNemar" not in by_default
 
 
+def test_several_metrics_are_compared_at_once(reproduced_regression: Project) -> None:
+    both = "--metric", "close", "--metric", "squared_error"
+    result = json.loads(output(reproduced_regression, "slow", "HEAD", "near", *both, "--json"))
+    assert (result["primary"], result["metric"]) == ("squared_error", "close")
+    assert list(result["metrics"]) == ["close", "squared_error"]
+    assert result["others"] == result["metrics"]["close"]
+    alone = json.loads(output(reproduced_regression, "slow", "HEAD", "near", "--json"))
+    assert result["metrics"]["squared_error"] == alone["others"]
+    text = output(reproduced_regression, "slow", "HEAD", *both)
+    assert re.search(r"^close: HEAD is better \(", text, re.MULTILINE)
+    assert re.search(r"^squared_error: HEAD is better \(", text, re.MULTILINE)
+    assert text.count("against slow") == 2
+    assert "squared_error is the first metric of dvc.yaml, and not corrected" in text
+    message = refused(reproduced_regression, "slow", "HEAD", *both, "--margin", "1")
+    assert message == "--margin is in the unit of one metric: give --metric once"
+
+
 def test_the_difference_is_that_of_the_metrics(reproduced_regression: Project) -> None:
     text = output(reproduced_regression, "HEAD", "slow", "--json", "--split", "test")
     result = json.loads(text)

@@ -231,7 +231,8 @@ def test_several_are_corrected_with_their_intervals() -> None:
         assert one.p == pytest.approx(min(1, factor * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
     lines = summary_lines({"accuracy": several}, a)
-    assert "p and the intervals are corrected for 3 comparisons, as for 1." in "\n".join(lines)
+    worth = f"as for {several[0].corrected_for:.1f} that have nothing in common"
+    assert f"p and the intervals are corrected for 3 comparisons, {worth}" in lines
     assert lines[-3:] == [one.verdict for one in several]
     assert (
         "p and the interval are corrected for the choice of the best of 3 on the same examples and "
