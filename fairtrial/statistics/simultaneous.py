@@ -46,7 +46,7 @@ def deviations(
 def effective_number(arms: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> float:
     """Return how many independent comparisons those of `pairs` are worth, at the level of 5 %.
 
-    arms: what `deviations` returns, of each side. It is at most the number of pairs.
+    arms: what `deviations` returns, of each side. It is from 1 to the number of pairs.
     """
     if len(pairs) < 2:
         return float(len(pairs))
@@ -62,4 +62,4 @@ def effective_number(arms: Sequence[Array], pairs: Sequence[tuple[int, int]]) ->
         variance = covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]
         np.maximum(largest, np.abs(draws[:, j] - draws[:, i]) / np.sqrt(variance), out=largest)
     level = 2 * float(special.ndtr(-np.quantile(largest, 1 - LEVEL)))
-    return min(float(len(pairs)), LEVEL / level)
+    return min(max(LEVEL / level, 1.0), float(len(pairs)))
