@@ -53,8 +53,9 @@ def test_what_has_much_in_common_is_worth_few_comparisons() -> None:
     assert number(0.0) < number(3.0) < number(30.0) < 20
     assert effective_number([first * 0] * 21, pairs) <= 20  # no scores differ
     assert effective_number([first, common], [(0, 1)]) == 1
-    same = effective_number([1e6 * first, *(1e6 * (common + 3 * one) for one in own)], pairs)
-    assert same == pytest.approx(number(3.0))
+    for unit in (1e-6, 1e6):
+        arms = [unit * one for one in (first, *(common + 3 * one for one in own))]
+        assert effective_number(arms, pairs) == pytest.approx(number(3.0))
 
 
 @pytest.mark.parametrize("is_paired", [True, False])
@@ -62,12 +63,12 @@ def test_deviations_have_the_variance_of_the_difference(is_paired: bool) -> None
     """With groups, classes of unequal sizes, and unequal numbers of replicas of strangers."""
     random = np.random.default_rng(0)
     n, counts = 240, (5, 5) if is_paired else (4, 7)
-    effects, of_seeds = random.normal(0, 1, n), random.normal(0, 0.1, (7, 1))
+    own, groups, classes = np.arange(n), np.arange(n) // 3, np.arange(n) % 4 % 3
+    effects, of_seeds = classes + random.normal(0, 1, n), random.normal(0, 0.1, (7, 1))
     a, b = (
         effects * gap + of_seeds[:r] + random.normal(size=(r, n))
         for gap, r in zip((1, 3), counts, strict=True)
     )
-    own, groups, classes = np.arange(n), np.arange(n) // 3, np.arange(n) % 4 % 3
     pairing = Pairing(is_paired, (own, own), (groups, groups), (classes, classes))
     expected = difference(a, b, pairing)
     assert expected.seeds is not None
