@@ -29,7 +29,9 @@ from fairtrial.statistics.significance import (
 )
 from fairtrial.statistics.simultaneous import deviations, effective_number
 
-FAILED = 8.0  # scaled median absolute deviations below the median, at which a seed has failed
+# A seed has failed that is so many scaled median absolute deviations below the median, and so many
+# standard errors of a mean over the examples: few seeds can agree by chance.
+FAILED, VISIBLE = 8.0, 4.0
 MIN_FAILED = 4  # replicas, of which one can be seen to have failed
 Outcome = Literal["better", "worse", "undecided"]
 
@@ -302,16 +304,17 @@ def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -
 def failed_replicas(scores: Array, sign: int) -> list[int]:
     """Return the numbers of the replicas whose mean score is far worse than the median.
 
-    scores: (R, N); sign: +1 if higher ones are better. Far is `FAILED` times the median absolute
-    deviation, scaled to that of a normal distribution. If that is 0, because most replicas agree,
-    the standard error of a mean over the examples stands for it.
+    scores: (R, N); sign: +1 if higher ones are better. The median absolute deviation is scaled to
+    the standard deviation of a normal distribution.
     """
     means = scores.mean(1)
     gaps = sign * (np.median(means) - means)
     deviation = 1.4826 * float(np.median(np.abs(gaps)))
     if len(means) < MIN_FAILED:
         return []
-    far = FAILED * (deviation or float(np.median(scores.std(1))) / scores.shape[1] ** 0.5)
+    far = max(
+        FAILED * deviation, VISIBLE * float(np.median(scores.std(1))) / scores.shape[1] ** 0.5
+    )
     failed: list[int] = np.flatnonzero(gaps > far).tolist()
     return failed
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairtrial.__main__ import main
 from fairtrial.project.contract import parse_contract
@@ -193,7 +197,7 @@ def test_revisions_are_ranked(reproduced_regression: Project) -> None:
     assert "needs from 2 to 100 different revisions" in rank("HEAD", "HEAD", ok=False)
 
 
-def test_letters_are_shared_by_neighbours_that_are_alike() -> None:
+def test_letters_are_shared_by_those_that_are_alike() -> None:
     def letters(count: int, different: set[tuple[int, int]]) -> list[str]:
         return group_letters(count, lambda i, j: (i, j) not in different)
 
@@ -201,6 +205,17 @@ def test_letters_are_shared_by_neighbours_that_are_alike() -> None:
     assert letters(3, {(0, 1), (0, 2), (1, 2)}) == ["a", "b", "c"]
     assert letters(3, {(0, 2)}) == ["a", "ab", "b"]
     assert letters(4, {(0, 2), (0, 3), (1, 3)}) == ["a", "ab", "bc", "c"]
+    # The last has so wide an interval that it differs from none, unlike its neighbours.
+    assert letters(3, {(0, 1)}) == ["a", "b", "ab"]
+
+
+@given(st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_two_share_a_letter_exactly_when_they_are_alike(n: int, share: float, seed: int) -> None:
+    is_alike = np.random.default_rng(seed).uniform(size=(n, n)) < share
+    letters = group_letters(n, lambda i, j: bool(is_alike[i, j]))
+    assert all(letters)
+    for i, j in itertools.combinations(range(n), 2):
+        assert bool({*letters[i]} & {*letters[j]}) == is_alike[i, j]
 
 
 def test_a_plan_says_how_many_seeds_are_needed(reproduced_regression: Project) -> None:
