@@ -98,7 +98,7 @@ def count_wrong(images: int, seeds: int, folder: Path) -> list[Row]:
             )
             for at, one in enumerate((first, *others))
         ]
-        worth = effective_number(arms, [(0, at) for at in range(1, FAMILY + 1)])
+        worth = effective_number(np.array([arms]), [(0, at) for at in range(1, FAMILY + 1)])
         wrong[0] += p.min(0) * [worth, FAMILY] < LEVEL
         best = int(np.argmax([other.mean() for other in others]))
         wrong[1] += (others[best].mean() > first.mean()) & (p[best] * FAMILY < LEVEL)
@@ -154,7 +154,7 @@ def together(settings: str, kind: str, all_pairs: bool, images: int, folder: Pat
             deviations(one, units, None, of, (images, numbers.size))
             for one, of in zip(scores, numbers, strict=True)
         ]
-        worth = effective_number(arms, pairs)
+        worth = effective_number(np.array([arms]), pairs)
         diffs = [difference(scores[i], scores[j], pairing) for i, j in pairs]
         results.append([worth])
         for number in (worth, len(pairs)):

@@ -140,12 +140,15 @@ def _effective_number(
     units = groups if len(groups) == len(numbers) else [one.examples for one in numbers]
     sizes = 1 + max(map(np.max, units)), 1 + max(map(np.max, seeds))
     arms = [
-        deviations(revision.scores[name], of_one, one.classes, of_seeds, sizes)
+        [
+            deviations(one.scores[name], of_units, number.classes, of_seeds, sizes)
+            for one, of_units, number, of_seeds in zip(
+                revisions, units, numbers, seeds, strict=True
+            )
+        ]
         for name in metrics
-        for revision, one, of_one, of_seeds in zip(revisions, numbers, units, seeds, strict=True)
     ]
-    starts = range(0, len(arms), len(revisions))
-    return effective_number(arms, [(at + i, at + j) for at in starts for i, j in pairs])
+    return effective_number(np.array(arms), pairs)
 
 
 def shared_metric(revisions: Sequence[Revision], name: str | None) -> tuple[str, Metric]:

@@ -43,23 +43,26 @@ def deviations(
     return np.concatenate([effects, of_seeds])
 
 
-def effective_number(arms: Sequence[Array], pairs: Sequence[tuple[int, int]]) -> float:
-    """Return how many independent comparisons those of `pairs` are worth, at the level of 5 %.
+def effective_number(arms: Array, pairs: Sequence[tuple[int, int]]) -> float:
+    """Return how many independent comparisons are worth those of pairs, by each of M metrics.
 
-    arms: what `deviations` returns, of each side. It is from 1 to the number of pairs.
+    arms: float64 (M, K, D), what `deviations` returns, by metric and revision; pairs: positions
+    from 0 to K - 1. The result is from 1 to M times the number of pairs.
     """
-    if len(pairs) < 2:
-        return float(len(pairs))
-    table = np.array(arms)
+    m, k, d = arms.shape
+    if m * len(pairs) < 2:
+        return float(m * len(pairs))
+    scale = np.abs(arms).max((1, 2), keepdims=True)
+    table = (arms / np.where(scale > 0, scale, 1.0)).reshape(m * k, d)
     covariance = table @ table.T
     own = np.diag(covariance)
     # A little noise of each makes the matrix definite, whichever sides are the same.
-    covariance += np.diag(np.where(own > 0, 1e-9 * own, 1.0))
-    draws = np.random.default_rng(0).standard_normal((DRAWS, len(arms)))
+    covariance += np.diag(1e-9 * own + 1e-12)
+    draws = np.random.default_rng(0).standard_normal((DRAWS, m * k))
     draws = draws @ np.linalg.cholesky(covariance).T
     largest = np.zeros(DRAWS)
-    for i, j in pairs:
+    for i, j in ((start + i, start + j) for start in range(0, m * k, k) for i, j in pairs):
         variance = covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]
         np.maximum(largest, np.abs(draws[:, j] - draws[:, i]) / np.sqrt(variance), out=largest)
     level = 2 * float(special.ndtr(-np.quantile(largest, 1 - LEVEL)))
-    return min(max(LEVEL / level, 1.0), float(len(pairs)))
+    return min(max(LEVEL / level, 1.0), float(m * len(pairs)))

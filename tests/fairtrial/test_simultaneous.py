@@ -5,8 +5,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
+from fairtrial.project.errors import InputError
 from fairtrial.statistics.comparison import Comparison, compare, compare_pairs, summary_lines
 from fairtrial.statistics.significance import Array, Pairing, difference
 from fairtrial.statistics.simultaneous import deviations, effective_number
@@ -28,7 +31,7 @@ def dunnett(count: int) -> float:
 
 @pytest.mark.parametrize("count", [2, 5, 20])
 def test_independent_arms_have_the_values_of_dunnett_and_of_tukey(count: int) -> None:
-    arms = list(3e-4 * np.eye(count + 1))
+    arms = 3e-4 * np.eye(count + 1)[None]
     for pairs, critical in (
         ([(0, other) for other in range(1, count + 1)], dunnett(count)),
         (
@@ -46,16 +49,15 @@ def test_what_has_much_in_common_is_worth_few_comparisons() -> None:
     first, common, own = random.normal(size=100), random.normal(size=100), np.eye(20, 100)
     pairs = [(0, other) for other in range(1, 21)]
 
-    def number(share: float) -> float:
-        return effective_number([first, *(common + share * one for one in own)], pairs)
+    def number(share: float, unit: float = 1.0) -> float:
+        arms = np.array([[first, *(common + share * one for one in own)]])
+        return effective_number(unit * arms, pairs)
 
     assert 1 <= number(0.0) < 1.01  # they are one and the same
     assert number(0.0) < number(3.0) < number(30.0) < 20
-    assert effective_number([first * 0] * 21, pairs) <= 20  # no scores differ
-    assert effective_number([first, common], [(0, 1)]) == 1
-    for unit in (1e-6, 1e6):
-        arms = [unit * one for one in (first, *(common + 3 * one for one in own))]
-        assert effective_number(arms, pairs) == pytest.approx(number(3.0))
+    assert number(3.0, unit=1e-160) == pytest.approx(number(3.0))
+    assert number(3.0, unit=0.0) <= 20  # no scores differ
+    assert effective_number(np.ones((1, 2, 100)), [(0, 1)]) == 1
 
 
 @pytest.mark.parametrize("is_paired", [True, False])
@@ -184,3 +186,46 @@ def test_the_variance_is_that_of_a_mixed_model_by_reml() -> None:
     assert result.examples.value == pytest.approx(of_example / n, rel=1e-3)
     seeds = of_seed / replicas + result.residual
     assert result.seeds.value == pytest.approx(seeds, rel=1e-3)
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=2, max_size=4),
+    st.sampled_from([0.0, 1e-160, 1.0, 1e99]),
+    st.lists(st.booleans(), min_size=4, max_size=4),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=50)
+def test_any_tables_have_a_comparison_or_a_sentence(
+    counts: list[int], unit: float, has_groups: list[bool], balanced: bool, seed: int
+) -> None:
+    """Also with one example, class or group, without common ones, and with scores of any size."""
+    random = np.random.default_rng(seed)
+    names = np.array(list("abcdefg"), dtype=object)
+    revisions = []
+    for position, count in enumerate(counts):
+        chosen = np.sort(random.choice(7, random.integers(1, 8), replace=False))
+        scores = 1.0 * random.integers(0, 2, (count, len(chosen)))
+        revisions.append(
+            revision(
+                f"{position}",
+                scores,
+                examples=names[chosen],
+                labels=names[chosen % 3],
+                groups=names[chosen % 2] if has_groups[position] else None,
+                scores={"accuracy": scores, "loss": unit * random.normal(size=scores.shape)},
+                params={"train.seed": int(random.integers(2))},
+            )
+        )
+    pairs = list(itertools.combinations(range(len(counts)), 2))
+    try:
+        results = compare_pairs(revisions, pairs, ["loss", "accuracy"], balanced=balanced)
+    except InputError as error:
+        assert balanced
+        assert "have no class in common" in str(error)
+        return
+    for one in itertools.chain(*results.values()):
+        assert one.comparisons == len(pairs)
+        assert 1 <= one.corrected_for <= len(pairs)
+        assert one.p is None or 0 <= one.p <= 1
+        assert one.low is None or low(one) <= one.value <= high(one)
