@@ -133,6 +133,8 @@ def together(settings: str, kind: str, all_pairs: bool, images: int, folder: Pat
     random = np.random.default_rng([zlib.crc32(settings.encode()), len(kind), all_pairs, images])
     seeds, count = 5, 10 if all_pairs else FAMILY + 1
     tables = [load(folder, name) for name in SEVERAL[settings][:count]]
+    if kind == "pairs":  # the truth is that of the replicas that are drawn
+        tables = [table[: min(map(len, tables))] for table in tables]
     pairs = list(itertools.combinations(range(count), 2))[: None if all_pairs else FAMILY]
     truths = [tables[j].mean() - tables[i].mean() for i, j in pairs]
     pairing, units = Pairing.of_same_examples(images, kind == "pairs"), np.arange(images)
@@ -143,7 +145,7 @@ def together(settings: str, kind: str, all_pairs: bool, images: int, folder: Pat
     for _ in range(TRIALS):
         rows = np.array([random.permutation(len(table))[:seeds] for table in tables])
         if kind == "pairs":
-            rows = np.broadcast_to(random.permutation(min(map(len, tables)))[:seeds], rows.shape)
+            rows = np.broadcast_to(rows[0], rows.shape)
         elif kind == "null":
             rows = random.permutation(len(tables[0]))[: rows.size].reshape(rows.shape)
         columns = random.integers(tables[0].shape[1], size=images)
@@ -171,7 +173,7 @@ def together(settings: str, kind: str, all_pairs: bool, images: int, folder: Pat
             "kind": kind,
             "images": images,
             "comparisons": len(pairs),
-            "worth": worth,
+            "worth": round(float(worth), 1),
             "all: coverage": now[0],
             "all: coverage before": right,
             "called different": now[1],
