@@ -396,7 +396,7 @@ def remark_lines(comparisons: list[Comparison]) -> list[str]:
         for remark in comparison.remarks:
             names.setdefault(remark, []).append(comparison.name)
     lines = [f"{', '.join(same)}: {remark}" for remark, same in names.items()]
-    if (number := max(one.comparisons for one in comparisons)) > 1:
+    if (number := max((one.comparisons for one in comparisons), default=0)) > 1:
         lines.append(
             f"p and the intervals are corrected for {number:,} comparisons, as for "
             f"{comparisons[0].corrected_for:.1f} that have nothing in common"
