@@ -1,7 +1,9 @@
 """Choices of the best, repeated looks and advice, on the trainings of `benchmarks/compare.py`."""
 
 import bisect
+import itertools
 import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,14 @@ from benchmarks.trainings import DEFAULT, GRID, TRIALS, Cell, Draws, load
 from fairtrial.statistics.planning import POWER, required_sample_size
 from fairtrial.statistics.sequential import interim_results
 from fairtrial.statistics.significance import LEVEL, Array, Pairing, difference
+from fairtrial.statistics.simultaneous import deviations, effective_number
 
 FAMILY = len(GRID)  # settings of which the best is chosen
+SEVERAL = {  # the first is compared with the others
+    "equal": [DEFAULT] * (FAMILY + 1),
+    "linear, 21 lr": [DEFAULT, *GRID],
+    "mlp 32 and linear, 20 lr": ["mlp 32, lr 0.001", *GRID],
+}
 LOOKS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20)  # replicas of each, after which somebody looks
 MAX_REPLICAS = 50  # of `until-decided`
 
@@ -84,7 +92,14 @@ def count_wrong(images: int, seeds: int, folder: Path) -> list[Row]:
                 for b in others
             ]
         )
-        wrong[0] += p.min(0) * FAMILY < LEVEL
+        arms = [
+            deviations(
+                one, np.arange(images), None, np.arange(seeds) + at * seeds, table.shape[::-1]
+            )
+            for at, one in enumerate((first, *others))
+        ]
+        worth = effective_number(np.array([arms]), [(0, at) for at in range(1, FAMILY + 1)])
+        wrong[0] += p.min(0) * [worth, FAMILY] < LEVEL
         best = int(np.argmax([other.mean() for other in others]))
         wrong[1] += (others[best].mean() > first.mean()) & (p[best] * FAMILY < LEVEL)
         a, b = table[: LOOKS[-1]], table[LOOKS[-1] : 2 * LOOKS[-1]]
@@ -106,6 +121,65 @@ def count_wrong(images: int, seeds: int, folder: Path) -> list[Row]:
             "wrong before": old,
         }
         for (name, count), (new, old) in zip(names, wrong / TRIALS, strict=True)
+    ]
+
+
+def together(settings: str, kind: str, all_pairs: bool, images: int, folder: Path) -> list[Row]:
+    """Return how often all intervals of several settings, of 5 replicas each, have the truth.
+
+    settings: those of `SEVERAL`. The first is compared with 20 others, or all pairs of ten are
+    compared. Before is Bonferroni's correction.
+    """
+    random = np.random.default_rng([zlib.crc32(settings.encode()), len(kind), all_pairs, images])
+    seeds, count = 5, 10 if all_pairs else FAMILY + 1
+    tables = [load(folder, name) for name in SEVERAL[settings][:count]]
+    if kind == "pairs":  # the truth is that of the replicas that are drawn
+        tables = [table[: min(map(len, tables))] for table in tables]
+    pairs = list(itertools.combinations(range(count), 2))[: None if all_pairs else FAMILY]
+    truths = [tables[j].mean() - tables[i].mean() for i, j in pairs]
+    pairing, units = Pairing.of_same_examples(images, kind == "pairs"), np.arange(images)
+    numbers = np.arange(count * seeds).reshape(count, seeds)  # of the replicas
+    if kind == "pairs":
+        numbers = np.broadcast_to(numbers[0], numbers.shape)
+    results: list[list[Any]] = []
+    for _ in range(TRIALS):
+        rows = np.array([random.permutation(len(table))[:seeds] for table in tables])
+        if kind == "pairs":
+            rows = np.broadcast_to(rows[0], rows.shape)
+        elif kind == "null":
+            rows = random.permutation(len(tables[0]))[: rows.size].reshape(rows.shape)
+        columns = random.integers(tables[0].shape[1], size=images)
+        scores = [
+            table[np.ix_(of, columns)].astype(float) for table, of in zip(tables, rows, strict=True)
+        ]
+        arms = [
+            deviations(one, units, None, of, (images, numbers.size))
+            for one, of in zip(scores, numbers, strict=True)
+        ]
+        worth = effective_number(np.array([arms]), pairs)
+        diffs = [difference(scores[i], scores[j], pairing) for i, j in pairs]
+        results.append([worth])
+        for number in (worth, len(pairs)):
+            limits = [diff.interval(number) for diff in diffs]
+            results[-1] += [
+                all(low <= x <= high for (low, high), x in zip(limits, truths, strict=True)),
+                np.mean([low > 0 or high < 0 for low, high in limits]),
+                np.mean([high - low for low, high in limits]),
+            ]
+    worth, *now, right, called, width = np.mean(results, 0)
+    return [
+        {
+            "settings": settings,
+            "kind": kind,
+            "images": images,
+            "comparisons": len(pairs),
+            "worth": round(float(worth), 1),
+            "all: coverage": now[0],
+            "all: coverage before": right,
+            "called different": now[1],
+            "called different before": called,
+            "narrower": 1 - now[2] / width,
+        }
     ]
 
 

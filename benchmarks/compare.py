@@ -23,7 +23,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 import pandas as pd
 
-from benchmarks.choices import MAX_REPLICAS, Row, count_wrong, follow_advice, search, until_known
+from benchmarks.choices import (
+    MAX_REPLICAS,
+    Row,
+    count_wrong,
+    follow_advice,
+    search,
+    together,
+    until_known,
+)
 from benchmarks.trainings import DEFAULT, DIGIT, TRIALS, Cell, Draws, train_all
 from fairtrial.statistics.significance import LEVEL, wilson_interval
 
@@ -42,7 +50,24 @@ MSE = (DIFFERENT, "mse, lr 0.01", "mse, lr 0.012")
 CNN = (DIFFERENT, "cnn, lr 0.01", "cnn, lr 0.012")
 COMPARED = (CLOSE, CLOSE_MLP, LINEAR, WILD, MSE, MLP, CNN)
 
-SHARES = ("coverage", "called different", "better", "wrong", "right")  # columns: of the trials
+SEVERAL_AT_ONCE = (  # settings, kind, whether all pairs are compared
+    ("equal", "null", False),
+    ("linear, 21 lr", "pairs", False),
+    ("linear, 21 lr", "strangers", False),
+    ("mlp 32 and linear, 20 lr", "pairs", False),
+    ("mlp 32 and linear, 20 lr", "strangers", False),
+    ("equal", "null", True),
+    ("linear, 21 lr", "pairs", True),
+)
+
+SHARES = (
+    "coverage",
+    "called different",
+    "better",
+    "wrong",
+    "right",
+    "narrower",
+)  # columns: of the trials
 SUMMARIES = {  # the columns by which the cells of a table are summarized
     "one metric": ["kind", "trainings", "seeds"],
     "unequal numbers": ["kind", "trainings"],
@@ -179,7 +204,7 @@ def text(column: str, value: Any) -> str:
         return value
     if value is None or math.isnan(value):
         return ""
-    if kind_of(column) == "right":  # of fewer than all trials
+    if kind_of(column) in ("right", "narrower"):  # not of all trials
         return f"{100 * value:.1f}"
     if kind_of(column) in SHARES:
         low, high = (100 * limit for limit in wilson_interval(value * TRIALS, TRIALS))
@@ -222,6 +247,7 @@ def print_all(
     cells: pd.DataFrame,
     searches: pd.DataFrame,
     looks: pd.DataFrame,
+    several: pd.DataFrame,
     advised: pd.DataFrame,
     decided: pd.DataFrame,
 ) -> None:
@@ -231,7 +257,7 @@ def print_all(
         print_table(summarize(cells[cells["table"] == table], by))
     is_close = (cells["a"] == CLOSE[1]) & (cells["b"] == CLOSE[2]) & (cells["kind"] == "pairs")
     print_table(summarize(cells[is_close & (cells["table"] == "one metric")], ["images"]))
-    for frame in (searches, looks, advised, decided):
+    for frame in (searches, looks, several, advised, decided):
         print_table(frame)
     for table, of_table in cells.groupby("table", sort=False):
         print(f"### {table}\n")
@@ -255,6 +281,11 @@ def main() -> None:
             [
                 pool.submit(count_wrong, images, seeds, folder)
                 for images, seeds in ((500, 2), (500, 5), (2_500, 5), (10_000, 5))
+            ],
+            [
+                pool.submit(together, settings, kind, all_pairs, images, folder)
+                for images in IMAGES[:2]
+                for settings, kind, all_pairs in SEVERAL_AT_ONCE
             ],
             [
                 pool.submit(follow_advice, cell(compared, kind, (seeds, seeds), 500), folder)

@@ -5,6 +5,7 @@ python -m fairtrial compare main workspace slower --md
 """
 
 import argparse
+import itertools
 import math
 import sys
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision, load_scores, select
-from fairtrial.statistics.comparison import compare, summary_lines, to_json
+from fairtrial.statistics.comparison import compare_pairs, summary_lines, to_json
 from fairtrial.statistics.matching import Choice, find_choice, refuse_other_task
 from fairtrial.tables import (
     difference_table,
@@ -29,6 +30,12 @@ from fairtrial.tables import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="a commit, branch, tag, experiment, workspace")
     parser.add_argument("others", metavar="B", nargs="+", help="each is compared with A")
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        action="append",
+        help="repeat it for several (default: the first of the contract)",
+    )
     add_question_arguments(parser)
     parser.add_argument(
         "--margin",
@@ -48,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_question_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `rank` has, too."""
-    parser.add_argument("--metric", metavar="NAME", help="(default: the first of the contract)")
     parser.add_argument("--split", metavar="NAME", help="(default: that of the contract)")
     parser.add_argument(
         "--slice", metavar="COLUMN=VALUE", help="only examples with this label or group: label=7"
@@ -95,34 +101,43 @@ def main(args: argparse.Namespace) -> None:
         raise InputError("--best-of has to be 1 or more")
     if args.margin is not None and not 0 < args.margin < math.inf:
         raise InputError("--margin has to be above 0")
-    first, *others = load_revisions([args.first, *args.others], args)
-    name, metric = first.contract.metric(args.metric)
+    names = list(dict.fromkeys(args.metric or [None]))
+    if args.margin is not None and len(names) > 1:
+        raise InputError("--margin is in the unit of one metric: give --metric once")
+    revisions = load_revisions([args.first, *args.others], args)
+    first, *others = revisions
     choices: list[Choice | None] = [None] * len(others)
     if args.best_of is None:
         chosen = load_chosen()
         choices = [find_choice(first, other, chosen) for other in others]
     elif args.best_of > 1:
         choices = [Choice(args.best_of, same_examples=True, same_seeds=True)] * len(others)
-    margin = None if args.margin is None else metric.parse(args.margin)
-    comparisons = compare(first, others, name, choices, args.balanced, margin)
-    tables = [
-        params_table([first, *others], only_changed=True),
-        scores_table([first, *others], name, metric),
-        difference_table(first, comparisons, metric),
-    ]
+    margin = args.margin and first.contract.metric(names[0])[1].parse(args.margin)
+    pairs = [(0, position) for position in range(1, len(revisions))]
+    by_metric = compare_pairs(revisions, pairs, names, choices, args.balanced, margin)
+    tables = [params_table(revisions, only_changed=True)]
+    for name in by_metric:
+        metric = first.contract.metrics[name]
+        tables.append(scores_table(revisions, name, metric))
+        tables.append(difference_table(first, by_metric[name], metric))
+    primary = first.contract.default_metric
+    as_values = {name: [one._asdict() for one in by_metric[name]] for name in by_metric}
     values = {
         "first": first.name,
         "split": first.split,
-        "metric": name,
         "slice": args.slice,
         "balanced": args.balanced,
-        "others": [comparison._asdict() for comparison in comparisons],
+        "primary": primary if primary in by_metric else None,
+        "metric": next(iter(by_metric)),
+        "others": next(iter(as_values.values())),
+        "metrics": as_values,
     }
-    lines = summary_lines(comparisons, first)
+    lines = summary_lines(by_metric, first)
     if args.balanced:
         lines.insert(0, "all classes count the same in the differences")
     print_result(args, values, tables, lines)
-    if args.fail_if_worse and any(one.outcome == "worse" for one in comparisons):
+    compared = itertools.chain(*by_metric.values())
+    if args.fail_if_worse and any(one.outcome == "worse" for one in compared):
         sys.exit(1)
 
 

@@ -19,7 +19,7 @@ from fairtrial.compare import (
 )
 from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import Comparison, compare, shared_metric
+from fairtrial.statistics.comparison import compare_pairs, shared_metric
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import spread_text
 
@@ -28,6 +28,7 @@ MAX_REVISIONS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("revisions", metavar="A", nargs="+", help="two or more revisions")
+    parser.add_argument("--metric", metavar="NAME", help="(default: the first of the contract)")
     add_question_arguments(parser)
     add_output_formats(parser)
 
@@ -40,35 +41,34 @@ def main(args: argparse.Namespace) -> None:
     name, metric = shared_metric(revisions, args.metric)
     revisions.sort(key=lambda one: -metric.sign * one.scores[name].mean())
     chosen = load_chosen()
-    number = len(revisions) * (len(revisions) - 1) // 2
-    pairs: dict[tuple[int, int], Comparison] = {}
-    for i, j in itertools.combinations(range(len(revisions)), 2):
-        choice = find_choice(revisions[i], revisions[j], chosen)
-        [pairs[i, j]] = compare(
-            revisions[i], [revisions[j]], name, [choice], args.balanced, comparisons=number
-        )
+    order = list(itertools.combinations(range(len(revisions)), 2))
+    choices = [find_choice(revisions[i], revisions[j], chosen) for i, j in order]
+    compared = compare_pairs(revisions, order, [name], choices, args.balanced)[name]
+    pairs = dict(zip(order, compared, strict=True))
     letters = group_letters(len(revisions), lambda i, j: pairs[i, j].outcome == "undecided")
     unit = f" {metric.unit}".rstrip()
-    rows = []
-    for position, revision in enumerate(revisions):
-        rows.append(
-            {
-                "rank": str(
-                    1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
-                ),
-                "revision": revision.name,
-                "seeds": str(revision.replicas),
-                f"{name}: mean ± sd{unit}": spread_text(revision.scores[name], metric),
-                "group": letters[position],
-            }
-        )
-    best = [one.name for one, letter in zip(revisions, letters, strict=True) if "a" in letter]
+    ranks = [
+        1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
+        for position in range(len(revisions))
+    ]
+    rows = [
+        {
+            "rank": str(rank),
+            "revision": revision.name,
+            "seeds": str(revision.replicas),
+            f"{name}: mean ± sd{unit}": spread_text(revision.scores[name], metric),
+            "group": of_one,
+        }
+        for rank, revision, of_one in zip(ranks, revisions, letters, strict=True)
+    ]
+    best = [one.name for one, rank in zip(revisions, ranks, strict=True) if rank == 1]
+    first = f"{', '.join(best)}: not shown to be worse than another"
+    if all(pairs[0, position].outcome == "worse" for position in range(1, len(revisions))):
+        first = f"{best[0]} is better than all others"
     lines = [
-        f"{', '.join(best)}: not told apart, and none is shown to be worse than another of them"
-        if len(best) > 1
-        else f"{best[0]} is better than all others",
-        f"all {number:,} pairs are corrected together; revisions with a common letter are not told "
-        "apart",
+        first,
+        f"all {len(pairs):,} pairs are corrected together; revisions with a common letter are not "
+        "told apart",
     ]
     values = {
         "split": revisions[0].split,
@@ -86,22 +86,27 @@ def main(args: argparse.Namespace) -> None:
 
 
 def group_letters(count: int, is_alike: Callable[[int, int], bool]) -> list[str]:
-    """Return the letters of ranked revisions; those that share one are all alike.
+    """Return the letters of ranked revisions: two share one exactly when they are alike.
 
-    A letter stands for a maximal run of neighbours in the ranking of which no two differ.
+    A letter stands for revisions of which no two differ, and to which no other can be added.
     """
-    runs: list[range] = []
-    for first in range(count):
-        last = first
-        while last + 1 < count and all(is_alike(i, last + 1) for i in range(first, last + 1)):
-            last += 1
-        if not runs or last >= runs[-1].stop:
-            runs.append(range(first, last + 1))
-    names = [_letter(number) for number in range(len(runs))]
-    return [
-        "".join(name for name, run in zip(names, runs, strict=True) if position in run)
-        for position in range(count)
+    alike = [
+        {j for j in range(count) if j == i or is_alike(min(i, j), max(i, j))} for i in range(count)
     ]
+    letters = [""] * count
+    covered: set[tuple[int, int]] = set()  # pairs that share a letter
+    names = map(_letter, itertools.count())
+    for i, j in itertools.combinations_with_replacement(range(count), 2):
+        if j in alike[i] and (i, j) not in covered:
+            members = {i, j}
+            for other in range(count):
+                if alike[other] >= members:
+                    members.add(other)
+            name = next(names)
+            for member in members:
+                letters[member] += name
+            covered |= set(itertools.combinations_with_replacement(sorted(members), 2))
+    return letters
 
 
 def _letter(number: int) -> str:

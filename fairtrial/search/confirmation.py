@@ -45,13 +45,14 @@ def confirm(
     for point in points:
         promote(point, runner.rows[point.key], goal)
     first, other = (load_scores(point.name) for point in points)
+    compared = compare(first, [other], goal.metric, [Choice(trials, True, False)])
     found, again, base = (
         goal.text(runner.rows[point.key]) for point in (best.points[-1], chosen, of_default)
     )
     return [
         f"found {found}, the best of {trials} trials: {' '.join(best.overrides)}",
         f"confirmed {again} on fresh seeds; the default has {base}",
-        *summary_lines(compare(first, [other], goal.metric, [Choice(trials, True, False)]), first),
+        *summary_lines({goal.metric: compared}, first),
         f"{of_default.name} is the default with these seeds: "
         f"python -m fairtrial compare {of_default.name} {chosen.name}",
     ]

@@ -9,18 +9,29 @@ import numpy as np
 from fairtrial.project.contract import Metric
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import Revision
-from fairtrial.statistics.matching import Choice, common_replicas, match
+from fairtrial.statistics.matching import (
+    Choice,
+    Numbers,
+    common_replicas,
+    match,
+    number_all,
+    number_seeds,
+)
 from fairtrial.statistics.planning import required_sample_size
 from fairtrial.statistics.significance import (
     LEVEL,
     Array,
     Difference,
+    Pairing,
     difference,
     is_right_or_wrong,
     mcnemar,
 )
+from fairtrial.statistics.simultaneous import deviations, effective_number
 
-FAILED = 8.0  # scaled median absolute deviations below the median, at which a seed has failed
+# A seed has failed that is so many scaled median absolute deviations below the median, and so many
+# standard errors of a mean over the examples: few seeds can agree by chance.
+FAILED, VISIBLE = 8.0, 4.0
 MIN_FAILED = 4  # replicas, of which one can be seen to have failed
 Outcome = Literal["better", "worse", "undecided"]
 
@@ -41,6 +52,8 @@ class Comparison(NamedTuple):
     se_examples: float  # the standard error of the value that the examples cause
     se_seeds: float | None  # and that the seeds cause
     design_effect: float | None  # of groups: on the variance that the examples cause
+    comparisons: int  # that are corrected together
+    corrected_for: float  # independent ones that they are worth; p is multiplied by it
     won: float  # pairs of replicas of the same seed in which B is better; a tie counts half
     pairs: int
     only_a: int  # examples that only A's first replica gets right; 0 unless scores are 0 or 1
@@ -58,23 +71,84 @@ def compare(
     choices: Sequence[Choice | None] | None = None,
     balanced: bool = False,
     margin: float | None = None,
-    comparisons: int | None = None,
 ) -> list[Comparison]:
     """Return the comparison of each of the others with the first, by a metric of its contract.
 
     choices: for each of the others, how it or the first was chosen as the best of several settings.
+    The other arguments, and what is raised: as of `compare_pairs`.
+    """
+    revisions = [first, *others]
+    pairs = [(0, position) for position in range(1, len(revisions))]
+    [comparisons] = compare_pairs(revisions, pairs, [metric], choices, balanced, margin).values()
+    return comparisons
+
+
+def compare_pairs(
+    revisions: Sequence[Revision],
+    pairs: Sequence[tuple[int, int]],
+    metrics: Sequence[str | None] = (None,),
+    choices: Sequence[Choice | None] | None = None,
+    balanced: bool = False,
+    margin: float | None = None,
+) -> dict[str, list[Comparison]]:
+    """Return the comparisons of pairs of revisions, by metrics of the first one's contract.
+
+    pairs: the positions of A and of B. metrics: None is the first of the contract. All comparisons
+    are corrected together; but the first metric of the contract, which was named before there were
+    results, is not corrected for the others.
+    choices: for each pair, how A or B was chosen as the best of several settings.
     balanced: whether the means of the classes count the same.
     margin: a difference that does not matter, for the verdict, in the unit of the scores.
-    comparisons: how many are corrected together; by default as many as there are others.
 
-    Raises `InputError` if a revision does not have the metric, or has it with another direction.
+    Raises `InputError` if a revision does not have a metric, or has it with another direction.
     """
-    name, definition = shared_metric([first, *others], metric)
-    number = comparisons or len(others)
-    return [
-        _compare_two(first, other, name, definition, number, choice, balanced, margin)
-        for other, choice in zip(others, choices or [None] * len(others), strict=True)
+    definitions = dict(shared_metric(revisions, name) for name in metrics)
+    choices = choices or [None] * len(pairs)
+    numbers = number_all(revisions, balanced)
+    pairings = [match(revisions[i], revisions[j], numbers[i], numbers[j]) for i, j in pairs]
+    results = {}
+    for family in families(list(definitions), revisions[0].contract.default_metric):
+        number = len(pairs) * len(family), _effective_number(revisions, numbers, pairs, family)
+        for name in family:
+            metric = definitions[name]
+            results[name] = [
+                _compare_two(
+                    revisions[i], revisions[j], pairing, name, metric, *number, choice, margin
+                )
+                for (i, j), pairing, choice in zip(pairs, pairings, choices, strict=True)
+            ]
+    return {name: results[name] for name in definitions}
+
+
+def families(metrics: list[str], primary: str) -> list[list[str]]:
+    """Return which metrics are corrected together: the primary one is corrected alone."""
+    rest = [name for name in metrics if name != primary]
+    return [family for family in ([primary] if primary in metrics else [], rest) if family]
+
+
+def _effective_number(
+    revisions: Sequence[Revision],
+    numbers: Sequence[Numbers],
+    pairs: Sequence[tuple[int, int]],
+    metrics: list[str],
+) -> float:
+    """Return how many independent comparisons those of pairs by some metrics are worth."""
+    if len(pairs) * len(metrics) == 1:
+        return 1.0
+    seeds = number_seeds(revisions)
+    groups = [one.groups for one in numbers if one.groups is not None]
+    units = groups if len(groups) == len(numbers) else [one.examples for one in numbers]
+    sizes = 1 + max(map(np.max, units)), 1 + max(map(np.max, seeds))
+    arms = [
+        [
+            deviations(one.scores[name], of_units, number.classes, of_seeds, sizes)
+            for one, of_units, number, of_seeds in zip(
+                revisions, units, numbers, seeds, strict=True
+            )
+        ]
+        for name in metrics
     ]
+    return effective_number(np.array(arms), pairs)
 
 
 def shared_metric(revisions: Sequence[Revision], name: str | None) -> tuple[str, Metric]:
@@ -97,21 +171,19 @@ def shared_metric(revisions: Sequence[Revision], name: str | None) -> tuple[str,
 def _compare_two(
     first: Revision,
     other: Revision,
+    pairing: Pairing,
     name: str,
     metric: Metric,
     comparisons: int,
+    corrected_for: float,
     choice: Choice | None,
-    balanced: bool,
     margin: float | None,
 ) -> Comparison:
-    """Return the comparison of B with A, corrected for the number of comparisons (Bonferroni).
-
-    comparisons: how many are corrected together. The others: as `compare` takes them.
+    """Return the comparison of B with A; the arguments are those of the result, and as above.
 
     Holm's correction would be a little more powerful, but has no simultaneous intervals that
     always agree with it.
     """
-    pairing = match(first, other, balanced)
     a, b = first.scores[name], other.scores[name]
     n_common = int(np.isin(*pairing.examples).sum())
     remarks = _example_remarks(first, other, n_common)
@@ -140,11 +212,11 @@ def _compare_two(
         if choice:
             remarks.append(choice.remark)
             if choice.same_examples and choice.same_seeds:
-                comparisons *= choice.settings
+                corrected_for *= choice.settings
             else:
                 diff = diff.corrected(*choice)
-        low, high = diff.interval(comparisons)
-        p = min(1.0, comparisons * diff.p)
+        low, high = diff.interval(corrected_for)
+        p = min(1.0, corrected_for * diff.p)
         shown = change_text(diff.value, low, high, metric)
         if p < LEVEL:
             outcome = "better" if metric.sign * diff.value > 0 else "worse"
@@ -163,6 +235,8 @@ def _compare_two(
         se_examples=diff.examples.value**0.5,
         se_seeds=None if diff.seeds is None else diff.seeds.value**0.5,
         design_effect=design_effect,
+        comparisons=comparisons,
+        corrected_for=corrected_for,
         won=float((gains > 0).sum() + (gains == 0).sum() / 2),
         pairs=pairs,
         only_a=only_a,
@@ -233,16 +307,17 @@ def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -
 def failed_replicas(scores: Array, sign: int) -> list[int]:
     """Return the numbers of the replicas whose mean score is far worse than the median.
 
-    scores: (R, N); sign: +1 if higher ones are better. Far is `FAILED` times the median absolute
-    deviation, scaled to that of a normal distribution. If that is 0, because most replicas agree,
-    the standard error of a mean over the examples stands for it.
+    scores: (R, N); sign: +1 if higher ones are better. The median absolute deviation is scaled to
+    the standard deviation of a normal distribution.
     """
     means = scores.mean(1)
     gaps = sign * (np.median(means) - means)
     deviation = 1.4826 * float(np.median(np.abs(gaps)))
     if len(means) < MIN_FAILED:
         return []
-    far = FAILED * (deviation or float(np.median(scores.std(1))) / scores.shape[1] ** 0.5)
+    far = max(
+        FAILED * deviation, VISIBLE * float(np.median(scores.std(1))) / scores.shape[1] ** 0.5
+    )
     failed: list[int] = np.flatnonzero(gaps > far).tolist()
     return failed
 
@@ -296,9 +371,16 @@ def round_up(number: int) -> str:
     return f"{-(-number // step) * step:,}"
 
 
-def summary_lines(comparisons: list[Comparison], first: Revision) -> list[str]:
+def summary_lines(by_metric: dict[str, list[Comparison]], first: Revision) -> list[str]:
     """Return the remarks and the verdicts, one per line."""
-    lines = [*remark_lines(comparisons), *(comparison.verdict for comparison in comparisons)]
+    lines = []
+    for name, comparisons in by_metric.items():
+        place = f"{name}: " if len(by_metric) > 1 else ""
+        of_metric = [*remark_lines(comparisons), *(one.verdict for one in comparisons)]
+        lines += [place + line for line in of_metric]
+    primary = first.contract.default_metric
+    if len(by_metric) > 1 and primary in by_metric:
+        lines.append(f"{primary} is the first metric of dvc.yaml, and not corrected for the others")
     if first.split != first.contract.split:
         lines.append(
             f"choose by {first.contract.split}: once you have chosen by {first.split}, its scores "
@@ -308,14 +390,17 @@ def summary_lines(comparisons: list[Comparison], first: Revision) -> list[str]:
 
 
 def remark_lines(comparisons: list[Comparison]) -> list[str]:
-    """Return what has to be known of the comparisons, one remark per line."""
+    """Return what has to be known of the comparisons by a metric, one remark per line."""
     names: dict[str, list[str]] = {}  # of the revisions with the same remark
     for comparison in comparisons:
         for remark in comparison.remarks:
             names.setdefault(remark, []).append(comparison.name)
     lines = [f"{', '.join(same)}: {remark}" for remark, same in names.items()]
-    if len(comparisons) > 1:
-        lines.append(f"p and the intervals are corrected for {len(comparisons):,} comparisons")
+    if (number := max((one.comparisons for one in comparisons), default=0)) > 1:
+        lines.append(
+            f"p and the intervals are corrected for {number:,} comparisons, as for "
+            f"{comparisons[0].corrected_for:.1f} that have nothing in common"
+        )
     return lines
 
 

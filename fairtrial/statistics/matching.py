@@ -1,6 +1,7 @@
 """What two revisions have in common: examples, replicas, classes, and how they were chosen."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,41 +37,79 @@ class Choice(NamedTuple):
         )
 
 
-def match(first: Revision, other: Revision, balanced: bool = False) -> Pairing:
-    """Return which examples, groups and replicas of two revisions belong together.
+class Numbers(NamedTuple):
+    """The examples of a revision, their groups and their classes, as whole numbers (N,).
+
+    In all revisions that are numbered together, equal numbers are the same one.
+    """
+
+    examples: Array
+    groups: Array | None
+    classes: Array | None  # None unless the means of the classes count the same
+
+
+def number_all(revisions: Sequence[Revision], balanced: bool = False) -> list[Numbers]:
+    """Return the numbers of the examples, groups and classes of revisions.
 
     Examples are the same if their identities and labels are. balanced: whether the means of the
-    classes count the same. Raises `InputError` if they have none in common then.
+    classes count the same. Raises `InputError` if there are no classes then.
     """
-    examples = _numbers(*(identities(revision) for revision in (first, other)))
+    if balanced and any(one.labels is None for one in revisions):
+        raise InputError(
+            "--balanced: the tables of scores have no column label; leave --balanced out"
+        )
+    columns = (
+        _numbers([identities(one) for one in revisions]),
+        _numbers([one.groups for one in revisions]),
+        _numbers([one.labels if balanced else None for one in revisions]),
+    )
+    return [Numbers(*of_one) for of_one in zip(*columns, strict=True)]
+
+
+def match(first: Revision, other: Revision, numbers_a: Numbers, numbers_b: Numbers) -> Pairing:
+    """Return which examples, groups and replicas of two revisions belong together.
+
+    numbers_a, numbers_b: as `number_all` returns them. Raises `InputError` if the means of classes
+    count the same, and the two have none in common.
+    """
     groups = classes = None
-    if first.groups is not None and other.groups is not None:
-        groups = _numbers(first.groups, other.groups)
-    if balanced:
-        if first.labels is None or other.labels is None:
-            raise InputError(
-                "--balanced: the tables of scores have no column label; leave --balanced out"
-            )
-        if not {*first.labels} & {*other.labels}:
+    if numbers_a.groups is not None and numbers_b.groups is not None:
+        groups = numbers_a.groups, numbers_b.groups
+    if numbers_a.classes is not None and numbers_b.classes is not None:
+        classes = numbers_a.classes, numbers_b.classes
+        if not np.isin(*classes).any():
             raise InputError(
                 f"--balanced: {first.name} and {other.name} have no class in common; leave it out"
             )
-        classes = _numbers(first.labels, other.labels)
+    examples = numbers_a.examples, numbers_b.examples
     return Pairing(common_replicas(first, other) > 0, examples, groups, classes)
 
 
-def identities(revision: Revision) -> Array:
-    """Return for each example what makes it itself, object (N,): its name, and its label if any."""
+def number_seeds(revisions: Sequence[Revision]) -> list[Array]:
+    """Return the numbers of the replicas of revisions (R,); those that are pairs have the same."""
+    known: dict[tuple[Any, int], int] = {}
+    numbers = []
+    for position, one in enumerate(revisions):
+        seed = f"unknown {position}" if one.seed is None else one.seed
+        keys = [(seed, replica) for replica in range(one.replicas)]
+        numbers.append(np.array([known.setdefault(key, len(known)) for key in keys]))
+    return numbers
+
+
+def identities(revision: Revision) -> list[Any]:
+    """Return for each of N examples what makes it itself: its name, and its label if any."""
     if revision.labels is None:
-        return revision.examples
-    pairs = zip(revision.examples, revision.labels, strict=True)
-    return np.array([f"{example}\0{label}" for example, label in pairs], dtype=object)
+        return list(revision.examples)
+    return list(zip(revision.examples, revision.labels, strict=True))
 
 
-def _numbers(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return two columns of texts as whole numbers; equal texts have equal numbers."""
-    _, numbers = np.unique(np.concatenate([a, b]), return_inverse=True)
-    return numbers[: len(a)], numbers[len(a) :]
+def _numbers(columns: list[Any]) -> list[Any]:
+    """Return columns as whole numbers from 0; equal values have equal numbers. None stays."""
+    known: dict[Any, int] = {}
+    return [
+        None if column is None else np.array([known.setdefault(x, len(known)) for x in column])
+        for column in columns
+    ]
 
 
 def common_replicas(first: Revision, other: Revision) -> int:

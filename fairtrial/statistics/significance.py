@@ -96,11 +96,11 @@ class Difference(NamedTuple):
             )
         )
 
-    def interval(self, comparisons: int = 1) -> tuple[float, float]:
+    def interval(self, comparisons: float = 1) -> tuple[float, float]:
         """Return the interval that excludes 0 exactly when `comparisons` times p is below 0.05.
 
-        All of these comparisons together have a confidence of 95 % (Bonferroni). A single example,
-        or a single group, says nothing, so that its interval is infinite.
+        As many independent comparisons together have a confidence of 95 %. A single example, or a
+        single group, says nothing, so that its interval is infinite.
         """
         if self.examples.df == 0:
             return -math.inf, math.inf

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairtrial.__main__ import main
 from fairtrial.project.contract import parse_contract
@@ -69,6 +73,23 @@ def test_the_direction_is_that_of_the_metric(reproduced_regression: Project) -> 
     assert re.search(r"HEAD is better \(\+\d+\.\d points, 95 %", by_name)
     assert "McNemar" in by_name
     assert "McNemar" not in by_default
+
+
+def test_several_metrics_are_compared_at_once(reproduced_regression: Project) -> None:
+    both = "--metric", "close", "--metric", "squared_error"
+    result = json.loads(output(reproduced_regression, "slow", "HEAD", "near", *both, "--json"))
+    assert (result["primary"], result["metric"]) == ("squared_error", "close")
+    assert list(result["metrics"]) == ["close", "squared_error"]
+    assert result["others"] == result["metrics"]["close"]
+    alone = json.loads(output(reproduced_regression, "slow", "HEAD", "near", "--json"))
+    assert result["metrics"]["squared_error"] == alone["others"]
+    text = output(reproduced_regression, "slow", "HEAD", *both)
+    assert re.search(r"^close: HEAD is better \(", text, re.MULTILINE)
+    assert re.search(r"^squared_error: HEAD is better \(", text, re.MULTILINE)
+    assert text.count("against slow") == 2
+    assert "squared_error is the first metric of dvc.yaml, and not corrected" in text
+    message = refused(reproduced_regression, "slow", "HEAD", *both, "--margin", "1")
+    assert message == "--margin is in the unit of one metric: give --metric once"
 
 
 def test_the_difference_is_that_of_the_metrics(reproduced_regression: Project) -> None:
@@ -176,7 +197,7 @@ def test_revisions_are_ranked(reproduced_regression: Project) -> None:
     assert "needs from 2 to 100 different revisions" in rank("HEAD", "HEAD", ok=False)
 
 
-def test_letters_are_shared_by_neighbours_that_are_alike() -> None:
+def test_letters_are_shared_by_those_that_are_alike() -> None:
     def letters(count: int, different: set[tuple[int, int]]) -> list[str]:
         return group_letters(count, lambda i, j: (i, j) not in different)
 
@@ -184,6 +205,17 @@ def test_letters_are_shared_by_neighbours_that_are_alike() -> None:
     assert letters(3, {(0, 1), (0, 2), (1, 2)}) == ["a", "b", "c"]
     assert letters(3, {(0, 2)}) == ["a", "ab", "b"]
     assert letters(4, {(0, 2), (0, 3), (1, 3)}) == ["a", "ab", "bc", "c"]
+    # The last has so wide an interval that it differs from none, unlike its neighbours.
+    assert letters(3, {(0, 1)}) == ["a", "b", "ab"]
+
+
+@given(st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_two_share_a_letter_exactly_when_they_are_alike(n: int, share: float, seed: int) -> None:
+    is_alike = np.random.default_rng(seed).uniform(size=(n, n)) < share
+    letters = group_letters(n, lambda i, j: bool(is_alike[i, j]))
+    assert all(letters)
+    for i, j in itertools.combinations(range(n), 2):
+        assert bool({*letters[i]} & {*letters[j]}) == is_alike[i, j]
 
 
 def test_a_plan_says_how_many_seeds_are_needed(reproduced_regression: Project) -> None:

@@ -198,6 +198,8 @@ def test_seeds_that_fail_are_counted_and_named() -> None:
     assert failed_replicas(replicas([0.9, 0.9, 0.9, 0.9, 0.1]), 1) == [4]
     assert failed_replicas(replicas([0.9, 0.9, 0.9, 0.9, 0.898]), 1) == []
     assert failed_replicas(replicas([0.9, 0.1, 0.91]), 1) == []
+    # Four agree by chance, and a fifth differs by twenty images.
+    assert failed_replicas(replicas([0.9, 0.902, 0.9, 0.902, 0.86]), 1) == []
     a = revision("a", replicas([0.5, 0.51, 0.1, 0.5, 0.51]))
     [one] = compare(a, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
     assert one.outcome == "better"
@@ -226,11 +228,13 @@ def test_several_are_corrected_with_their_intervals() -> None:
     several = compare(a, near)
     [chosen] = compare(a, near[:1], choices=[Choice(3, True, True)])
     assert single.p is not None
-    for one in (*several, chosen):
-        assert one.p == pytest.approx(min(1, 3 * single.p))
+    assert 1 < several[0].corrected_for < chosen.corrected_for == 3
+    for one, factor in (*((one, one.corrected_for) for one in several), (chosen, 3)):
+        assert one.p == pytest.approx(min(1, factor * single.p))
         assert one.low < single.low and one.high > single.high  # type: ignore[operator]
-    lines = summary_lines(several, a)
-    assert "p and the intervals are corrected for 3 comparisons" in lines
+    lines = summary_lines({"accuracy": several}, a)
+    worth = f"as for {several[0].corrected_for:.1f} that have nothing in common"
+    assert f"p and the intervals are corrected for 3 comparisons, {worth}" in lines
     assert lines[-3:] == [one.verdict for one in several]
     assert (
         "p and the interval are corrected for the choice of the best of 3 on the same examples and "
