@@ -1,5 +1,7 @@
 """Read the files of a revision: a commit, a branch, a tag, an experiment or `workspace`."""
 
+import contextlib
+import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -118,26 +120,51 @@ def git_output(*arguments: str) -> bytes:
     return result.stdout
 
 
-def lock_holders() -> dict[int, bool]:
-    """Return the living processes that lock outputs of this folder, and whether each is a DVC.
+def lock_holders(folder: Path = Path()) -> dict[int, bool]:
+    """Return the living processes that lock outputs of a folder, and whether each is a DVC.
 
     DVC itself takes the number of a process that was killed, such as 1 in a container, for the
     process that has this number now.
     """
     try:
-        locks = json.loads(LOCKS.read_text(encoding="utf-8"))["write"]
+        locks = json.loads((folder / LOCKS).read_text(encoding="utf-8"))["write"]
         pids = {int(lock["pid"]) for lock in locks.values()}
+        written = (folder / LOCKS).stat().st_mtime
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return {}  # DVC has not locked anything
-    return {pid: _is_dvc(pid) for pid in sorted(pids) if Path(f"/proc/{pid}").exists()}
+    import psutil  # which DVC has, too
+
+    return {pid: _is_dvc(pid, written) for pid in sorted(pids) if psutil.pid_exists(pid)}
 
 
-def _is_dvc(pid: int) -> bool:
+def _is_dvc(pid: int, written: float) -> bool:
+    """Return whether a process is a DVC that can have written its locks at this time."""
+    import psutil
+
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
+        process = psutil.Process(pid)
+        command, start = process.cmdline(), process.create_time()
+    except psutil.Error:
         return True  # nothing is known of it
-    return any(Path(argument).name.startswith("dvc") for argument in command[:3])
+    names = [Path(argument).name for argument in command[:3]]
+    return start < written + 2 and any(name.startswith("dvc") for name in names)  # to the second
+
+
+def refuse_running() -> None:
+    """Raise `InputError` if DVC is running here, or in another worktree of this repository."""
+    prefix = run_git("rev-parse", "--show-prefix")
+    for line in run_git("worktree", "list", "--porcelain").splitlines():
+        if not line.startswith("worktree "):
+            continue
+        folder = Path(line.removeprefix("worktree "), prefix)
+        for pid, is_dvc in lock_holders(folder).items():
+            if is_dvc:
+                raise InputError(f"DVC is running in {folder} (process {pid}); wait for its end")
+        with contextlib.suppress(FileNotFoundError), (folder / ".dvc/tmp/lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does between two stages
+            except OSError:
+                raise InputError(f"DVC is running in {folder}; wait for its end") from None
 
 
 def refuse_locked() -> None:
