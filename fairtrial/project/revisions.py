@@ -22,34 +22,37 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
     Raises `InputError` if one is missing, cannot be read, or has more than `MAX_BYTES`.
     """
-    from dvc.api import DVCFileSystem  # here, because the import takes half a second
     from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
+    from dvc.repo import Repo  # here, because the import takes half a second
     from dvc.scm import RevError, SCMError
 
     path = ""
     contents = []
     try:
-        root = Path(Repo.find_root())
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise RevError("not a revision")
-        rev = None if revision == "workspace" else revision
-        # A commit begins at the top of git's repository, in which the project may be a folder.
-        above = [folder for folder in (root, *root.parents) if (folder / ".git").exists()]
-        is_folder = bool(rev and above and above[0] != root)
-        prefix = run_git("rev-parse", "--show-prefix") if is_folder else ""
-        files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
-        for path in paths:
-            if rev is None:
-                refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
-            with files.open(prefix + path, "rb") as file:
-                contents.append(file.read(MAX_BYTES + 1))
-            if len(contents[-1]) > MAX_BYTES:
-                raise InputError(
-                    f"{revision}: {path} has more than {MAX_BYTES >> 20} MiB; divide it"
-                )
+        with contextlib.ExitStack() as stack:
+            repo = stack.enter_context(Repo())
+            if revision != "workspace":
+                config = repo.config
+                stack.enter_context(repo.switch(revision))
+                # Anybody may have written that of the revision, and it can name remotes, programs
+                # that give credentials, and folders whose databases DVC unpickles.
+                repo.config = config
+            for path in paths:
+                if revision == "workspace":
+                    remedy = "remove it; `git checkout` brings back what was there"
+                    refuse_irregular(Path(path), remedy)
+                with repo.dvcfs.open(path, "rb") as file:
+                    contents.append(file.read(MAX_BYTES + 1))
+                if len(contents[-1]) > MAX_BYTES:
+                    raise InputError(
+                        f"{revision}: {path} has more than {MAX_BYTES >> 20} MiB; divide it"
+                    )
         return contents
-    except NotDvcRepoError:
+    except NotDvcRepoError as error:
+        if "does not contain" in str(error):  # in a folder that the revision has not
+            raise InputError(f"{revision}: {error}; name a later one") from None
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
         remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
