@@ -196,8 +196,8 @@ def results(project: Project, command: Command, out: str) -> dict[str, bytes]:
         if name == "stdout":
             found[name] = out.encode()
         elif name == "rows":
-            rows = map(json.loads, (project.path / "sweeps/points.jsonl").read_text().splitlines())
-            rows = sorted(({**row, "seconds": 0} for row in rows), key=lambda row: row["key"])
+            lines = (project.path / "sweeps/points.jsonl").read_text().splitlines()
+            rows = sorted(({**json.loads(one), "seconds": 0} for one in lines), key=str)
             found[name] = json.dumps(rows).encode()
         elif name.startswith("exp:"):
             refs = project.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout
@@ -230,7 +230,9 @@ def recover(project: Project, name: str, expected: dict[str, bytes]) -> str:
     status, out, err = finish(project, command.words)
     if status and "existing experiment" not in err:
         reason = (err.strip().splitlines() or ["?"])[0][:150]
-        finish(project, (*FAIRTRIAL, "mend"))
+        said = finish(project, (*FAIRTRIAL, "mend"))[1]
+        for remove in re.findall(r"`(rm \S+)`", said):  # a lock of git
+            finish(project, tuple(remove.split()))
         if finish(project, ("git", "symbolic-ref", "-q", "HEAD"))[0]:
             finish(project, ("git", "switch", "-"))
         status, out, err = finish(project, command.words)
@@ -245,6 +247,9 @@ def recover(project: Project, name: str, expected: dict[str, bytes]) -> str:
     found = results(project, command, out)
     if different := [key for key in expected if found.get(key) != expected[key]]:
         return f"DIFFERENT: {', '.join(different)} ({how})"
+    if left_behind(project):
+        finish(project, (*FAIRTRIAL, "mend"))
+        how = f"{how}; mend removes a folder"
     if left := left_behind(project):
         return f"LEFT: {', '.join(left)} ({how})"
     status, _, err = finish(project, ("dvc", "status"))

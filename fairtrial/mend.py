@@ -15,12 +15,14 @@ from pathlib import Path
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
 from fairtrial.project.revisions import LOCKS, git_output, refuse_running, run_git
-from fairtrial.project.staleness import LOCK
+from fairtrial.project.scratch import remove_left
 from fairtrial.project.yaml_reader import parse_yaml
 
+LOCK = "dvc.lock"  # not from staleness, whose imports take a tenth of a second
 NO_LOCKS = "{}", '{"read": {}, "write": {}}', '{"write": {}, "read": {}}'
 # What an experiment removes at its end; others of refs/exps/exec stay.
 OF_RUNNING = [f"refs/exps/exec/EXEC_{name}" for name in ("BASELINE", "BRANCH", "MERGE")]
+PREFIXES = "sweep-", "until-decided-"  # of the folders in which our commands work
 KEY = re.compile(r"[0-9a-f]{64}")  # the name of an entry of the cache of runs
 
 
@@ -38,10 +40,14 @@ def main(_: argparse.Namespace) -> None:
         done.append(f"{LOCKS}: removed; no DVC holds it")
     done += mend_cache_of_runs(cache_of_runs())
     done += mend_lock_file()
+    for prefix in PREFIXES:
+        done += [f"{folder}: removed; its command was killed" for folder in remove_left(prefix)]
     refs = run_git("for-each-ref", "--format=%(refname)", *OF_RUNNING)
     for ref in refs.split():
         run_git("update-ref", "--no-deref", "-d", ref)
         done.append(f"{ref}: removed; the experiment was killed")
+    for path in Path(run_git("rev-parse", "--git-dir")).glob("*.lock"):
+        done.append(f"{path}: git was killed, or runs now; if it does not, type `rm {path}`")
     print("\n".join(done or ["nothing to mend"]))
     if run_git("rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
         print("git is on no branch: `git switch -` goes back, and keeps your files")

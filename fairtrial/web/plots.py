@@ -15,6 +15,9 @@ from fairtrial.project.files import write_bytes
 from fairtrial.project.scratch import run_captured
 from fairtrial.statistics.comparison import Comparison
 
+DVC = sys.executable, "-m", "fairtrial.project.dvc_here"
+SECONDS = 60  # for each revision: a matrix of stages that somebody wrote may have no end
+
 
 class Plot(NamedTuple):
     title: str
@@ -42,10 +45,10 @@ def load_dvc_plots(
     pictures: list[list[Picture]] = []
     missing: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", folder, *names]
+        command = [*DVC, "plots", "diff", "--json", "--out", folder, *names]
         if len(names) == 1:
             command += names  # with one name DVC would compare it with the workspace
-        done = run_captured(command)
+        done = run_captured(command, seconds=SECONDS * len(names))
         if done.returncode != 0:
             raise InputError(f"dvc plots diff: {' '.join(done.stderr.split())}")
         for path, parts in json.loads(done.stdout)["data"].items():

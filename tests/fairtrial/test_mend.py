@@ -109,6 +109,21 @@ def test_nothing_is_mended_while_dvc_runs(regression: Project, tmp_path: Path) -
     regression.run(*COMPARE)
 
 
+def test_the_folder_of_a_killed_command_is_removed(regression: Project) -> None:
+    left = regression.path / ".dvc/tmp/sweep-123"
+    (left / "worker").mkdir(parents=True)
+    assert ".dvc/tmp/sweep-123: removed" in regression.run(*MEND).stdout
+    assert not left.exists()
+
+
+def test_a_lock_of_git_is_named(regression: Project) -> None:
+    (regression.path / ".git/index.lock").touch()
+    message = "the index is locked"
+    assert message in regression.run("dvc", "exp", "run", "-S", "fit.lr=0.04", ok=False).stderr
+    assert message in PAGE
+    assert "type `rm .git/index.lock`" in regression.run(*MEND).stdout
+
+
 @pytest.mark.parametrize(
     "content", ["", pytest.param("schema: '2.0'\nstages:\n  check: [", marks=pytest.mark.slow)]
 )

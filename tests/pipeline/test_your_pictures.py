@@ -132,8 +132,8 @@ BAD = {
         "data/bad: test/circle: train has no pictures of this class",
     ),
     "a class of test alone": (
-        "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && cp docs/seven.png "
-        "data/x/test/z && mv data/x/* data/bad",
+        "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && "
+        "cp metrics/weights.png data/x/test/z && mv data/x/* data/bad",
         "data/bad: test/z: train has no pictures of this class; add some there",
     ),
     "some in splits": (
