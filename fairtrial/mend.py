@@ -46,6 +46,9 @@ def main(_: argparse.Namespace) -> None:
     for ref in refs.split():
         run_git("update-ref", "--no-deref", "-d", ref)
         done.append(f"{ref}: removed; the experiment was killed")
+    for path in [*Path().glob(".*.draft"), *Path().glob("*/.*.draft")]:
+        path.unlink()
+        done.append(f"{path}: removed; it was not written to its end")
     for path in Path(run_git("rev-parse", "--git-dir")).glob("*.lock"):
         done.append(f"{path}: git was killed, or runs now; if it does not, type `rm {path}`")
     print("\n".join(done or ["nothing to mend"]))

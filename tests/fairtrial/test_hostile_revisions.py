@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import Project
+from tests.helpers.project import ROOT, Project
 
 CONFIG = """\
 [core]
@@ -55,3 +55,22 @@ def test_the_configuration_of_a_revision_is_not_read(
     regression.run("git", "switch", "-q", "main")
     regression.run("python", "-m", "fairtrial", "report", "main", "theirs")
     assert [path.name for path in folder.iterdir()] == ["aws"]
+
+
+TYPED = '"; touch ran; "', "$$(touch ran)", "`touch ran`", "$(shell touch ran)", "--output=ran"
+
+
+@pytest.mark.parametrize(
+    ("target", "variable"), [("compare", "A"), ("report", "REVS"), ("recipe", "NAME")]
+)
+def test_what_is_typed_for_make_is_no_command(
+    regression: Project, target: str, variable: str
+) -> None:
+    """Such as the name of somebody's branch, in a script."""
+    shutil.copy(ROOT / "Makefile", regression.path)
+    (regression.path / "recipes").mkdir()
+    for text in TYPED:
+        command = ["make", "--old-file=.venv/installed", target, f"{variable}={text}"]
+        regression.run(*command, ok=False)
+        assert not (regression.path / "ran").exists(), text
+    regression.run("make", "--old-file=.venv/installed", "compare", "A=main", "B=slow")

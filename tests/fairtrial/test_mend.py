@@ -112,8 +112,13 @@ def test_nothing_is_mended_while_dvc_runs(regression: Project, tmp_path: Path) -
 def test_the_folder_of_a_killed_command_is_removed(regression: Project) -> None:
     left = regression.path / ".dvc/tmp/sweep-123"
     (left / "worker").mkdir(parents=True)
-    assert ".dvc/tmp/sweep-123: removed" in regression.run(*MEND).stdout
+    draft = regression.path / ".report.html.dc60c622ed259e8a.draft"
+    draft.touch()
+    out = regression.run(*MEND).stdout
+    assert ".dvc/tmp/sweep-123: removed" in out
+    assert f"{draft.name}: removed" in out
     assert not left.exists()
+    assert not draft.exists()
 
 
 def test_a_lock_of_git_is_named(regression: Project) -> None:
