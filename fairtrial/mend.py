@@ -1,8 +1,8 @@
 """Remove what stops DVC after a kill, a power cut or a full disk, and say what is left to type.
 
 It removes locks that no running DVC holds, unfinished entries of DVC's cache of runs, and the marks
-of an experiment that was killed; of a `dvc.lock` that was cut it brings the committed one back. No
-result is lost by it.
+of an experiment that was killed. A `dvc.lock` or `params.yaml` that was cut becomes the committed
+one. No result is lost by it.
 
     python -m fairtrial mend
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from fairtrial.project.errors import InputError
 from fairtrial.project.files import write_bytes
-from fairtrial.project.revisions import LOCKS, git_output, refuse_running, run_git
+from fairtrial.project.revisions import LOCKS, RESULTS, git_output, refuse_running, run_git
 from fairtrial.project.scratch import remove_left
 from fairtrial.project.yaml_reader import parse_yaml
 
-LOCK = "dvc.lock"  # not from staleness, whose imports take a tenth of a second
 NO_LOCKS = "{}", '{"read": {}, "write": {}}', '{"write": {}, "read": {}}'
+LOCK, _ = RESULTS
 # What an experiment removes at its end; others of refs/exps/exec stay.
 OF_RUNNING = [f"refs/exps/exec/EXEC_{name}" for name in ("BASELINE", "BRANCH", "MERGE")]
 PREFIXES = "sweep-", "until-decided-"  # of the folders in which our commands work
@@ -39,13 +39,16 @@ def main(_: argparse.Namespace) -> None:
         LOCKS.unlink()
         done.append(f"{LOCKS}: removed; no DVC holds it")
     done += mend_cache_of_runs(cache_of_runs())
-    done += mend_lock_file()
+    done += mend_files()
     for prefix in PREFIXES:
         done += [f"{folder}: removed; its command was killed" for folder in remove_left(prefix)]
     refs = run_git("for-each-ref", "--format=%(refname)", *OF_RUNNING)
     for ref in refs.split():
         run_git("update-ref", "--no-deref", "-d", ref)
         done.append(f"{ref}: removed; the experiment was killed")
+    if run_git("ls-files", "--", ".dvc/tmp"):  # an experiment adds it, and takes it out again
+        run_git("rm", "-rq", "--cached", "--", ".dvc/tmp")
+        done.append(".dvc/tmp: taken out of the index of git; the experiment was killed")
     for path in [*Path().glob(".*.draft"), *Path().glob("*/.*.draft")]:
         path.unlink()
         done.append(f"{path}: removed; it was not written to its end")
@@ -56,19 +59,34 @@ def main(_: argparse.Namespace) -> None:
         print("git is on no branch: `git switch -` goes back, and keeps your files")
 
 
-def mend_lock_file() -> list[str]:
-    """Bring `dvc.lock` back if DVC has not written it to its end; return a line if so."""
-    path = Path(LOCK)
-    if not run_git("status", "--porcelain", "--", LOCK):  # it takes a hundredth of the time
-        return []
-    with contextlib.suppress(InputError):
-        if not path.exists() or isinstance(parse_yaml(path.read_bytes(), LOCK), dict):
-            return []
+def mend_files() -> list[str]:
+    """Bring back what DVC has not written to its end, as it was committed; return a line for each.
+
+    `dvc repro` then finds in its cache of runs what it had noted in `dvc.lock`.
+    """
+    done = []
+    for name in RESULTS:
+        # The first question takes a hundredth of the second's time.
+        if run_git("status", "--porcelain", "--", name) and is_cut(Path(name)):
+            try:
+                write_bytes(Path(name), git_output("show", f"HEAD:./{name}"))
+            except InputError:
+                Path(name).unlink()  # git has none either
+            done.append(f"{name}: was not written to its end; it is as in the last commit again")
+    return done
+
+
+def is_cut(path: Path) -> bool:
+    """Return whether a file was not written to its end: users may have made mistakes in params."""
     try:
-        write_bytes(path, git_output("show", f"HEAD:./{LOCK}"))
+        content = path.read_bytes()
+        return not content or (
+            path.name == LOCK and not isinstance(parse_yaml(content, LOCK), dict)
+        )
+    except FileNotFoundError:
+        return False
     except InputError:
-        path.unlink()  # git has none either
-    return [f"{LOCK}: was not written to its end; `dvc repro` knows from its cache what was run"]
+        return path.name == LOCK
 
 
 def cache_of_runs() -> Path:

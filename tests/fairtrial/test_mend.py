@@ -121,12 +121,31 @@ def test_the_folder_of_a_killed_command_is_removed(regression: Project) -> None:
     assert not draft.exists()
 
 
+def test_what_an_experiment_has_staged_is_taken_out_again(regression: Project) -> None:
+    (regression.path / ".dvc/tmp/repro.dat").write_text("DVC's own")
+    regression.run("git", "add", "--force", ".dvc/tmp/repro.dat")
+    assert ".dvc/tmp: taken out of the index" in regression.run(*MEND).stdout
+    assert regression.status() == ""
+
+
 def test_a_lock_of_git_is_named(regression: Project) -> None:
     (regression.path / ".git/index.lock").touch()
     message = "the index is locked"
     assert message in regression.run("dvc", "exp", "run", "-S", "fit.lr=0.04", ok=False).stderr
     assert message in PAGE
     assert "type `rm .git/index.lock`" in regression.run(*MEND).stdout
+
+
+def test_an_empty_params_file_comes_back(regression: Project) -> None:
+    """DVC empties it, and then writes what -S sets."""
+    (regression.path / "params.yaml").write_text("")
+    error = regression.run("dvc", "exp", "run", "-S", "fit.lr=0.04", ok=False).stderr
+    assert "Could not override 'fit.lr'" in error
+    assert "Could not override" in PAGE
+    assert "params.yaml: was not written to its end" in regression.run(*MEND).stdout
+    assert regression.status() == ""
+    (regression.path / "params.yaml").write_text("fit: [")  # a user's mistake
+    assert regression.run(*MEND).stdout == "nothing to mend\n"
 
 
 @pytest.mark.parametrize(
