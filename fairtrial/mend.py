@@ -55,7 +55,7 @@ def main(_: argparse.Namespace) -> None:
     for path in Path(run_git("rev-parse", "--git-dir")).glob("*.lock"):
         done.append(f"{path}: git was killed, or runs now; if it does not, type `rm {path}`")
     print("\n".join(done or ["nothing to mend"]))
-    if run_git("rev-parse", "--abbrev-ref", "HEAD") == "HEAD":
+    if not run_git("branch", "--show-current"):
         print("git is on no branch: `git switch -` goes back, and keeps your files")
 
 

@@ -14,7 +14,10 @@ from fairtrial.project.files import refuse_irregular
 LOCKS = Path(".dvc/tmp/rwlock")
 MAX_BYTES = 2**28  # of a file; a table of a million examples with five replicas has 100 MB
 RESULTS = "dvc.lock", "params.yaml"  # what a commit with other results changes
-NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
+NO_GIT = (
+    "this folder is not in a git repository with a commit, which keeps revisions; get it by "
+    "`git clone`, or commit"
+)
 
 
 def read_files(revision: str, *paths: str) -> list[bytes]:

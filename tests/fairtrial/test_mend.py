@@ -160,3 +160,13 @@ def test_a_dvc_lock_that_was_cut_comes_back(regression: Project, content: str) -
     assert "dvc.lock: was not written to its end" in regression.run(*MEND).stdout
     assert regression.ran("repro") == []
     assert regression.status() == ""
+
+
+def test_a_full_disk_is_named(regression: Project) -> None:
+    """As large as a file may be here is nothing."""
+    command = "ulimit -f 0; exec python -m fairtrial compare main slow"
+    done = regression.run("bash", "-c", command, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("; make room or give permission, and type the same command again\n")
+    assert len(done.stderr.splitlines()) == 1
+    regression.run("python", "-m", "fairtrial", "compare", "main", "slow")
