@@ -11,6 +11,14 @@ ifneq ($(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}/uv"; mkdir -p "$$d" 2>&1 && 
 export UV_CACHE_DIR ?= $(VIRTUAL_ENV)/uv-cache
 endif
 
+# What was typed reaches the shell as it is, in a variable of its own: make expands nothing in it,
+# and the shell runs nothing of it.
+override A := $(value A)
+override B := $(value B)
+override NAME := $(value NAME)
+override REVS := $(value REVS)
+export A B NAME REVS
+
 .PHONY: help repro recipe compare report test test-all lint bench same-bits arm64 other-pythons lock
 
 help:  ## list the targets
@@ -21,15 +29,15 @@ repro: .venv/installed  ## run the pipeline, or the part of it that changed
 	dvc repro
 
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
-	@test "$(notdir $(NAME))" = "$(NAME)" -a -f "recipes/$(NAME)" || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
-	sed -n 's/^\([a-z]\)/-S \1/p' recipes/default "recipes/$(NAME)" | xargs dvc exp run --force --name "$(NAME)"
-	python -m fairtrial compare HEAD "$(NAME)"
+	@case "$$NAME" in "" | */*) false;; *) test -f "recipes/$$NAME";; esac || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
+	sed -n 's/^\([a-z]\)/-S \1/p' recipes/default "recipes/$$NAME" | xargs dvc exp run --force --name "$$NAME"
+	python -m fairtrial compare -- HEAD "$$NAME"
 
 compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
-	python -m fairtrial compare "$(or $(A),HEAD~1)" "$(or $(B),HEAD)"
+	python -m fairtrial compare -- "$${A:-HEAD~1}" "$${B:-HEAD}"
 
 report: .venv/installed  ## show runs on a page, report.html: make report REVS="HEAD~1 HEAD"
-	python -m fairtrial report $(REVS)
+	python -m fairtrial report -- $$REVS
 
 test: lint  ## check the code and run the tests that are not slow by nature (five minutes)
 	python -m pytest -n auto --dist worksteal -m "not slow"

@@ -1,6 +1,7 @@
 """Run a command of fairtrial: `python -m fairtrial compare HEAD~1 HEAD`."""
 
 import argparse
+import contextlib
 import difflib
 import gc
 import importlib
@@ -40,16 +41,17 @@ def report_interrupt(
 
 def warn_of_killed_experiment() -> None:
     """Say it if `dvc exp run` was killed here: git is on no branch, as during the experiment."""
-    if not any(Path(".git/refs/exps/exec").glob("EXEC_BASELINE")):
-        return
-    from fairtrial.project.revisions import lock_holders
+    from fairtrial.project.errors import InputError
+    from fairtrial.project.revisions import refuse_running, run_git
 
-    if not any(lock_holders().values()):
-        print(
-            "`dvc exp run` was killed here: `python -m fairtrial mend`, and `git switch -` if git "
-            "is on no branch",
-            file=sys.stderr,
-        )
+    with contextlib.suppress(InputError):
+        if run_git("for-each-ref", "refs/exps/exec/EXEC_BASELINE"):
+            refuse_running()
+            print(
+                "`dvc exp run` was killed here: `python -m fairtrial mend`, and `git switch -` if "
+                "git is on no branch",
+                file=sys.stderr,
+            )
 
 
 def file_of(command: str) -> str:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import platform
+import stat
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,8 @@ def load() -> Any:
     """Compile the library if it is missing or damaged, and load it."""
     machine = platform.machine()
     path = folder() / file_name(machine, chosen_set())
+    if "SAMEBITS_CACHE" in os.environ:  # the environment's own folder is as safe as its Python
+        refuse_foreign([path, path.with_suffix(".sha256"), *path.parents[:2]])
     if not is_whole(path):
         build(machine)
     try:
@@ -186,6 +189,17 @@ def load() -> Any:
             "folder that files can be run from"
         ) from None
     return with_types(library)
+
+
+def refuse_foreign(paths: list[Path]) -> None:
+    """Raise `ImportError` if another user could have put a library there, or could exchange it."""
+    for path in filter(os.path.exists, paths):
+        owners = {path.lstat().st_uid, path.stat().st_uid}  # of a link and of what it leads to
+        if not owners <= {0, os.geteuid()} or path.stat().st_mode & stat.S_IWOTH:
+            raise ImportError(
+                f"samebits: {path} belongs to others, or they may write it; set SAMEBITS_CACHE to "
+                "a folder that only you can write"
+            )
 
 
 def with_types(library: Any) -> Any:

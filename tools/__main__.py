@@ -80,9 +80,9 @@ def main() -> None:
     except errors.InputError as error:  # of the other library
         raise InputError(*error.args) from None
     except Exception as error:
-        if not errors.is_of_another_user(error):
+        if not (sentence := errors.sentence_of(error)):
             raise
-        raise InputError(f"git: {error}; {errors.TRUST}") from None
+        raise InputError(sentence) from None
 
 
 if __name__ == "__main__":

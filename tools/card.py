@@ -29,6 +29,7 @@ from fairtrial.tables import escape_markdown
 from stages.datasets.cards import Card
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_bytes
+from stages.storage.tensors import read_metadata
 from stages.storage.yaml_reader import parse_yaml
 
 CHECKPOINT = "data/checkpoints/model.safetensors"
@@ -71,6 +72,13 @@ def load_context(revision: str) -> dict[str, Any]:
     for path, content in files.items():
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != hashes.get(path):
             raise InputError(f"{revision}: {path} has another hash than in dvc.lock; {REMEDY}")
+    if revision == "workspace":
+        about = read_metadata(Path(CHECKPOINT))
+        if any(about.get(name) != str(params[f"train.{name}"]) for name in ("model", "width")):
+            raise InputError(
+                f"{CHECKPOINT}: holds another model than params.yaml, though dvc.lock says "
+                "otherwise, as after `dvc commit --force`; `dvc repro --force` trains it"
+            )
     card = None
     if source in files:
         card = Card.model_validate(parse_yaml(files[source].decode(), f"{revision}: {source}"))

@@ -72,6 +72,11 @@ def main(args: argparse.Namespace) -> None:
     params = load_scores("workspace", "val").params  # refuses results of others
     model, info = read_checkpoint(CHECKPOINT)
     name, width, _ = read_description(CHECKPOINT)
+    if (name, width) != (params["train.model"], params["train.width"]):
+        raise InputError(
+            f"{CHECKPOINT}: holds a model {name} of width {width}, unlike params.yaml, though "
+            "dvc.lock says otherwise, as after `dvc commit --force`; `dvc repro --force` trains it"
+        )
     test_info, test = read_split(TEST)
     if (test_info.shape, test_info.classes) != (info.shape, info.classes):
         raise InputError(f"{TEST}: has other images than the model was made for; run `dvc repro`")

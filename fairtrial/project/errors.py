@@ -1,5 +1,6 @@
 """Refuse bad input in a sentence, with exit status 2, and print what others have named."""
 
+import errno
 import gc
 import select
 import signal
@@ -21,9 +22,18 @@ class InputError(Exception):
         return "\n".join(map(str, self.args))
 
 
-def is_of_another_user(error: Exception) -> bool:
-    """Return whether git's library refuses a folder of another user, which DVC passes on."""
-    return type(error).__name__ == "GitError" and "owned" in str(error)
+def sentence_of(error: Exception) -> str | None:
+    """Return what the user can do about an error of git's library, the disk or DVC's databases."""
+    if type(error).__name__ == "GitError" and "owned" in str(error):
+        return f"git: {error}; {TRUST}"
+    codes = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
+    is_of_database = (type(error).__module__, type(error).__name__) == (
+        "sqlite3",
+        "OperationalError",
+    )
+    if is_of_database or getattr(error, "errno", None) in codes:
+        return f"{error}; make room or give permission, and type the same command again"
+    return None
 
 
 def run(main: Callable[[], None]) -> None:
@@ -38,9 +48,9 @@ def run(main: Callable[[], None]) -> None:
         try:
             main()
         except Exception as error:
-            if not is_of_another_user(error):
+            if not (sentence := sentence_of(error)):
                 raise
-            raise InputError(f"git: {error}; {TRUST}") from None
+            raise InputError(sentence) from None
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

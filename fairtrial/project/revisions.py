@@ -1,5 +1,7 @@
 """Read the files of a revision: a commit, a branch, a tag, an experiment or `workspace`."""
 
+import contextlib
+import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +14,10 @@ from fairtrial.project.files import refuse_irregular
 LOCKS = Path(".dvc/tmp/rwlock")
 MAX_BYTES = 2**28  # of a file; a table of a million examples with five replicas has 100 MB
 RESULTS = "dvc.lock", "params.yaml"  # what a commit with other results changes
-NO_GIT = "this folder is not in a git repository, which keeps revisions; get it by `git clone`"
+NO_GIT = (
+    "this folder is not in a git repository with a commit, which keeps revisions; get it by "
+    "`git clone`, or commit"
+)
 
 
 def read_files(revision: str, *paths: str) -> list[bytes]:
@@ -20,34 +25,37 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
 
     Raises `InputError` if one is missing, cannot be read, or has more than `MAX_BYTES`.
     """
-    from dvc.api import DVCFileSystem  # here, because the import takes half a second
     from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
+    from dvc.repo import Repo  # here, because the import takes half a second
     from dvc.scm import RevError, SCMError
 
     path = ""
     contents = []
     try:
-        root = Path(Repo.find_root())
         if not revision or ":" in revision[1:]:  # to DVC the workspace, or a file of a commit
             raise RevError("not a revision")
-        rev = None if revision == "workspace" else revision
-        # A commit begins at the top of git's repository, in which the project may be a folder.
-        above = [folder for folder in (root, *root.parents) if (folder / ".git").exists()]
-        is_folder = bool(rev and above and above[0] != root)
-        prefix = run_git("rev-parse", "--show-prefix") if is_folder else ""
-        files = DVCFileSystem(".", rev=rev, subrepos=is_folder)
-        for path in paths:
-            if rev is None:
-                refuse_irregular(Path(path), "remove it; `git checkout` brings back what was there")
-            with files.open(prefix + path, "rb") as file:
-                contents.append(file.read(MAX_BYTES + 1))
-            if len(contents[-1]) > MAX_BYTES:
-                raise InputError(
-                    f"{revision}: {path} has more than {MAX_BYTES >> 20} MiB; divide it"
-                )
+        with contextlib.ExitStack() as stack:
+            repo = stack.enter_context(Repo())
+            if revision != "workspace":
+                config = repo.config
+                stack.enter_context(repo.switch(revision))
+                # Anybody may have written that of the revision, and it can name remotes, programs
+                # that give credentials, and folders whose databases DVC unpickles.
+                repo.config = config
+            for path in paths:
+                if revision == "workspace":
+                    remedy = "remove it; `git checkout` brings back what was there"
+                    refuse_irregular(Path(path), remedy)
+                with repo.dvcfs.open(path, "rb") as file:
+                    contents.append(file.read(MAX_BYTES + 1))
+                if len(contents[-1]) > MAX_BYTES:
+                    raise InputError(
+                        f"{revision}: {path} has more than {MAX_BYTES >> 20} MiB; divide it"
+                    )
         return contents
-    except NotDvcRepoError:
+    except NotDvcRepoError as error:
+        if "does not contain" in str(error):  # in a folder that the revision has not
+            raise InputError(f"{revision}: {error}; name a later one") from None
         raise InputError("no DVC project here; run this at the top of the project") from None
     except RevError:
         remedy = "`git log --oneline` and `dvc exp list --all-commits` list them"
@@ -118,26 +126,51 @@ def git_output(*arguments: str) -> bytes:
     return result.stdout
 
 
-def lock_holders() -> dict[int, bool]:
-    """Return the living processes that lock outputs of this folder, and whether each is a DVC.
+def lock_holders(folder: Path = Path()) -> dict[int, bool]:
+    """Return the living processes that lock outputs of a folder, and whether each is a DVC.
 
     DVC itself takes the number of a process that was killed, such as 1 in a container, for the
     process that has this number now.
     """
     try:
-        locks = json.loads(LOCKS.read_text(encoding="utf-8"))["write"]
+        locks = json.loads((folder / LOCKS).read_text(encoding="utf-8"))["write"]
         pids = {int(lock["pid"]) for lock in locks.values()}
+        written = (folder / LOCKS).stat().st_mtime
     except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return {}  # DVC has not locked anything
-    return {pid: _is_dvc(pid) for pid in sorted(pids) if Path(f"/proc/{pid}").exists()}
+    import psutil  # which DVC has, too
+
+    return {pid: _is_dvc(pid, written) for pid in sorted(pids) if psutil.pid_exists(pid)}
 
 
-def _is_dvc(pid: int) -> bool:
+def _is_dvc(pid: int, written: float) -> bool:
+    """Return whether a process is a DVC that can have written its locks at this time."""
+    import psutil
+
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
+        process = psutil.Process(pid)
+        command, start = process.cmdline(), process.create_time()
+    except psutil.Error:
         return True  # nothing is known of it
-    return any(Path(argument).name.startswith("dvc") for argument in command[:3])
+    names = [Path(argument).name for argument in command[:3]]
+    return start < written + 2 and any(name.startswith("dvc") for name in names)  # to the second
+
+
+def refuse_running() -> None:
+    """Raise `InputError` if DVC is running here, or in another worktree of this repository."""
+    prefix = run_git("rev-parse", "--show-prefix")
+    for line in run_git("worktree", "list", "--porcelain").splitlines():
+        if not line.startswith("worktree "):
+            continue
+        folder = Path(line.removeprefix("worktree "), prefix)
+        for pid, is_dvc in lock_holders(folder).items():
+            if is_dvc:
+                raise InputError(f"DVC is running in {folder} (process {pid}); wait for its end")
+        with contextlib.suppress(FileNotFoundError), (folder / ".dvc/tmp/lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DVC does between two stages
+            except OSError:
+                raise InputError(f"DVC is running in {folder}; wait for its end") from None
 
 
 def refuse_locked() -> None:

@@ -33,12 +33,7 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
             parent.mkdir(exist_ok=True)
             # One process at a time, so that none removes a new folder that is not locked yet.
             with FileLock(parent / "scratch.lock"):
-                for left in parent.glob(f"{prefix}*"):
-                    with (
-                        contextlib.suppress(OSError, Timeout),
-                        FileLock(left / ".lock", timeout=0),
-                    ):
-                        shutil.rmtree(left, ignore_errors=True)
+                remove_left(prefix)
                 folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
                 stack.enter_context(FileLock(folder / ".lock"))
@@ -47,6 +42,16 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
                 f"{PARENT}: no folder can be made there ({error}); make room or give permission"
             ) from None
         yield folder
+
+
+def remove_left(prefix: str) -> list[str]:
+    """Remove the folders of commands that were killed; return their paths."""
+    removed = []
+    for left in PARENT.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError, Timeout), FileLock(left / ".lock", timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+            removed.append(str(left))
+    return removed
 
 
 def write_local_config(folder: Path, site_cache: Path, cache: str | None, **core: object) -> None:
@@ -79,15 +84,25 @@ def run_command(*command: str, folder: Path | None = None) -> None:
 
 
 def run_captured(
-    command: list[str], folder: Path | None = None
+    command: list[str], folder: Path | None = None, seconds: float | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder, where `python` is this Python; return what it printed."""
+    """Run a command in a folder, where `python` is this Python; return what it printed.
+
+    Raises `InputError` if it takes more than a number of seconds.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-    )
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"dvc {' '.join(command[3:5])}: has no end after {seconds:.0f} seconds; look into the "
+            "dvc.yaml of the revisions, or name fewer"
+        ) from None

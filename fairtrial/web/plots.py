@@ -15,6 +15,8 @@ from fairtrial.project.errors import InputError
 from fairtrial.project.scratch import run_captured
 from fairtrial.web.drawing import HEIGHT, PANEL_WIDTH, WIDTH, Plot, Spec
 
+DVC = sys.executable, "-m", "fairtrial.project.dvc_here"
+SECONDS = 60  # for each revision: a matrix of stages that somebody wrote may have no end
 THINNEST = 1.5  # of the lines of revisions
 MAX_LEGEND, LONG = 40, 4  # characters of a legend in a line; and of a label that is turned
 
@@ -42,10 +44,10 @@ def load_dvc_plots(
     pictures: list[list[Picture]] = []
     missing: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "dvc", "plots", "diff", "--json", "--out", folder, *names]
+        command = [*DVC, "plots", "diff", "--json", "--out", folder, *names]
         if len(names) == 1:
             command += names  # with one name DVC would compare it with the workspace
-        done = run_captured(command)
+        done = run_captured(command, seconds=SECONDS * len(names))
         if done.returncode != 0:
             raise InputError(f"dvc plots diff: {' '.join(done.stderr.split())}")
         for path, parts in json.loads(done.stdout)["data"].items():

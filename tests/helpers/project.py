@@ -36,6 +36,12 @@ needs_mnist = pytest.mark.skipif(
     not MNIST.is_dir(), reason="MNIST is neither in ../shared/mnist nor in a folder MNIST_MIRROR"
 )
 
+# As `python -m tools template remove` leaves it, a project has only some of the parts.
+HAS_SWEEPS, HAS_PREDICT = (
+    (ROOT / name).exists() for name in ("fairtrial/sweep.py", "tools/predict.py")
+)
+needs_sweeps = pytest.mark.skipif(not HAS_SWEEPS, reason="the sweeps were removed")
+
 
 class Project:
     """A clone of the project, and what a user does in it."""

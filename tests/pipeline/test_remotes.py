@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import ROOT, Project, needs_sweeps
 from tests.helpers.services import BUCKET, CREDENTIALS, needs_sshd, s3_server, ssh_server
 
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/sharing.md").read_text(), re.DOTALL)
@@ -77,6 +77,7 @@ def test_a_colleague_gets_what_was_shared(shared: Project, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@needs_sweeps
 def test_a_sweep_here_asks_no_remote_for_what_the_cache_has(shared: Project) -> None:
     """Nothing was pushed, and there are no credentials."""
     for key in CREDENTIALS:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.project import ROOT, Project
+from tests.helpers.project import HAS_PREDICT, HAS_SWEEPS, ROOT, Project
 from tests.helpers.shapes import CLASSES, draw_shape, make_shapes
 from tests.helpers.sources import idx
 
@@ -48,17 +48,20 @@ def test_the_road_of_the_page(project: Project) -> None:
     assert [row.split(",")[1] for row in rows if row.startswith("test,")] == list(CLASSES)
     project.commit("Shapes")
     # The sweep, the comparison, the report and the prediction of the page work on them.
-    settings = ["-S", "train.lr=0.005,0.01", "-S", "train.epochs=2"]
-    output = project.run("python", "-m", "fairtrial", "sweep", "--workers=1", *settings).stdout
-    assert "2 points, 0 of them done" in output
-    [best] = re.findall(r"bit for bit as experiment (sweep-\w+):", output)
+    best = "workspace"
+    if HAS_SWEEPS:
+        settings = ["-S", "train.lr=0.005,0.01", "-S", "train.epochs=2"]
+        output = project.run("python", "-m", "fairtrial", "sweep", "--workers=1", *settings).stdout
+        assert "2 points, 0 of them done" in output
+        [best] = re.findall(r"bit for bit as experiment (sweep-\w+):", output)
     assert best in project.run("python", "-m", "fairtrial", "compare", "HEAD", best).stdout
     project.run("python", "-m", "fairtrial", "report", "HEAD", best)
     page = (project.path / "report.html").read_text(encoding="utf-8")
     assert "triangle" in page
-    picture = "data/pictures/circle/0.png"
-    prediction = project.run("python", "-m", "tools", "predict", picture).stdout
-    assert prediction.split(",")[0] in CLASSES
+    if HAS_PREDICT:
+        picture = "data/pictures/circle/0.png"
+        prediction = project.run("python", "-m", "tools", "predict", picture).stdout
+        assert prediction.split(",")[0] in CLASSES
 
 
 @pytest.mark.slow
@@ -134,8 +137,8 @@ BAD = {
         "data/bad: test/circle: train has no pictures of this class",
     ),
     "a class of test alone": (
-        "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && cp docs/seven.png "
-        "data/x/test/z && mv data/x/* data/bad",
+        "mkdir -p data/x/train data/x/test/z && mv data/bad/* data/x/train && "
+        "cp metrics/weights.png data/x/test/z && mv data/x/* data/bad",
         "data/bad: test/z: train has no pictures of this class; add some there",
     ),
     "some in splits": (
@@ -298,9 +301,11 @@ def test_each_layout_goes_from_dvc_add_to_compare_and_predict(
         splits_of_groups = {(row["group"], row["split"]) for row in files.values()}
         assert len(splits_of_groups) == 20
         assert {row["group"] for row in scores} < {f"artist {i}" for i in range(20)}
-    draw_shape("circle", np.random.default_rng(0)).save(tmp_path / "photo.png")
-    predicted = project.run("python", "-m", "tools", "predict", str(tmp_path / "photo.png")).stdout
-    assert predicted.split(",")[0] in {*CLASSES, *"0123"}
+    if HAS_PREDICT:
+        photo = tmp_path / "photo.png"
+        draw_shape("circle", np.random.default_rng(0)).save(photo)
+        predicted = project.run("python", "-m", "tools", "predict", str(photo)).stdout
+        assert predicted.split(",")[0] in {*CLASSES, *"0123"}
 
 
 def test_a_validation_split_of_ones_own_is_taken_and_reported(small_project: Project) -> None:

@@ -123,6 +123,25 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "set SAMEBITS_CACHE to a folder" in sentence(done)
 
 
+@pytest.mark.parametrize("place", ["the cache", "its folder", "a library", "a link"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_cache_that_others_can_write_is_refused(built: Path, tmp_path: Path, place: str) -> None:
+    cache = Path(shutil.copytree(built, tmp_path / "cache"))
+    [folder] = cache.iterdir()
+    if place == "the cache":
+        cache.chmod(0o777)
+    elif place == "its folder":
+        os.chown(folder, 1234, 1234)
+    elif place == "a library":
+        for path in folder.glob("*.so"):
+            os.chown(path, 1234, 1234)
+    else:
+        theirs = folder.rename(tmp_path / "theirs")
+        os.chown(theirs, 1234, 1234)
+        folder.symlink_to(theirs)
+    assert "belongs to others, or they may write it; set SAMEBITS_CACHE" in sentence(use(cache))
+
+
 def test_a_compiler_that_fails_is_named(tmp_path: Path) -> None:
     package = tmp_path / "site/ziglang"
     package.mkdir(parents=True)

@@ -305,6 +305,14 @@ REFUSED = {
         [],
         f"workspace: {CHECKPOINT} has another hash than in dvc.lock; `dvc repro`",
     ),
+    "dvc commit": (
+        shell(
+            "sed -i 's/  model: linear/  model: mlp/; s/  width: 0/  width: 8/' params.yaml && "
+            "dvc commit --force"
+        ),
+        [],
+        f"{CHECKPOINT}: holds another model than params.yaml, though dvc.lock says otherwise",
+    ),
     "another form": (
         edit_metrics('"calibration_error"', '"calibration"'),
         [],

@@ -113,7 +113,10 @@ def test_what_cannot_be_exported_is_refused(small_project: Project) -> None:
     assert "params.yaml has another train.lr than its results were made with" in export(
         small_project, ok=False
     )
-    small_project.run("git", "checkout", "params.yaml")
+    small_project.set_params("train.lr=0.01", "train.model=mlp", "train.width=8")
+    small_project.run("dvc", "commit", "--force")
+    assert "holds a model linear of width 0, unlike params.yaml" in export(small_project, ok=False)
+    small_project.run("git", "checkout", ".")
     generator = torch.Generator()
     info, _ = read_split(small_project.path / "data/prepared/test.safetensors")
     letters = info.model_copy(update={"classes": tuple("abcdefghij")})

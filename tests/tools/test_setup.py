@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import Project
+from tests.helpers.project import Project, needs_sweeps
 
 SHARED = "/var/tmp/dvc"  # where DVC has them by default, open to all users
 
@@ -76,6 +76,7 @@ def test_dvc_uses_a_private_folder(watched: Project) -> None:
 
 
 @pytest.mark.slow
+@needs_sweeps
 def test_the_tools_use_private_folders_too(watched: Project) -> None:
     watched.set_params("train.lr=0.02")
     watched.run("dvc", "repro")
