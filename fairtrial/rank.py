@@ -7,7 +7,7 @@ All pairs are compared, and corrected together: revisions that share a letter ar
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ from fairtrial.compare import (
 )
 from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import compare_pairs, shared_metric
+from fairtrial.project.scores import Revision
+from fairtrial.statistics.comparison import Comparison, compare_pairs, shared_metric
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import spread_text
 
@@ -39,13 +40,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"rank: needs from 2 to {MAX_REVISIONS} different revisions")
     revisions = load_revisions(names, args)
     name, metric = shared_metric(revisions, args.metric)
-    revisions.sort(key=lambda one: -metric.sign * one.scores[name].mean())
-    chosen = load_chosen()
-    order = list(itertools.combinations(range(len(revisions)), 2))
-    choices = [find_choice(revisions[i], revisions[j], chosen) for i, j in order]
-    compared = compare_pairs(revisions, order, [name], choices, args.balanced)[name]
-    pairs = dict(zip(order, compared, strict=True))
-    letters = group_letters(len(revisions), lambda i, j: pairs[i, j].outcome == "undecided")
+    revisions, pairs, letters = rank(revisions, name, args.balanced)
     unit = f" {metric.unit}".rstrip()
     ranks = [
         1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
@@ -83,6 +78,21 @@ def main(args: argparse.Namespace) -> None:
         ],
     }
     print_result(args, values, [pd.DataFrame(rows)], lines)
+
+
+def rank(
+    revisions: Sequence[Revision], name: str, balanced: bool = False
+) -> tuple[list[Revision], dict[tuple[int, int], Comparison], list[str]]:
+    """Return revisions, the best first, the comparison of each pair, and their letters."""
+    sign = revisions[0].contract.sign(name)
+    ranked = sorted(revisions, key=lambda one: -sign * one.scores[name].mean())
+    chosen = load_chosen()
+    order = list(itertools.combinations(range(len(ranked)), 2))
+    choices = [find_choice(ranked[i], ranked[j], chosen) for i, j in order]
+    compared = compare_pairs(ranked, order, [name], choices, balanced)[name]
+    pairs = dict(zip(order, compared, strict=True))
+    letters = group_letters(len(ranked), lambda i, j: pairs[i, j].outcome == "undecided")
+    return ranked, pairs, letters
 
 
 def group_letters(count: int, is_alike: Callable[[int, int], bool]) -> list[str]:
