@@ -27,11 +27,13 @@ help:  ## list the targets
 repro: .venv/installed  ## run the pipeline, or the part of it that changed
 	@python -m fairtrial mend > /dev/null
 	dvc repro
+	@echo 'Next, in each new terminal: source .venv/bin/activate. Then: docs/tour.md'
 
 recipe: .venv/installed  ## run recipes/NAME as an experiment: make recipe NAME=csc321
 	@case "$$NAME" in "" | */*) false;; *) test -f "recipes/$$NAME";; esac || { echo "make recipe NAME=... needs one of:" $$(ls recipes) >&2; exit 2; }
 	sed -n 's/^\([a-z]\)/-S \1/p' recipes/default "recipes/$$NAME" | xargs dvc exp run --force --name "$$NAME"
-	python -m fairtrial compare -- HEAD "$$NAME"
+	@# Of other data there is no comparison, and it says so.
+	python -m fairtrial compare -- HEAD "$$NAME" || test $$? = 2
 
 compare: .venv/installed  ## compare two revisions: make compare A=HEAD~1 B=HEAD
 	python -m fairtrial compare -- "$${A:-HEAD~1}" "$${B:-HEAD}"
@@ -45,16 +47,16 @@ test: lint  ## check the code and run the tests that are not slow by nature (fiv
 test-all: lint  ## check the code and run all tests
 	python -m pytest -n auto --dist worksteal
 
-lint: .venv/installed  ## check the style, the format and the types
+lint: .venv/dev  ## check the style, the format and the types
 	ruff check
 	ruff format --check
 	mypy
 
-bench: .venv/installed  ## measure how long we take beside others (half an hour)
-	uv pip install --system-certs --quiet --compile-bytecode --group bench --constraint requirements.txt
+bench: .venv/dev  ## measure how long we take beside others (half an hour)
+	uv pip install --system-certs --quiet --compile-bytecode --group bench --constraint requirements-dev.txt
 	python benchmarks/bench.py
 
-same-bits: .venv/installed  ## reproduce the committed results on emulated CPUs (needs qemu-user)
+same-bits: .venv/dev  ## reproduce the committed results on emulated CPUs (needs qemu-user)
 	python -m tests.same_bits.emulated_cpus
 
 arm64: .venv/installed  ## let same-bits emulate 64-bit ARM too (Debian 12, as root)
@@ -67,7 +69,8 @@ COMPILE := uv pip compile --system-certs --quiet --universal --generate-hashes -
 	--custom-compile-command 'make lock'
 
 lock: .venv/installed  ## write the locked requirements anew from pyproject.toml
-	$(COMPILE) --group dev pyproject.toml --output-file requirements.txt
+	$(COMPILE) --group dev pyproject.toml --output-file requirements-dev.txt
+	$(COMPILE) --group sweep --group export --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
 	$(COMPILE) --group build --constraint requirements.txt --output-file requirements-build.txt
 	$(COMPILE) --group uv --output-file requirements-uv.txt
 
@@ -76,12 +79,19 @@ lock: .venv/installed  ## write the locked requirements anew from pyproject.toml
 # that none of their code runs during the installation.
 # The system's certificates are those by which git came here, behind a company's proxy too.
 # Byte-compiled, or torch takes twice as long to import where Python may not write its cache.
+SYNC := uv pip sync --system-certs --compile-bytecode --require-hashes --only-binary :all: \
+	--no-binary antlr4-python3-runtime --build-constraints requirements-build.txt
+
 .venv/installed: requirements.txt requirements-build.txt requirements-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 repro")'
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
 		--requirement requirements-uv.txt
-	uv pip sync --system-certs --compile-bytecode --require-hashes --only-binary :all: \
-		--no-binary antlr4-python3-runtime --build-constraints requirements-build.txt requirements.txt
+	$(SYNC) requirements.txt
 	python -m tools setup
+	@touch $@
+
+# What checks the code: a browser's driver, linters, oracles. Who only runs it does without.
+.venv/dev: .venv/installed requirements-dev.txt
+	$(SYNC) requirements-dev.txt
 	@touch $@

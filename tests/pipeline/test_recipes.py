@@ -56,6 +56,7 @@ def text(value: object) -> str:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_parameters_of_a_recipe_are_valid(small_project: Project, name: str) -> None:
+    (small_project.path / "data/pictures").mkdir()
     small_project.set_params(*(f"{key}={value}" for key, value in settings(name).items()))
     small_project.run("python", "-m", "stages", "check")
 

@@ -17,7 +17,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-build", "requirements-uv"])
+@pytest.mark.parametrize("name", [path.stem for path in ROOT.glob("requirements*.txt")])
 def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     lines = (ROOT / f"{name}.txt").read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in lines if not line.lstrip().startswith("#")]
@@ -29,7 +29,7 @@ def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
 
 def test_what_torch_does_not_load_is_not_installed() -> None:
     excluded = tomllib.loads(PYPROJECT)["tool"]["uv"]["exclude-dependencies"]
-    locked = re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    locked = re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
     assert excluded
     assert not set(excluded) & set(locked)
     # Their modules, hidden from an environment that has them for another reason.
@@ -48,12 +48,14 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_the_installation_takes_only_what_has_its_hash() -> None:
-    [recipe] = re.findall(r"^\.venv/installed: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
-    installs = re.findall(r"(?:pip install|uv pip sync) .*", recipe.replace("\\\n\t", " "))
-    assert len(installs) == 2
+    recipes = re.findall(r"^\.venv/(?:installed|dev): .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    [sync] = re.findall(r"^SYNC := (.*)$", MAKEFILE.replace("\\\n\t", " "), re.MULTILINE)
+    lines = "".join(recipes).replace("\\\n\t", " ").replace("$(SYNC)", sync)
+    installs = re.findall(r"(?:pip install|uv pip sync) .*", lines)
+    assert len(installs) == 3
     for install in installs:
         assert "--require-hashes --only-binary :all:" in " ".join(install.split())
-    assert "--build-constraints requirements-build.txt" in installs[1]
+    assert sum("--build-constraints requirements-build.txt" in one for one in installs) == 2
 
 
 def test_every_action_is_a_commit_with_its_tag_in_a_comment() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .arm64: Python and the packages of requirements.txt for 64-bit ARM, which
+# Make .arm64: Python and the packages of requirements-dev.txt for 64-bit ARM, which
 # tests/same_bits/emulated_cpus.py runs under qemu-aarch64. On Debian 12, as root, after
 # `apt install qemu-user`; 6 GB.
 set -euo pipefail
@@ -27,7 +27,7 @@ done > "$root/proc/cpuinfo"
 uv pip install --quiet --system-certs --target .arm64/site --python-version 3.11 \
     --python-platform aarch64-manylinux_2_39 --require-hashes --only-binary :all: \
     --no-binary antlr4-python3-runtime --build-constraints requirements-build.txt \
-    --requirements requirements.txt
+    --requirements requirements-dev.txt
 
 # The compiler would be emulated, too; this computer's compiles for others as well.
 SAMEBITS_CACHE=.arm64/kernels python -c "from samebits.library import build; build('aarch64')"
