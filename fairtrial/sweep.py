@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--experiments", action="store_true", help="make DVC experiments of all points")
     invalid = "leave out points that the project's own check refuses"
     add("--skip-invalid", action="store_true", help=invalid)
+    by = "show the best point of each value of this parameter"
+    add("--by", metavar="NAME", help=by)
     add("--name", default="", help="write the results to sweeps/NAME (default: sweeps)")
     add = parser.add_argument_group(
         "search", "try some points of ranges, such as 'train.lr=interval(0.001,1)', in rounds"
@@ -88,6 +90,7 @@ def main(args: argparse.Namespace) -> None:
             args.name,
             args.skip_invalid,
             search,
+            args.by,
         )
     )
     if failed:

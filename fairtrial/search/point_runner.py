@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +16,8 @@ from fairtrial.search.points_file import Rows, append_row, check_row
 
 if TYPE_CHECKING:
     from distributed import Client
+
+LINE_EVERY = 60  # seconds
 
 
 @dataclass
@@ -45,11 +48,17 @@ class PointRunner:
             self.client = self.stack.enter_context(connect(self.scheduler, self.workers))
             prepare_workers(self.client, self.location, next(iter(todo.values())).params)
         params = {key: point.params for key, point in todo.items()}
+        said = time.monotonic()
         with tqdm(desc=label, total=len(todo), unit="point", disable=None) as bar:
-            for key, result in iter_results(self.client, self.location, params):
+            for count, (key, result) in enumerate(
+                iter_results(self.client, self.location, params), 1
+            ):
                 if problem := self._problem_of(todo[key], result):
                     tqdm.write(f"{' '.join(todo[key].overrides)}: {problem}", sys.stderr)
                 bar.update()
+                if bar.disable and time.monotonic() >= said + LINE_EVERY:  # in a log file
+                    print(f"{count:,} of {len(todo):,} points", flush=True)
+                    said = time.monotonic()
 
     def _problem_of(self, point: Point, result: dict[str, Any]) -> str | None:
         """Keep the result of a point, or return why it has none.

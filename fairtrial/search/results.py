@@ -42,17 +42,28 @@ def full_table(trials: list[Trial], rows: Rows, goal: Goal) -> "pd.DataFrame":
     return pd.DataFrame(lines)
 
 
+def best_of_each(trials: list[Trial], name: str) -> list[Trial]:
+    """Return the first of the trials with each value of a parameter."""
+    first: dict[object, Trial] = {}
+    for trial in trials:
+        first.setdefault(str(trial.points[-1].values.get(name)), trial)
+    return list(first.values())
+
+
 def top_table(trials: list[Trial], rows: Rows, goal: Goal) -> "pd.DataFrame":
-    """Return the settings and all metrics of the first trials, as text, the ranked one first."""
+    """Return the settings that differ and all metrics of the first trials, as text."""
     import pandas as pd
 
+    settings = [settings_of(trial) for trial in trials]
+    same = {k for k, v in settings[0].items() if all(one.get(k) == v for one in settings)}
     metrics = [goal.metric, *(name for name in goal.contract.metrics if name != goal.metric)]
     lines = []
     for trial in trials[:TOP]:
         row = rows[trial.points[-1].key]
         summaries = row["metrics"][goal.contract.split]
         cells = {name: goal.text(row, name) for name in metrics if name in summaries}
-        first = {"experiment": trial.points[-1].name, **settings_of(trial)}
+        varied = {k: v for k, v in settings_of(trial).items() if k not in same or len(trials) == 1}
+        first = {"experiment": trial.points[-1].name, **varied}
         lines.append({**first, **cells, "seeds": summaries[goal.metric]["replicas"]})
     return pd.DataFrame(lines)
 

@@ -1,6 +1,7 @@
 """Compute a grid or a search: from the settings to the table, the chart and the experiments."""
 
 import contextlib
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs
 from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial
 from fairtrial.search.points_file import exclusive_lock, load_rows
-from fairtrial.search.results import full_table, top_table, write_chart
+from fairtrial.search.results import TOP, best_of_each, full_table, top_table, write_chart
 from fairtrial.search.space import parse_space
 from fairtrial.tables import print_tables
 
@@ -38,6 +39,7 @@ class Options(NamedTuple):
     name: str  # of the folder in `sweeps` for the table and the chart
     skip_invalid: bool  # whether a grid leaves out points that the project's own check refuses
     search: SearchOptions | None  # a grid if it is None
+    by: str | None = None  # a parameter, of each value of which the best point is shown
 
 
 def sweep(options: Options) -> int:
@@ -49,6 +51,8 @@ def sweep(options: Options) -> int:
     goal, contract = options.goal, options.goal.contract
     base = dict(flatten(read_yaml(Path(PARAMS))))
     space = parse_space(options.settings, base)
+    if options.by and options.by not in base:
+        raise InputError(f"--by {options.by}: no parameter of {PARAMS}; write its dotted name")
     maker = PointMaker(read_pipeline(contract), contract)
     verdict: list[str] = []
     if options.search:
@@ -86,8 +90,16 @@ def sweep(options: Options) -> int:
         write_bytes(folder / "sweep.csv", table.to_csv(index=False).encode())
         names = list(space.dimensions) or [options.settings[0].partition("=")[0]]
         write_chart(folder / "sweep", table, names, goal)
-        written = f"{folder}/sweep.csv and sweep.png (.svg, .pdf) have all points of this sweep"
-        print_tables([top_table(best, runner.rows, goal)], [written, *verdict])
+        made_by = {"command": sys.orig_argv, "commit": runner.location.commit}
+        write_bytes(folder / "sweep.json", f"{json.dumps(made_by, indent=2)}\n".encode())
+        written = (
+            f"{folder}/sweep.csv and sweep.png (.svg, .pdf) have all {len(ordered):,} points of "
+            "this sweep"
+        )
+        shown = best_of_each(best, options.by) if options.by else best
+        if len(shown) > TOP:
+            written = f"The {TOP} best of {len(shown):,}; {written}"
+        print_tables([top_table(shown, runner.rows, goal)], [written, *verdict])
     if not options.search or not failed:
         make_experiments(best, chosen_from, base, options, runner)
     return failed

@@ -187,8 +187,12 @@ def test_another_metric_orders_the_points_otherwise_and_the_chart_shows_them(
     regression = Project(shutil.copytree(reproduced_regression.path, tmp_path / "project"))
     regression.env["PYTHONPATH"] = str(ROOT)
     sweep(regression, *SIX, "--promote=0")
-    output = sweep(regression, *SIX, "--metric=close", "--promote=0").stdout
+    output = sweep(regression, *SIX, "--metric=close", "--promote=0", "--by=points.noise").stdout
     assert output.startswith("6 points, 6 of them done\n")
+    assert len(re.findall(r"^sweep-\w+ ", output, re.M)) == 2  # the best of each noise
+    made_by = json.loads((regression.path / "sweeps/sweep.json").read_text())
+    assert made_by["command"][-1] == "--by=points.noise"
+    assert made_by["commit"] == regression.run("git", "rev-parse", "HEAD").stdout.strip()
     assert "reproduced" not in output
     assert len(rows(regression)) == 6
     close = [float(line["val.close.mean"]) for line in table(regression)]
@@ -804,6 +808,7 @@ def test_other_code_is_another_point(regression: Project) -> None:
             ["-S", "fit.lr=0.1", "--metric=accuracy"],
             "unknown metric 'accuracy'; known: squared_error, close",
         ),
+        (["-S", "fit.lr=0.1", "--by=lr"], "--by lr: no parameter of params.yaml; write its dotted"),
         (["-S", "fit.lr=0.1", "--workers=0"], "--workers has to be 1 or more"),
         (["-S", "fit.lr=0.1", "--name=../x"], "--name ../x: use letters, digits, - and _"),
         (["-S", "fit.lr=0.1", "--scheduler=tcp://127.0.0.1:1"], "no git remote has "),
