@@ -19,7 +19,8 @@ from fairtrial.compare import (
 )
 from fairtrial.project.chosen import load_chosen
 from fairtrial.project.errors import InputError
-from fairtrial.statistics.comparison import compare_pairs, shared_metric
+from fairtrial.project.scores import Revision
+from fairtrial.statistics.comparison import Comparison, compare_pairs, shared_metric
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import spread_text
 
@@ -39,13 +40,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"rank: needs from 2 to {MAX_REVISIONS} different revisions")
     revisions = load_revisions(names, args)
     name, metric = shared_metric(revisions, args.metric)
-    revisions.sort(key=lambda one: -metric.sign * one.scores[name].mean())
-    chosen = load_chosen()
-    order = list(itertools.combinations(range(len(revisions)), 2))
-    choices = [find_choice(revisions[i], revisions[j], chosen) for i, j in order]
-    compared = compare_pairs(revisions, order, [name], choices, args.balanced)[name]
-    pairs = dict(zip(order, compared, strict=True))
-    letters = group_letters(len(revisions), lambda i, j: pairs[i, j].outcome == "undecided")
+    revisions, letters, pairs = rank_revisions(revisions, name, args.balanced)
     unit = f" {metric.unit}".rstrip()
     ranks = [
         1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
@@ -83,6 +78,24 @@ def main(args: argparse.Namespace) -> None:
         ],
     }
     print_result(args, values, [pd.DataFrame(rows)], lines)
+
+
+def rank_revisions(
+    revisions: list[Revision], metric: str, balanced: bool = False
+) -> tuple[list[Revision], list[str], dict[tuple[int, int], Comparison]]:
+    """Return revisions with the best first, their letters, and the comparison of each pair.
+
+    The other arguments, and what is raised: as of `compare_pairs`.
+    """
+    name, definition = shared_metric(revisions, metric)
+    ranked = sorted(revisions, key=lambda one: -definition.sign * one.scores[name].mean())
+    chosen = load_chosen()
+    order = list(itertools.combinations(range(len(ranked)), 2))
+    choices = [find_choice(ranked[i], ranked[j], chosen) for i, j in order]
+    compared = compare_pairs(ranked, order, [name], choices, balanced)[name]
+    pairs = dict(zip(order, compared, strict=True))
+    letters = group_letters(len(ranked), lambda i, j: pairs[i, j].outcome == "undecided")
+    return ranked, letters, pairs
 
 
 def group_letters(count: int, is_alike: Callable[[int, int], bool]) -> list[str]:

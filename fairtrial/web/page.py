@@ -1,6 +1,5 @@
 """Assemble the page of a report from its template, plots and tables."""
 
-import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -16,8 +15,8 @@ from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.staleness import LOCK, PARAMS, locked_hashes
 from fairtrial.project.yaml_reader import parse_mapping
-from fairtrial.rank import group_letters
-from fairtrial.statistics.comparison import Comparison, compare, remark_lines
+from fairtrial.rank import rank_revisions
+from fairtrial.statistics.comparison import Comparison, compare_pairs, remark_lines
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import difference_table, params_table, provenance_table, scores_table
 from fairtrial.web.drawing import VARIABLES, Plot, differences, seeds, to_html
@@ -25,7 +24,6 @@ from fairtrial.web.plots import load_dvc_plots
 
 WEB = Path(__file__).parent
 MAX_LABEL = 60  # characters of a revision's name and of its settings in a legend
-MAX_RANKED = 20  # revisions of which all pairs are compared
 SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -47,7 +45,8 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     chosen = load_chosen()
     choices = [find_choice(first, other, chosen) for other in others]
     name, metric = contract.metric()
-    by_metric = {one: compare(first, others, one, choices) for one in contract.metrics}
+    pairs = [(0, position) for position in range(1, len(revisions))]
+    by_metric = compare_pairs(revisions, pairs, list(contract.metrics), choices)
     comparisons = by_metric[name]
     provenance = provenance_table(revisions)
     changes = params_table(revisions, only_changed=True)
@@ -62,9 +61,9 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     answers = differences(name, metric, first.name, comparisons)
     remarks = remark_lines(comparisons)
     if len(revisions) != 2:
-        ranked, letters = _ranked(revisions, name)
-        answers.append(seeds(name, metric, ranked, letters))
-        if any(letters):
+        ranked, letters, _ = rank_revisions(revisions, name)
+        answers.append(seeds(name, metric, ranked, letters if others else [""]))
+        if others:
             remarks.append("revisions with a common letter (a, b, ...) are not told apart")
 
     environment = jinja2.Environment(
@@ -167,22 +166,6 @@ def changed_files(revisions: list[Revision]) -> dict[str, list[str]]:
         for revision, of_other in zip(revisions[1:], hashes[1:], strict=True)
         if (changed := sorted(dict(set(first.items()) ^ set(of_other.items()))))
     }
-
-
-def _ranked(revisions: list[Revision], name: str) -> tuple[list[Revision], list[str]]:
-    """Return revisions, the best first, and their letters: those that share one may be equal."""
-    sign = revisions[0].contract.sign(name)
-    ranked = sorted(revisions, key=lambda one: -sign * one.scores[name].mean())
-    number = len(ranked) * (len(ranked) - 1) // 2
-    if not 1 < len(ranked) <= MAX_RANKED:
-        return ranked, [""] * len(ranked)
-    chosen = load_chosen()
-    alike = {}
-    for i, j in itertools.combinations(range(len(ranked)), 2):
-        choice = find_choice(ranked[i], ranked[j], chosen)
-        [one] = compare(ranked[i], [ranked[j]], name, [choice], comparisons=number)
-        alike[i, j] = one.outcome == "undecided"
-    return ranked, group_letters(len(ranked), lambda i, j: alike[i, j])
 
 
 def prose(text: object) -> str:
