@@ -5,6 +5,7 @@ python benchmarks/packages.py
 
 import re
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,17 +15,17 @@ PERMISSIVE = re.compile(r"\b(MIT|BSD|Apache|ISC|PSF|Python|Unlicense|0BSD|HPND|Z
 
 def licence_of(package: Distribution) -> str:
     """Return the licence of a package's metadata, in the first words that say it."""
-    about = package.metadata
-    kinds = [text for text in about.get_all("Classifier", []) if text.startswith("License ::")]
-    text = about.get("License-Expression") or "; ".join(kind.split(" :: ")[-1] for kind in kinds)
-    return text or (about.get("License") or "not said").splitlines()[0][:60]
+    about = package.metadata.json  # of several values a list
+    kinds = [kind for kind in about.get("classifier", []) if kind.startswith("License ::")]
+    text = about.get("license_expression") or "; ".join(kind.split(" :: ")[-1] for kind in kinds)
+    return str(text or (about.get("license") or "not said")).splitlines()[0][:60]
 
 
 def main() -> None:
     rows = []
     for package in distributions():
-        files = [file.locate() for file in package.files or []]
-        size = sum(path.stat().st_size for path in files if path.is_file()) / 1e6  # type: ignore[union-attr]
+        paths = [Path(str(file.locate())) for file in package.files or []]
+        size = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
         licence = licence_of(package)
         if size > LARGE or not PERMISSIVE.search(licence):
             rows.append([package.name, package.version, licence, round(size)])

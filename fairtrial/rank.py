@@ -7,7 +7,7 @@ All pairs are compared, and corrected together: revisions that share a letter ar
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"rank: needs from 2 to {MAX_REVISIONS} different revisions")
     revisions = load_revisions(names, args)
     name, metric = shared_metric(revisions, args.metric)
-    revisions, letters, pairs = rank_revisions(revisions, name, args.balanced)
+    revisions, pairs, letters = rank(revisions, name, args.balanced)
     unit = f" {metric.unit}".rstrip()
     ranks = [
         1 + sum(pairs[i, position].outcome == "worse" for i in range(position))
@@ -80,22 +80,19 @@ def main(args: argparse.Namespace) -> None:
     print_result(args, values, [pd.DataFrame(rows)], lines)
 
 
-def rank_revisions(
-    revisions: list[Revision], metric: str, balanced: bool = False
-) -> tuple[list[Revision], list[str], dict[tuple[int, int], Comparison]]:
-    """Return revisions with the best first, their letters, and the comparison of each pair.
-
-    The other arguments, and what is raised: as of `compare_pairs`.
-    """
-    name, definition = shared_metric(revisions, metric)
-    ranked = sorted(revisions, key=lambda one: -definition.sign * one.scores[name].mean())
+def rank(
+    revisions: Sequence[Revision], name: str, balanced: bool = False
+) -> tuple[list[Revision], dict[tuple[int, int], Comparison], list[str]]:
+    """Return revisions, the best first, the comparison of each pair, and their letters."""
+    sign = revisions[0].contract.sign(name)
+    ranked = sorted(revisions, key=lambda one: -sign * one.scores[name].mean())
     chosen = load_chosen()
     order = list(itertools.combinations(range(len(ranked)), 2))
     choices = [find_choice(ranked[i], ranked[j], chosen) for i, j in order]
     compared = compare_pairs(ranked, order, [name], choices, balanced)[name]
     pairs = dict(zip(order, compared, strict=True))
     letters = group_letters(len(ranked), lambda i, j: pairs[i, j].outcome == "undecided")
-    return ranked, letters, pairs
+    return ranked, pairs, letters
 
 
 def group_letters(count: int, is_alike: Callable[[int, int], bool]) -> list[str]:

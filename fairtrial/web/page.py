@@ -15,7 +15,7 @@ from fairtrial.project.revisions import read_files
 from fairtrial.project.scores import Revision, load_scores, splits_of
 from fairtrial.project.staleness import LOCK, PARAMS, locked_hashes
 from fairtrial.project.yaml_reader import parse_mapping
-from fairtrial.rank import rank_revisions
+from fairtrial.rank import rank
 from fairtrial.statistics.comparison import Comparison, compare_pairs, remark_lines
 from fairtrial.statistics.matching import find_choice
 from fairtrial.tables import difference_table, params_table, provenance_table, scores_table
@@ -24,6 +24,7 @@ from fairtrial.web.plots import load_dvc_plots
 
 WEB = Path(__file__).parent
 MAX_LABEL = 60  # characters of a revision's name and of its settings in a legend
+MAX_RANKED = 20  # revisions of which all pairs are compared
 SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -61,9 +62,11 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     answers = differences(name, metric, first.name, comparisons)
     remarks = remark_lines(comparisons)
     if len(revisions) != 2:
-        ranked, letters, _ = rank_revisions(revisions, name)
-        answers.append(seeds(name, metric, ranked, letters if others else [""]))
-        if others:
+        ranked, letters = revisions, [""] * len(revisions)
+        if 1 < len(revisions) <= MAX_RANKED:
+            ranked, _, letters = rank(revisions, name)
+        answers.append(seeds(name, metric, ranked, letters))
+        if any(letters):
             remarks.append("revisions with a common letter (a, b, ...) are not told apart")
 
     environment = jinja2.Environment(
