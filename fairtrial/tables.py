@@ -140,6 +140,8 @@ def to_latex(tables: list[pd.DataFrame], lines: list[str]) -> str:
     tables = [*tables, pd.DataFrame({"result": lines}, dtype=str)]
     text = "\n".join(_rendered(tables, "latex_booktabs", printable))
     text = re.sub(r"^ +| +(?= )", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\b(\d[\d.]*)e(?:\+|(-))0*(\d+)\b", r"$\1 \\times 10^{\2\3}$", text)
+    text = text.replace("\u00b1", r"$\pm$")
     # After the end of a row, LaTeX takes these for arguments of its command.
     return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)
 

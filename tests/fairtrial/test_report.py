@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
+from fairtrial.project.errors import InputError
+from fairtrial.web.drawing import COLOURS, Plot
 from fairtrial.web.page import legend_labels, prose
 from fairtrial.web.plots import adapt_dvc_plot
 from tests.helpers.browser import ShowPage, needs_browser
@@ -287,6 +289,11 @@ def test_a_plot_of_dvc_gets_the_colours_of_the_page_and_loses_what_it_does_not_s
     widths = lines["encoding"]["strokeWidth"]["scale"]["range"]
     assert widths[0] > widths[1]  # so that a line of b does not hide an equal one of a
     assert "encoding" not in diagonal
+
+
+def test_what_is_no_plot_is_refused_by_its_name() -> None:
+    with pytest.raises(InputError, match="the plot Mine cannot be drawn"):
+        Plot("Mine", {"mark": "no such mark"}).draw(COLOURS)
 
 
 def test_legends_name_what_differs() -> None:

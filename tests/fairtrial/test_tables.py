@@ -98,6 +98,13 @@ def test_no_value_is_latex() -> None:
     assert lines[-3] == r"{}[2pt] \\"
 
 
+def test_latex_has_powers_of_ten_and_signs_that_need_no_package() -> None:
+    frame = pd.DataFrame({"mean": ["0.5 \u00b1 0.1"], "p": ["4.8e-07"], "lr": ["1e+3"]})
+    text = to_latex([frame], ["p = 5e-12 of 12e34"])
+    assert r"0.5 $\pm$ 0.1 & $4.8 \times 10^{-7}$ & $1 \times 10^{3}$" in text
+    assert r"p = $5 \times 10^{-12}$ of 12e34" in text
+
+
 def test_latex_has_tables_with_rules_and_escapes_its_own_characters() -> None:
     frame = pd.DataFrame({"revision": ["a_b"], "accuracy %": ["80.0"]})
     text = to_latex([frame, pd.DataFrame()], ["50 % & more"])
