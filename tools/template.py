@@ -36,6 +36,7 @@ PARTS = {
         (
             *("tools/predict.py", "tools/preprocessing.py", "docs/seven.png"),
             *("tests/tools/test_predict.py", "tests/tools/test_preprocessing.py"),
+            "benchmarks/photos.py",
         ),
         "tools predict",
         "Pictures to classify",
