@@ -4,7 +4,7 @@ On the second project, of the tests of fairtrial, whose points cost little of th
 are CPU seconds of a command and of all that it starts, and the memory of the command itself; one
 run each. The exponent is of the last two sizes: 1 is linear.
 
-    python benchmarks/load.py            # 25 minutes
+    python benchmarks/load.py            # 15 minutes
     python benchmarks/load.py examples   # one part
 """
 
