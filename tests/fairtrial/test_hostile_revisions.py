@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fairtrial.project.errors import InputError
+from fairtrial.project.scratch import run_captured
 from tests.helpers.project import ROOT, Project
 
 CONFIG = """\
@@ -74,3 +76,9 @@ def test_what_is_typed_for_make_is_no_command(
         regression.run(*command, ok=False)
         assert not (regression.path / "ran").exists(), text
     regression.run("make", "--old-file=.venv/installed", "compare", "A=main", "B=slow")
+
+
+def test_a_command_that_has_no_end_is_stopped() -> None:
+    """Such as DVC, if somebody's `dvc.yaml` has a matrix of a billion stages."""
+    with pytest.raises(InputError, match=r"^dvc plots diff: has no end after 0 seconds; look into"):
+        run_captured(["tail", "-f", "/dev/null", "plots", "diff"], seconds=0.1)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@pytest.fixture
+def running_dvc(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A living process that looks like a DVC."""
+    (tmp_path / "dvc").write_text("import time; time.sleep(1000)")
+    with subprocess.Popen([sys.executable, str(tmp_path / "dvc")]) as process:
+        yield process
+        process.kill()
+
+
 def lock(project: Project, pid: int) -> None:
     entry = {str(project.path / "scores.csv"): {"pid": pid, "cmd": "dvc repro"}}
     locks = {"write": entry, "read": {}}
@@ -31,7 +41,9 @@ def lock(project: Project, pid: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["here", "a worktree", "a folder of a repository"])
-def test_the_marks_of_a_killed_experiment_are_seen(regression: Project, place: str) -> None:
+def test_the_marks_of_a_killed_experiment_are_seen(
+    regression: Project, running_dvc: subprocess.Popen[bytes], place: str
+) -> None:
     here = regression
     if place == "a worktree":
         here = Project(regression.path.parent / "there")
@@ -50,30 +62,24 @@ def test_the_marks_of_a_killed_experiment_are_seen(regression: Project, place: s
     said = "`dvc exp run` was killed here"
     assert here.run(*compare).stderr.startswith(said)
     if place == "a worktree":  # which has the marks of all others
-        dvc = regression.path.parent / "dvc"
-        dvc.write_text("import time; time.sleep(1000)")
-        with subprocess.Popen(["python", str(dvc)], env=here.env) as process:
-            lock(regression, process.pid)
-            assert here.run(*compare).stderr == ""
-            assert f"DVC is running in {regression.path}" in here.run(*MEND, ok=False).stderr
-            process.kill()
+        lock(regression, running_dvc.pid)
+        assert here.run(*compare).stderr == ""
+        assert f"DVC is running in {regression.path}" in here.run(*MEND, ok=False).stderr
+        running_dvc.kill()
+        running_dvc.wait()
     assert f"{mark}: removed" in here.run(*MEND).stdout
     assert here.run(*compare).stderr == ""
 
 
 def test_a_lock_that_is_older_than_its_process_is_nobodys(
-    regression: Project, tmp_path: Path
+    regression: Project, running_dvc: subprocess.Popen[bytes]
 ) -> None:
     """As in a container that was started again, where the numbers are the same every time."""
-    dvc = tmp_path / "dvc"
-    dvc.write_text("import time; time.sleep(1000)")
-    with subprocess.Popen(["python", str(dvc)], env=regression.env) as process:
-        lock(regression, process.pid)
-        old = (regression.path / ".dvc/tmp/rwlock").stat().st_mtime - 10
-        os.utime(regression.path / ".dvc/tmp/rwlock", (old, old))
-        assert "is another program now" in regression.run(*COMPARE, ok=False).stderr
-        assert "rwlock: removed" in regression.run(*MEND).stdout
-        process.kill()
+    lock(regression, running_dvc.pid)
+    old = (regression.path / ".dvc/tmp/rwlock").stat().st_mtime - 10
+    os.utime(regression.path / ".dvc/tmp/rwlock", (old, old))
+    assert "is another program now" in regression.run(*COMPARE, ok=False).stderr
+    assert "rwlock: removed" in regression.run(*MEND).stdout
     regression.run(*COMPARE)
 
 
@@ -95,16 +101,16 @@ def test_a_lock_of_a_process_that_is_no_dvc_is_named_and_removed(
     regression.run(*COMPARE)
 
 
-def test_nothing_is_mended_while_dvc_runs(regression: Project, tmp_path: Path) -> None:
-    dvc = tmp_path / "dvc"
-    dvc.write_text("import time; time.sleep(1000)")
-    with subprocess.Popen(["python", str(dvc)], env=regression.env) as process:
-        lock(regression, process.pid)
-        for command, end in ((MEND, "wait for its end"), (COMPARE, "wait for its end")):
-            done = regression.run(*command, ok=False)
-            assert (done.returncode, done.stdout) == (2, "")
-            assert f"(process {process.pid}); {end}" in done.stderr
-        process.kill()
+def test_nothing_is_mended_while_dvc_runs(
+    regression: Project, running_dvc: subprocess.Popen[bytes]
+) -> None:
+    lock(regression, running_dvc.pid)
+    for command in (MEND, COMPARE):
+        done = regression.run(*command, ok=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"(process {running_dvc.pid}); wait for its end" in done.stderr
+    running_dvc.kill()
+    running_dvc.wait()
     assert (regression.path / ".dvc/tmp/rwlock").exists()
     regression.run(*COMPARE)
 
