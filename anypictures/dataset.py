@@ -24,10 +24,10 @@ from anypictures.examples import (
     same_to_the_eye,
     shortened,
 )
+from anypictures.identities import Row, units_of
 from anypictures.idx import Array
 from anypictures.options import Options, parse_range
 from anypictures.reading import FEW_LEVELS, THIN, Read, Reading, Work, read_pictures
-from anypictures.rows import Row, units_of
 from anypictures.sources import open_source
 
 CHUNK, CHUNK_BYTES = 64, 8_000_000  # that are sent to a process at once

@@ -119,9 +119,9 @@ def measure(idea: str, seed: int, folder: Path) -> list[dict[str, Any]]:
     start = time.process_time()
     trial = new_trial(idea, params, train)
     means = {name: tensor.clone() for name, tensor in trial.model.state_dict().items()}
-    while trial.epoch < params.epochs:
+    while trial.epochs_done < params.epochs:
         if idea == "elastic distortion":
-            generator = seeded_generator(seed, f"distortion of epoch {trial.epoch}")
+            generator = seeded_generator(seed, f"distortion of epoch {trial.epochs_done}")
             trial.train = train._replace(images=distort(train.images, generator))
         for _ in trial.train_epoch():
             if idea == "as it is":

@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAX_SECONDS = 2
 INSTRUMENTED = [
+    "anypictures",
     "stages",
     "fairtrial",
     "tools",

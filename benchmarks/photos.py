@@ -19,8 +19,8 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from anypictures.idx import Array
+from stages.datasets.card_files import load_idx
 from stages.datasets.cards import read_card
-from stages.datasets.idx import load_idx
 from stages.learning.checkpoints import read_checkpoint
 from stages.learning.models import predict
 from stages.storage.errors import InputError

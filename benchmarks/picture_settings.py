@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from anypictures.decoding import fit_picture
 from anypictures.idx import Array
+from stages.datasets.card_files import load_idx
 from stages.datasets.cards import read_card
-from stages.datasets.idx import load_idx
 from stages.learning.models import predict
 from stages.learning.training import Replicas, Split
 from stages.params import load_params

@@ -47,7 +47,7 @@ def training(params: Train, train: Split, val: Split) -> tuple[Replicas, float]:
     """Return a trained model, and the CPU seconds of its steps."""
     model = Unscored([0], [params.seed], train, val, params)
     start = time.process_time()
-    while model.epoch < params.epochs:
+    while model.epochs_done < params.epochs:
         for _ in model.train_epoch():
             pass
     return model, time.process_time() - start

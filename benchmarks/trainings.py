@@ -17,8 +17,8 @@ import torch
 
 from benchmarks import previous
 from fairtrial.statistics.significance import Array, Difference, Pairing, difference
+from stages.datasets.card_files import load_idx
 from stages.datasets.cards import read_card
-from stages.datasets.idx import load_idx
 from stages.learning.models import predict
 from stages.learning.training import Replicas, Split
 from stages.params import load_params
@@ -68,7 +68,7 @@ def train_replicas(changes: dict[str, Any], first: int, count: int) -> tuple[Arr
     for seed in range(first, first + count):
         params = base.model_copy(update={**changes, "seed": seed})
         trained = Replicas([0], [seed], train, val, params)
-        while trained.epoch < params.epochs:
+        while trained.epochs_done < params.epochs:
             for _ in trained.train_epoch():
                 pass
         logits = predict(trained.model, scored).double()

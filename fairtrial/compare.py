@@ -150,5 +150,5 @@ def load_revisions(names: list[str], args: argparse.Namespace) -> list[Revision]
     revisions = [first, *(load_scores(name, first.split) for name in names[1:])]
     if not args.other_task:
         for other in revisions[1:]:
-            refuse_other_task(first, other)
+            refuse_other_task(first, other, "--other-task compares them all the same")
     return [select(revision, args.slice) for revision in revisions] if args.slice else revisions

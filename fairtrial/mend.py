@@ -49,7 +49,7 @@ def main(_: argparse.Namespace) -> None:
     if run_git("ls-files", "--", ".dvc/tmp"):  # an experiment adds it, and takes it out again
         run_git("rm", "-rq", "--cached", "--", ".dvc/tmp")
         done.append(".dvc/tmp: taken out of the index of git; the experiment was killed")
-    for path in [*Path().glob(".*.draft"), *Path().glob("*/.*.draft")]:
+    for path in [path for depth in ("", "*/", "*/*/") for path in Path().glob(f"{depth}.*.draft")]:
         path.unlink()
         done.append(f"{path}: removed; it was not written to its end")
     for path in Path(run_git("rev-parse", "--git-dir")).glob("*.lock"):

@@ -27,11 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from fairtrial.project.files import write_bytes
     from fairtrial.project.scores import default_revisions
-    from fairtrial.web.drawing import write_figures
+    from fairtrial.statistics.matching import OtherTaskError
+    from fairtrial.web.own_plots import write_figures
     from fairtrial.web.page import render_report
 
     names = list(dict.fromkeys(args.revisions)) or default_revisions()
-    page, plots = render_report(names)
+    try:
+        page, plots = render_report(names)
+    except OtherTaskError:
+        if args.revisions:
+            raise
+        names = names[1:]  # the workspace alone: it has other data than the last commit
+        page, plots = render_report(names)
     if args.figures:
         write_figures(plots, args.figures)
     write_bytes(args.output, page.encode())

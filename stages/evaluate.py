@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from anypictures.grids import for_display, heatmap, png_grid
-from anypictures.rows import Row
+from anypictures.identities import Row
 from samebits import softmax_cross_entropy
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, read_checkpoint, read_replicas
 from stages.learning.models import Model, predict
@@ -33,7 +33,7 @@ from stages.params import load_params
 from stages.params.evaluate import Evaluate
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_csv, write_json
-from stages.storage.rows import names_of_examples, read_rows
+from stages.storage.image_files import names_of_examples, read_rows
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array, write_tensors
 

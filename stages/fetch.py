@@ -18,16 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from anypictures.errors import PicturesError
+from anypictures.identities import Row
 from anypictures.idx import Array
-from anypictures.rows import Row
+from stages.datasets.card_files import load_idx, rows_of
 from stages.datasets.cards import find_card
-from stages.datasets.idx import load_idx, rows_of
 from stages.params import load_params
 from stages.params.fetch import Fetch
 from stages.storage.dataset_info import DatasetInfo
 from stages.storage.errors import InputError, printable, shorten
 from stages.storage.files import write_json
-from stages.storage.rows import write_rows
+from stages.storage.image_files import write_rows
 from stages.storage.split_files import write_split
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from anypictures.grids import for_display, png_grid
-from anypictures.rows import Row, units_of
+from anypictures.identities import Row, units_of
 from stages.params import load_params
 from stages.params.prepare import Prepare
 from stages.storage.errors import InputError
 from stages.storage.files import write_bytes, write_json
-from stages.storage.rows import read_rows, write_rows
+from stages.storage.image_files import read_rows, write_rows
 from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 

@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from stages import PARENT_PID
-from stages.learning import resume
+from stages.learning import saved_states
 from stages.learning.checkpoints import CHECKPOINT, REPLICAS, write_checkpoint, write_replicas
 from stages.learning.training import Replicas, Split, batch_sizes, stacks
 from stages.params import load_params
@@ -68,7 +68,7 @@ def load_groups(train: Split, val: Split, params: Train, paths: list[Path]) -> l
     last = params.epochs * len(batch_sizes(len(train.labels), params))
     states: dict[tuple[int, int], dict[int, dict[str, Array]]] = {}
     for number, path in enumerate(paths):
-        state = resume.load_state(path, layout)
+        state = saved_states.load_state(path, layout)
         if not state or len(state["losses"]) > last:
             state = {"losses": np.empty(0)}
         key = len(state["losses"]), 0 if stacks(params) else number
@@ -93,12 +93,12 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
     next_write = 0.0
     with progress_bar(groups, params) as bar:
         for group in groups:
-            if 0 < group.epoch < params.epochs:
-                print_line(f"train: resuming after epoch {group.epoch} of {params.epochs}")
-            while group.epoch < params.epochs:
+            if 0 < group.epochs_done < params.epochs:
+                print_line(f"train: resuming after epoch {group.epochs_done} of {params.epochs}")
+            while group.epochs_done < params.epochs:
                 first = group.numbers[0]
                 replica = f"replica {first + 1}/{params.replicas}, " if first else ""
-                bar.set_description_str(f"{replica}epoch {group.epoch + 1}/{params.epochs}")
+                bar.set_description_str(f"{replica}epoch {group.epochs_done + 1}/{params.epochs}")
                 for _ in group.train_epoch():
                     bar.set_postfix_str(f"loss {group.losses[0][-1]:.4g}", refresh=False)
                     bar.update()
@@ -112,7 +112,9 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
                     next_write = time.monotonic() + max(1.0, 50 * (time.monotonic() - start))
                 if "DVC_ROOT" in os.environ and os.getppid() != PARENT_PID:
                     # DVC was killed: do not overwrite what its next run writes in this folder.
-                    sys.exit(f"train: stopped after epoch {group.epoch}, because DVC has ended")
+                    sys.exit(
+                        f"train: stopped after epoch {group.epochs_done}, because DVC has ended"
+                    )
             for number, [*_, last] in zip(group.numbers, group.scores, strict=True):
                 if number:
                     name = f"replica {number + 1}/{params.replicas}"
@@ -121,7 +123,7 @@ def train_groups(groups: list[Replicas], params: Train, paths: list[Path]) -> No
 
 def print_progress(group: Replicas, params: Train) -> None:
     """Print the loss of the model every `log_every` iterations if these are rare, and epochs."""
-    iteration, epoch, score = group.iteration, group.epoch, group.scores[0][-1:]
+    iteration, epoch, score = group.iteration, group.epochs_done, group.scores[0][-1:]
     scores = ""
     if score and score[0].iteration == iteration:
         train, val = score[0].train_accuracy, score[0].val_accuracy
@@ -203,7 +205,7 @@ def fingerprints(params: Train, keeps_states: bool) -> list[str]:
         own = params.model_dump(exclude={"replicas"}) | {"seed": seed}
         if keeps_states:
             del own["epochs"]  # with a constant learning rate they decide nothing but the end
-        result.append(resume.fingerprint(params=own, is_first=not number, **inputs))
+        result.append(saved_states.fingerprint(params=own, is_first=not number, **inputs))
     return result
 
 
@@ -224,7 +226,7 @@ def main() -> None:
     folder = Path(kept_states or Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/train"))
     names = fingerprints(params, bool(kept_states))
     paths = [folder / f"{name}.safetensors" for name in names]
-    with resume.exclusive(folder, names[0]):
+    with saved_states.exclusive(folder, names[0]):
         groups = load_groups(train, val, params, paths)
         train_groups(groups, params, paths)
         groups[0].finish()

@@ -51,6 +51,7 @@ PARTS = {
     "sweeps": Part(
         (
             *("fairtrial/cluster", "fairtrial/search", "fairtrial/sweep.py", "docs/sweeps.md"),
+            "fairtrial/clusters.md",
             *("benchmarks/search.py", "benchmarks/sweep.py", "tests/slurm.sh"),
             *(f"tests/fairtrial/{name}.py" for name in ("clusters", "commands", "test_search")),
             *("tests/fairtrial/test_sweep.py", "tests/fairtrial/test_points_file.py"),

@@ -25,7 +25,7 @@ keep_freed_memory()
 
 def loop() -> tuple[float, float]:
     model = Replicas([0], [params.seed], train, val, params)
-    while model.epoch < params.epochs:
+    while model.epochs_done < params.epochs:
         for _ in model.train_epoch():
             pass
     last = model.last_epoch(0)

@@ -79,7 +79,7 @@ def connect(scheduler: str | None, workers: int) -> Iterator["Client"]:
             raise InputError(
                 f"--scheduler {scheduler}: cannot be reached ({error}); give the address of a "
                 "running one, as tcp://HOST:PORT, or as tls://HOST:PORT with its certificates as "
-                "in docs/sweeps.md"
+                "in fairtrial/clusters.md"
             ) from None
         with client:
             yield client
@@ -127,7 +127,7 @@ def prepare_workers(client: "Client", location: CodeLocation, params: str) -> No
         # A worker that dies of it is reported when it dies of a point, too.
         problems = list(filter(None, client.gather(submitted, errors="skip")))
     if problems:
-        raise InputError(*problems, "docs/sweeps.md says what a worker needs")
+        raise InputError(*problems, "fairtrial/clusters.md says what a worker needs")
 
 
 def iter_results(

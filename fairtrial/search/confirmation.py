@@ -4,9 +4,9 @@ from fairtrial.project.chosen import record_chosen
 from fairtrial.project.errors import InputError
 from fairtrial.project.scores import load_scores
 from fairtrial.project.seeds import derived_seed
-from fairtrial.search.experiments import promote
 from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial, replace
+from fairtrial.search.promote import promote
 from fairtrial.statistics.comparison import compare, summary_lines
 from fairtrial.statistics.matching import Choice
 

@@ -17,12 +17,12 @@ from fairtrial.project.revisions import flatten
 from fairtrial.project.staleness import PARAMS
 from fairtrial.project.yaml_reader import read_yaml
 from fairtrial.search.confirmation import confirm
-from fairtrial.search.experiments import promote
 from fairtrial.search.goal import Goal
 from fairtrial.search.optuna_search import SearchOptions, best_first, read_rungs, search
 from fairtrial.search.point_runner import PointRunner
 from fairtrial.search.points import PointMaker, Trial
 from fairtrial.search.points_file import exclusive_lock, load_rows
+from fairtrial.search.promote import promote
 from fairtrial.search.results import TOP, best_of_each, full_table, top_table, write_chart
 from fairtrial.search.space import parse_space
 from fairtrial.tables import print_tables

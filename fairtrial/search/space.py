@@ -94,7 +94,7 @@ def parse_space(settings: list[str], params: dict[str, Any]) -> Space:
         except (ArithmeticError, HydraException, ValueError) as error:
             message = str(error).splitlines()[0]
             raise InputError(
-                f"-S {setting}: {message}; write NAME=VALUES, as in docs/sweeps.md"
+                f"-S {setting}: {message}; write NAME=VALUES, such as train.lr=0.01,0.03"
             ) from None
         if dimension:
             dimensions[name] = dimension

@@ -300,7 +300,9 @@ def _seed_remarks(first: Revision, other: Revision, name: str, metric: Metric) -
         remarks.append(f"{replicas} seeds are too few to see whether one of them failed")
     elif not remarks:
         limit = 1 - LEVEL ** (1 / replicas)
-        remarks.append(f"0 of {replicas} seeds failed; the true rate may reach {100 * limit:.0f} %")
+        remarks.append(
+            f"0 of {replicas} trainings failed; with so few, up to {100 * limit:.0f} % might"
+        )
     return remarks
 
 

@@ -124,16 +124,19 @@ def has_same_examples(first: Revision, other: Revision) -> bool:
     return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in columns)
 
 
-def refuse_other_task(first: Revision, other: Revision) -> None:
-    """Raise `InputError` if the labels of two revisions are mostly other classes."""
+class OtherTaskError(InputError):
+    """Two revisions are of data with other classes."""
+
+
+def refuse_other_task(first: Revision, other: Revision, remedy: str) -> None:
+    """Raise `OtherTaskError`, with a remedy, if two revisions share few of their classes."""
     known = [classes(revision) for revision in (first, other)]
     if known[0] and known[1]:
         shared, all_classes = known[0] & known[1], known[0] | known[1]
         if len(shared) <= MIN_SHARED * len(all_classes):
-            raise InputError(
+            raise OtherTaskError(
                 f"{first.name} and {other.name} have other classes ({_sample(known[0])}; and "
-                f"{_sample(known[1])}): these are two tasks; --other-task compares them all the "
-                "same"
+                f"{_sample(known[1])}): these are two tasks; {remedy}"
             )
 
 

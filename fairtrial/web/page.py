@@ -17,10 +17,10 @@ from fairtrial.project.staleness import LOCK, PARAMS, locked_hashes
 from fairtrial.project.yaml_reader import parse_mapping
 from fairtrial.rank import rank
 from fairtrial.statistics.comparison import Comparison, compare_pairs, remark_lines
-from fairtrial.statistics.matching import find_choice
+from fairtrial.statistics.matching import find_choice, refuse_other_task
 from fairtrial.tables import difference_table, params_table, provenance_table, scores_table
-from fairtrial.web.drawing import VARIABLES, Plot, differences, seeds, to_html
-from fairtrial.web.plots import load_dvc_plots
+from fairtrial.web.dvc_plots import load_dvc_plots
+from fairtrial.web.own_plots import VARIABLES, Plot, differences, seeds, to_html
 
 WEB = Path(__file__).parent
 MAX_LABEL = 60  # characters of a revision's name and of its settings in a legend
@@ -43,6 +43,8 @@ def render_report(names: list[str]) -> tuple[str, list[Plot]]:
     contract = first.contract
     others = [load_scores(name, contract.split) for name in names[1:]]
     revisions = [first, *others]
+    for other in others:
+        refuse_other_task(first, other, "show them on two pages")
     chosen = load_chosen()
     choices = [find_choice(first, other, chosen) for other in others]
     name, metric = contract.metric()

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError
 
+from stages.datasets.card_files import UnusableFileError, verify
 from stages.datasets.cards import File
-from stages.datasets.idx import UnusableFileError, verify
 from stages.storage.errors import InputError
 
 ATTEMPTS = 3  # of a request, and of a download that breaks off

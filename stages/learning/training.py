@@ -68,8 +68,7 @@ class Replicas:
         return len(self.losses[0])
 
     @property
-    def epoch(self) -> int:
-        """The number of epochs that are complete."""
+    def epochs_done(self) -> int:
         return self.iteration // len(self.sizes)
 
     def epoch_of(self, iteration: int) -> int:
@@ -80,13 +79,12 @@ class Replicas:
 
         Raises `InputError` if a loss or, after the epoch, a weight is not finite.
         """
-        self.model.train()
-        for images, labels in self.stacked_batches(self.epoch + 1):
+        for images, labels in self.stacked_batches(self.epochs_done + 1):
+            self.model.train()  # scoring leaves it in evaluation mode
             logits = self.model(images)
             losses = self.loss(logits, labels)
-            # The loss of a replica depends on its own weights alone: the gradient of the sum of
-            # the losses has each replica's own gradient.
-            # Not by `backward`: our optimizers take gradients as arguments.
+            # Each replica's loss depends on its own weights alone, so that the gradient of the sum
+            # is that of each. It is returned, and not kept in the weights as `backward` keeps it.
             gradients = torch.autograd.grad(losses.sum(), self.optimizer.weights)
             self.optimizer.step(gradients, self.learning_rate())
             self.finish_step(losses)
@@ -95,7 +93,7 @@ class Replicas:
             if not weight.isfinite().all():
                 raise InputError(
                     f"params.yaml: train.lr: with {self.params.lr} the weights are no longer "
-                    f"finite after epoch {self.epoch}; lower it"
+                    f"finite after epoch {self.epochs_done}; lower it"
                 )
 
     def stacked_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -139,9 +137,9 @@ class Replicas:
         is_due = ends_epoch if every == "epoch" else self.iteration % every == 0
         if is_due or ends_epoch:
             for number, model, scores in zip(self.numbers, self.models, self.scores, strict=True):
-                on_train = self.train_accuracy(model) if is_due and not number else math.nan
-                scores.append(Scores(self.iteration, on_train, *self.val_scores(model)))
-            self.model.train()
+                # Of the first replica alone: it takes time.
+                train = self.train_accuracy(model) if is_due and number == 0 else math.nan
+                scores.append(Scores(self.iteration, train, *self.val_scores(model)))
 
     @torch.inference_mode()
     def val_scores(self, model: Model) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from torchvision.datasets import ImageFolder
 
 from anypictures import dataset as module
 from anypictures.containers import Tar
+from anypictures.identities import Row, units_of
 from anypictures.idx import Array
 from anypictures.options import parse_columns, parse_range
-from anypictures.rows import Row, units_of
 from tests.helpers.sources import (
     images_by_file,
     labels_by_file,

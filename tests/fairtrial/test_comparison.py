@@ -72,10 +72,10 @@ def test_revisions_of_other_classes_are_two_tasks() -> None:
     four = revision("b", replicas([0.9, 0.91]), labels=np.where(names < "4", names, "0"))
     seven = revision("c", replicas([0.9, 0.91]), labels=np.where(names < "7", names, "0"))
     with pytest.raises(InputError, match=r"a and b have other classes \(0, 1, 2, 3, 4 and 3 more;"):
-        refuse_other_task(eight, four)
-    refuse_other_task(eight, seven)
+        refuse_other_task(eight, four, "do not")
+    refuse_other_task(eight, seven, "do not")
     targets = np.arange(500).astype(str).astype(object)  # of a regression: no classes
-    refuse_other_task(eight, revision("d", replicas([0.9]), labels=targets))
+    refuse_other_task(eight, revision("d", replicas([0.9]), labels=targets), "do not")
 
 
 def test_an_example_is_itself_wherever_it_stands() -> None:
@@ -206,7 +206,7 @@ def test_seeds_that_fail_are_counted_and_named() -> None:
     assert one.remarks == ["1 of 5 seeds of a failed (replica 2); the median is 50.00"]
     fine = revision("a", replicas([0.5, 0.51, 0.52, 0.5, 0.51]))
     [one] = compare(fine, [revision("b", replicas([0.95, 0.96, 0.95, 0.94, 0.95]))])
-    assert one.remarks == ["0 of 5 seeds failed; the true rate may reach 45 %"]
+    assert one.remarks == ["0 of 5 trainings failed; with so few, up to 45 % might"]
 
 
 def test_replicas_of_the_same_number_and_seed_are_pairs() -> None:

@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from fairtrial.project.errors import InputError
-from fairtrial.web.drawing import COLOURS, Plot
+from fairtrial.web.dvc_plots import adapt_dvc_plot
+from fairtrial.web.own_plots import COLOURS, Plot
 from fairtrial.web.page import legend_labels, prose
-from fairtrial.web.plots import adapt_dvc_plot
 from tests.helpers.browser import ShowPage, needs_browser
 from tests.helpers.project import ROOT, Project
 

@@ -390,7 +390,7 @@ def test_a_worker_without_credentials_is_named_before_the_first_point(
             assert done.returncode == 2
             assert done.stderr.count("worker tcp://") == 1
             assert "Unable to locate credentials\n" in done.stderr
-            assert done.stderr.endswith("docs/sweeps.md says what a worker needs\n")
+            assert done.stderr.endswith("fairtrial/clusters.md says what a worker needs\n")
             assert rows(regression) == []
             (tmp_path / "two/.aws").mkdir()
             (tmp_path / "two/.aws/credentials").write_text(credentials)
@@ -482,8 +482,8 @@ def test_a_sweep_is_cut_off(
 @needs_sshd
 @pytest.mark.slow
 def test_workers_by_ssh(regression: Project, tmp_path: Path) -> None:
-    """By the lines of docs/sweeps.md, on two hosts that are this one."""
-    page = (ROOT / "docs/sweeps.md").read_text()
+    """By the lines of fairtrial/clusters.md, on two hosts that are this one."""
+    page = (ROOT / "fairtrial/clusters.md").read_text()
     [loop] = re.findall(r"^for host in .*\n.* ssh .*\ndone$", page, re.MULTILINE)
     share(regression, tmp_path)
     env = {"DVC_NO_ANALYTICS": "1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
@@ -557,7 +557,7 @@ def test_workers_of_slurm_end_by_plan(
 ) -> None:
     """A point whose worker ends before its job's time is up has not failed, not even once."""
     share(regression, tmp_path)
-    page = (ROOT / "docs/sweeps.md").read_text()
+    page = (ROOT / "fairtrial/clusters.md").read_text()
     [block] = re.findall(r"^```text\n(mkdir .*\nsbatch .*\n(?:.*\n)*?)```$", page, re.MULTILINE)
     none = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
     with scheduler(tmp_path / "scheduler", **none) as (address, _):
@@ -601,8 +601,8 @@ def test_a_worker_of_two_threads_is_refused(regression: Project, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_scheduler_with_certificates(regression: Project, tmp_path: Path) -> None:
-    """As docs/sweeps.md says; without them nobody is let in."""
-    page = (ROOT / "docs/sweeps.md").read_text()
+    """As fairtrial/clusters.md says; without them nobody is let in."""
+    page = (ROOT / "fairtrial/clusters.md").read_text()
     [openssl] = re.findall(r"^openssl .*$", page, re.MULTILINE)
     [options] = re.findall(r"^dask scheduler (--protocol.*)$", page, re.MULTILINE)
     client = re.findall(r"^export (DASK_\w+)=\$PWD/(.*)$", page, re.MULTILINE)

@@ -3,8 +3,8 @@
 import contextlib
 from pathlib import Path
 
+from stages.datasets.card_files import load_idx
 from stages.datasets.cards import Card, read_card
-from stages.datasets.idx import load_idx
 from stages.storage.tensors import Array
 
 SOURCES = Path(__file__).parents[2] / "sources"

@@ -19,8 +19,8 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(DEFAULT / "dvc.yaml")["stages"]
 NAMES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 # Files of the folders that a stage names although it does not import them.
 UNUSED = {
-    "check": {f"stages/storage/{name}.py" for name in ("rows", "split_files", "tensors")},
-    "train": {"stages/storage/rows.py"},
+    "check": {f"stages/storage/{name}.py" for name in ("image_files", "split_files", "tensors")},
+    "train": {"stages/storage/image_files.py"},
     "fetch": {"anypictures/grids.py"},
     **{stage: set[str]() for stage in ("prepare", "evaluate")},
 }

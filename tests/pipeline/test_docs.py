@@ -16,7 +16,10 @@ PAGES = [
     Path("benchmarks/README.md"),
     Path("data/README.md"),
 ]
-LIBRARIES = [Path("fairtrial/README.md"), Path("samebits/README.md")]  # with tests of their own
+LIBRARIES = [
+    *(Path(name, "README.md") for name in ("anypictures", "fairtrial", "samebits")),
+    *sorted(path.relative_to(ROOT) for path in (ROOT / "fairtrial").glob("clusters.md")),
+]  # with tests of their own
 MADE_UP = (
     "stages/NAME.py",
     "stages/params/NAME.py",

@@ -48,6 +48,10 @@ def test_the_road_of_the_page(project: Project) -> None:
     assert metrics["test"]["accuracy"]["low"] > 0.8
     rows = (project.path / "metrics/classes.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows if row.startswith("test,")] == list(CLASSES)
+    # The last commit has digits: a page shows the pictures alone.
+    assert project.run("python", "-m", "fairtrial", "report").stdout == "report.html: workspace\n"
+    both = ["python", "-m", "fairtrial", "report", "HEAD", "workspace"]
+    assert "these are two tasks; show them on two pages" in project.run(*both, ok=False).stderr
     project.commit("Shapes")
     # The sweep, the comparison, the report and the prediction of the page work on them.
     best = "workspace"

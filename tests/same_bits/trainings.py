@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 import torch
 
 from samebits import plain_float32
-from stages.datasets.idx import rows_of
+from stages.datasets.card_files import rows_of
 from stages.evaluate import score, split_metrics, tables
 from stages.learning.models import ARITHMETIC, predict
 from stages.learning.training import Replicas, Split

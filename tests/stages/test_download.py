@@ -20,8 +20,8 @@ from torchvision import datasets
 from anypictures.idx import decompress
 from stages import fetch
 from stages.datasets import download
+from stages.datasets.card_files import load_idx
 from stages.datasets.cards import Card, File
-from stages.datasets.idx import load_idx
 from stages.storage.errors import InputError
 from stages.storage.split_files import read_split
 from stages.storage.tensors import Array

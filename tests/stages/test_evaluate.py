@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from anypictures.grids import for_display, image_grid
 from samebits import seeded_generator
-from stages.datasets.idx import rows_of
+from stages.datasets.card_files import rows_of
 from stages.evaluate import (
     METRICS,
     Predictions,
@@ -24,7 +24,7 @@ from stages.evaluate import (
 )
 from stages.learning.checkpoints import CHECKPOINT
 from stages.learning.models import build_model
-from stages.storage.rows import names_of_examples
+from stages.storage.image_files import names_of_examples
 from stages.storage.tensors import Array, write_tensors
 from tests.helpers.cards import DIGITS
 from tests.helpers.project import Project

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.datasets.idx import rows_of
-from stages.storage.rows import write_rows
+from stages.datasets.card_files import rows_of
+from stages.storage.image_files import write_rows
 from stages.storage.split_files import write_split
 from tests.helpers.cards import DIGITS, load
 from tests.helpers.project import Project

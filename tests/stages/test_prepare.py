@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anypictures.rows import Row, units_of
+from anypictures.identities import Row, units_of
 from stages import prepare
 from stages.params.prepare import Prepare
 from stages.prepare import split_pool
 from stages.storage.errors import InputError
-from stages.storage.rows import read_rows, write_rows
+from stages.storage.image_files import read_rows, write_rows
 from stages.storage.split_files import read_split, write_split
 from stages.storage.tensors import Array
 from tests.helpers.cards import load

@@ -139,7 +139,7 @@ def test_each_epoch_has_every_image_once_in_its_own_order() -> None:
 
 def test_the_full_batch_is_one_step_an_epoch_over_all_images() -> None:
     replicas = fit(train_params(batch_size="full"))
-    assert replicas.iteration == replicas.epoch == 2
+    assert replicas.iteration == replicas.epochs_done == 2
     [batch] = batches(150, train_params(batch_size="full"), 0, 1)
     assert sorted(batch.tolist()) == list(range(150))
     # The same as the number of the training images, and as any larger number.

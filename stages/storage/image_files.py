@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anypictures.rows import Row
+from anypictures.identities import Row
 from stages.storage.errors import InputError, printable
 from stages.storage.files import refuse_irregular, write_csv
 from stages.storage.tensors import REMEDY

@@ -13,7 +13,7 @@ import numpy as np
 
 from fairtrial.project.errors import InputError
 from fairtrial.project.scratch import run_captured
-from fairtrial.web.drawing import HEIGHT, PANEL_WIDTH, WIDTH, Plot, Spec
+from fairtrial.web.own_plots import HEIGHT, PANEL_WIDTH, WIDTH, Plot, Spec
 
 DVC = sys.executable, "-m", "fairtrial.project.dvc_here"
 SECONDS = 60  # for each revision: a matrix of stages that somebody wrote may have no end

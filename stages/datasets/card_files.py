@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from anypictures.errors import PicturesError
+from anypictures.identities import Row
 from anypictures.idx import Array, decompress, parse_idx
-from anypictures.rows import Row
 from stages.datasets.cards import Card, File, is_local
 from stages.storage.errors import InputError
 from stages.storage.files import refuse_irregular
