@@ -157,7 +157,7 @@ def _rendered(tables: list[pd.DataFrame], form: str, escape: Callable[[str], str
         if not table.empty:
             heads = [escape(str(column)) for column in table]
             yield tabulate(
-                [heads, *table.astype(str).map(escape).to_numpy().tolist()],
+                [heads, *table.map(lambda cell: escape(str(cell))).to_numpy().tolist()],
                 # Without a line under it a head is like other rows; tabulate would widen it.
                 () if form == "plain" else "firstrow",
                 form,

@@ -1,6 +1,7 @@
 """Run DVC with the configuration of this folder for all revisions, each of which may be anybody's.
 
-A configuration can name programs that give credentials, and folders whose databases DVC unpickles.
+A configuration can name programs that give credentials, and folders of databases that run code when
+DVC reads them.
 
     python -m fairtrial.project.dvc_here plots diff main HEAD
 """

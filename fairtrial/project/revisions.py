@@ -40,7 +40,7 @@ def read_files(revision: str, *paths: str) -> list[bytes]:
                 config = repo.config
                 stack.enter_context(repo.switch(revision))
                 # Anybody may have written that of the revision, and it can name remotes, programs
-                # that give credentials, and folders whose databases DVC unpickles.
+                # that give credentials, and databases that run code when DVC reads them.
                 repo.config = config
             for path in paths:
                 if revision == "workspace":

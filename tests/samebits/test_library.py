@@ -166,8 +166,8 @@ def test_kernels_that_compute_other_bits_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_stage_without_kernels_says_so_in_a_line(small_reproduced: Project) -> None:
-    small_reproduced.env["SAMEBITS_CACHE"] = "/dev/null"
-    done = small_reproduced.run(sys.executable, "-m", "stages", "train", ok=False)
+    command = ["env", "SAMEBITS_CACHE=/dev/null", sys.executable, "-m", "stages", "train"]
+    done = small_reproduced.run(*command, ok=False)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "set SAMEBITS_CACHE" in done.stderr

@@ -62,7 +62,7 @@ def test_a_split_of_any_shape_and_number_of_classes_is_read_as_written(
         ({"shape": (2, 16, 16)}, "Input should be 1 or 3"),
         ({"shape": (3, 16, 17)}, "images of 16 x 17 pixels are not square"),
         ({"shape": (3, 7, 7)}, "greater than or equal to 8"),
-        ({"shape": (3, 129, 129)}, "less than or equal to 128"),
+        ({"shape": (3, 225, 225)}, "less than or equal to 224"),
         ({"shape": (3, 16)}, "Field required"),
         ({"classes": ("bolt",)}, "at least 2 items"),
         ({"classes": tuple(map(str, range(MAX_CLASSES + 1)))}, "at most 1000 items"),
