@@ -193,6 +193,9 @@ def read_table(
         frame, pixels = open_csv(place, content, options)
         classes = []
     columns = find_columns(place, list(frame.columns), options)
+    of_pixels = pixel_columns([str(name) for name in frame.columns], [*columns.values()])
+    if pixels is None and "picture" not in columns and of_pixels:
+        pixels = as_pixels(place, frame[of_pixels].to_numpy(), 0)
     if "picture" not in columns and pixels is None:
         for name in frame.columns if len(frame) else ():
             if str(name).strip().lower() in NAMES and found.knows(as_text(frame[name].iloc[0])):

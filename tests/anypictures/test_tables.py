@@ -445,6 +445,14 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
     assert all((found[name][0] == pixels[name]).all() for name in pixels)
     assert fetched.classes == ("oak", "pine")
     assert {*split_by_file(fetched).values()} == {"train", "val", "test"}
+    of_pixels = {f"pixel{i}": np.arange(12, dtype=np.uint8) * (i % 9) for i in range(64)}
+    columns = {"label": ["oak", "elm"] * 6, **of_pixels}
+    parquet.write_table(pyarrow.Table.from_pydict(columns), tmp_path / "pixels.parquet")
+    images = images_by_file(load(tmp_path / "pixels.parquet"))
+    expected = np.stack([*of_pixels.values()], 1).reshape(12, 1, 8, 8)
+    assert {file: image.tolist() for file, image in images.items()} == {
+        f"pixels.parquet[{i}]": image.tolist() for i, image in enumerate(expected)
+    }
     nested = pyarrow.Table.from_pylist([{"image": {"x": [1, 2]}, "label": 0}] * 3)
     parquet.write_table(nested, tmp_path / "nested.parquet")
     assert "nested.parquet[2]: has no picture; write its path" in refusal(

@@ -232,6 +232,24 @@ def shapes_as_a_table_of_pixels(folder: Path) -> None:
     folder.with_suffix(".csv").write_text("\n".join(lines) + "\n")
 
 
+def shapes_as_parquet(folder: Path) -> None:
+    """As the library `datasets` writes it: the bytes of pictures, and names of the labels."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    make_shapes(folder, 20)
+    rows = [
+        {"image": {"bytes": (folder / name / f"{i}.png").read_bytes()}, "label": label}
+        for label, name in enumerate(CLASSES)
+        for i in range(20)
+    ]
+    about = {"info": {"features": {"label": {"names": list(CLASSES)}}}}
+    table = pyarrow.Table.from_pylist(rows)
+    table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    shutil.rmtree(folder)
+    parquet.write_table(table, folder.with_suffix(".parquet"))
+
+
 def shapes_as_idx(folder: Path) -> None:
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -271,6 +289,7 @@ ROUTES: dict[str, tuple[Callable[[Path], None], str, list[str]]] = {
     "zip": (shapes_in_a_zip, "data/shapes.zip", []),
     "table": (shapes_with_a_table, "data/shapes", ["fetch.columns=label:kind"]),
     "npz": (shapes_as_arrays, "data/shapes.npz", []),
+    "parquet": (shapes_as_parquet, "data/shapes.parquet", []),
     "pixels": (shapes_as_a_table_of_pixels, "data/shapes.csv", ["fetch.mode=grey"]),
     "idx": (shapes_as_idx, "data/shapes", ["fetch.mode=grey"]),
 }
