@@ -130,7 +130,7 @@ def remove(part: Part) -> None:
         text = re.sub(rf"(?m)^\|.*(?:{part.words}|{gone}).*\n", "", text)
         text = re.sub(rf"(?m)^\n`.*(?:{part.words}).*\n(?=\n|\Z)", "", text)
         for document in documents:
-            link = rf"\[([^\]]*)\]\((?:\.\./|docs/)*{document}[^)]*\)"
+            link = rf"\[([^\]]*)\]\((?:\.\./|docs/|fairtrial/)*{document}[^)]*\)"
             text = re.sub(rf"(?<=\)),\s{link}(?=,)", "", text)  # in a list of links
             text = re.sub(link, r"\1", text)
         write_bytes(path, f"{text.rstrip()}\n".encode())
