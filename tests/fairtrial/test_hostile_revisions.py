@@ -63,7 +63,12 @@ TYPED = '"; touch ran; "', "$$(touch ran)", "`touch ran`", "$(shell touch ran)",
 
 
 @pytest.mark.parametrize(
-    ("target", "variable"), [("compare", "A"), ("report", "REVS"), ("recipe", "NAME")]
+    ("target", "variable"),
+    [
+        pytest.param("compare", "A", marks=pytest.mark.slow),
+        pytest.param("report", "REVS", marks=pytest.mark.slow),
+        ("recipe", "NAME"),
+    ],
 )
 def test_what_is_typed_for_make_is_no_command(
     regression: Project, target: str, variable: str

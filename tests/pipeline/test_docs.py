@@ -114,7 +114,7 @@ def test_the_commands_in_the_table_of_the_readme_work(small_project: Project) ->
 
 # Pages whose commands cost much. `make test` runs the commands of `comparing` in the README, an
 # experiment on MNIST in tests/stages/test_download.py and sweeps in tests/fairtrial/test_sweep.py.
-SLOW_PAGES = ("comparing", "data", "results", "security", "sweeps", "your-pictures")
+SLOW_PAGES = ("comparing", "data", "results", "security", "sweeps", "tour", "your-pictures")
 
 
 @pytest.mark.parametrize(

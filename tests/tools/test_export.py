@@ -100,6 +100,7 @@ def test_each_model_is_exported(small_reproduced: Project, name: str) -> None:
     assert expected.std() > 0.01
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_refused(small_project: Project) -> None:
     without = "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv[1:] = ['export']\n"
     script = f"{without}runpy.run_module('tools', run_name='__main__')"

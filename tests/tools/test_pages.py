@@ -10,7 +10,7 @@ from tests.helpers.browser import ShowPage, needs_browser
 from tests.helpers.paper import numbers_of_page, read_pdf
 from tests.helpers.project import ROOT, Project
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 CANVAS = ["draw.html"] if (ROOT / "tools/draw.py").exists() else []  # a project may remove it
 PAGES = "report.html", *CANVAS, "dvc_plots/index.html"
 
