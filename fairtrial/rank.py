@@ -62,8 +62,7 @@ def main(args: argparse.Namespace) -> None:
         first = f"{best[0]} is better than all others"
     lines = [
         first,
-        f"all {len(pairs):,} pairs are corrected together; revisions with a common letter are not "
-        "told apart",
+        "all pairs are corrected together; revisions with a common letter are not told apart",
     ]
     values = {
         "split": revisions[0].split,
