@@ -37,16 +37,16 @@ def classify(paths: list[Path], checkpoint: Path, show: Path | None = None) -> d
     show: a picture to write, with the images as the model sees them.
     """
     info = parse_info(checkpoint, read_metadata(checkpoint))
-    readable: dict[Path, Array] = {}
+    readable: list[tuple[Path, Array]] = []
     problems: list[str] = []
     for path in paths:
         try:
-            readable[path] = to_image(path, info)
+            readable.append((path, to_image(path, info)))
         except InputError as error:
             problems += error.args
     if not readable:
         raise InputError(*problems)
-    images = np.stack([*readable.values()])
+    images = np.stack([image for _, image in readable])
 
     import torch  # here, so that a bad picture is refused before the second that this takes
 
@@ -67,7 +67,7 @@ def classify(paths: list[Path], checkpoint: Path, show: Path | None = None) -> d
             "confidence": round(row.max().item(), 6),
             "probabilities": dict(zip(info.classes, row.round(decimals=6).tolist(), strict=True)),
         }
-        for path, row in zip(readable, logits.double().softmax(1), strict=True)
+        for (path, _), row in zip(readable, logits.double().softmax(1), strict=True)
     ]
     right = [one["predicted"] == one["label"] for one in pictures if one["label"] is not None]
     accuracy = None

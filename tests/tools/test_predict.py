@@ -274,3 +274,11 @@ def test_a_misspelt_tool_gets_the_nearest_name(reproduced: Project) -> None:
     done = reproduced.run("python", "-m", "tools", "predcit", "docs/seven.png", ok=False)
     assert done.returncode == 2
     assert done.stderr == "python -m tools predcit: unknown tool; did you mean predict?\n"
+
+
+def test_a_picture_that_is_named_twice_has_two_answers(reproduced: Project, tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "a.png")
+    model = natural_model(tmp_path / "model")
+    twice = [tmp_path / "a.png"] * 2
+    output = json.loads(classify(reproduced, *twice, "--checkpoint", model, "--json"))
+    assert [one["predicted"] for one in output["pictures"]] == ["0", "0"]
