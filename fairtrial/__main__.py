@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import gc
 import importlib
 import signal
@@ -59,7 +58,7 @@ def file_of(command: str) -> str:
 
 
 def main() -> None:
-    from fairtrial.project.errors import InputError
+    from fairtrial.project.errors import InputError, nearest
 
     name, *arguments = sys.argv[1:] or ["--help"]
     # A project may have removed what it does not need, such as sweeps.
@@ -73,9 +72,7 @@ def main() -> None:
         )
         return
     if name not in commands:
-        near = difflib.get_close_matches(name, commands, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(commands)}"
-        raise InputError(f"unknown command '{name}'; {remedy}")
+        raise InputError(f"unknown command '{name}'; {nearest(name, commands)}")
     module = importlib.import_module(f"fairtrial.{Path(file_of(name)).stem}")
     parser = argparse.ArgumentParser(
         prog=f"python -m fairtrial {name}",

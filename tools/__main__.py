@@ -4,7 +4,6 @@ python -m tools predict docs/seven.png
 """
 
 import argparse
-import difflib
 import gc
 import importlib
 import os
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fairtrial.__main__ import report_interrupt
+from fairtrial.project.errors import nearest
 from stages.storage.errors import InputError
 from tools import template
 
@@ -65,9 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     tools.add_parser("setup", help="prepare DVC in this clone; `make` has done it")
     name, *_ = arguments = sys.argv[1:] or ["--help"]
     if not name.startswith("-") and name not in tools.choices:
-        similar = difflib.get_close_matches(name, tools.choices, n=1)
-        advice = f"did you mean {similar[0]}?" if similar else f"known: {', '.join(tools.choices)}"
-        raise InputError(f"python -m tools {name}: unknown tool; {advice}")
+        raise InputError(f"python -m tools {name}: unknown tool; {nearest(name, tools.choices)}")
     return parser.parse_args(arguments)
 
 

@@ -12,13 +12,12 @@ stages:
           accuracy: {better: higher, unit: "%"}
 """
 
-import difflib
 import posixpath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fairtrial.project.errors import InputError
+from fairtrial.project.errors import InputError, nearest
 from fairtrial.project.revisions import read_files
 from fairtrial.project.yaml_reader import parse_yaml
 
@@ -149,6 +148,4 @@ def _sentence(place: str, error: Any) -> str:
         return f"{where}: {error['msg']}, not {error['input']!r}; {README}"
     fields = Contract.model_fields if len(error["loc"]) == 1 else Metric.model_fields
     known = [field for field in fields if field != "stage"]
-    near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
-    remedy = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return f"{where}: unknown key; {remedy}"
+    return f"{where}: unknown key; {nearest(str(error['loc'][-1]), known)}"

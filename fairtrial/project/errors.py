@@ -5,7 +5,7 @@ import gc
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 TRUST = '`git config --global --add safe.directory "$PWD"` trusts this folder'
 MAX_PROBLEMS = 100  # that are printed
@@ -66,6 +66,15 @@ def run(main: Callable[[], None]) -> None:
         if len(error.args) > MAX_PROBLEMS:
             print(f"and {len(error.args) - MAX_PROBLEMS:,} more", file=sys.stderr)
         sys.exit(2)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question after the name that was meant, or all names if none is like it."""
+    import difflib  # here, because only a mistake needs it
+
+    names = list(known)
+    similar = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {similar[0]}?" if similar else f"known: {', '.join(names)}"
 
 
 def printable(text: str) -> str:

@@ -133,8 +133,8 @@ def _effective_number(
     metrics: list[str],
 ) -> float:
     """Return how many independent comparisons those of pairs by some metrics are worth."""
-    if len(pairs) * len(metrics) == 1:
-        return 1.0
+    if (count := len(pairs) * len(metrics)) < 2:  # also none, on a page of one revision
+        return float(count)
     seeds = number_seeds(revisions)
     groups = [one.groups for one in numbers if one.groups is not None]
     units = groups if len(groups) == len(numbers) else [one.examples for one in numbers]
