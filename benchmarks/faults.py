@@ -170,17 +170,28 @@ def digits(path: Path) -> Project:
     return project
 
 
-def finish(project: Project, words: tuple[str, ...], **env: str) -> tuple[int | None, str, str]:
-    """Run a command to its end; its status is None if it hangs."""
-    with subprocess.Popen(
+def start(
+    project: Project,
+    words: tuple[str, ...],
+    out: int = subprocess.DEVNULL,
+    err: int = subprocess.DEVNULL,
+    **env: str,
+) -> subprocess.Popen[str]:
+    """Start a command, which with all that it starts is killed by the number of its group."""
+    return subprocess.Popen(
         words,
         cwd=project.path,
         env=project.env | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=out,
+        stderr=err,
         text=True,
         start_new_session=True,
-    ) as process:
+    )
+
+
+def finish(project: Project, words: tuple[str, ...], **env: str) -> tuple[int | None, str, str]:
+    """Run a command to its end; its status is None if it hangs."""
+    with start(project, words, subprocess.PIPE, subprocess.PIPE, **env) as process:
         try:
             out, err = process.communicate(timeout=LIMIT)
             return process.returncode, out, err
@@ -273,14 +284,7 @@ def kills(place: Place, only: str, moments: random.Random) -> Iterator[tuple[str
             if number % 3 == 2:  # at a random moment, in seconds
                 seconds = moments.uniform(0.2, 8 if "sweep" in command.words else 4)
                 moment = "at random"
-                with subprocess.Popen(
-                    command.words,
-                    cwd=project.path,
-                    env=project.env,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                ) as process:
+                with start(project, command.words) as process:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(seconds)
                     killed = process.poll() is None
@@ -355,18 +359,7 @@ def pairs(place: Place, only: str, moments: random.Random) -> Iterator[tuple[str
             continue
         expected = [place.undisturbed(name) for name in (one, other)]
         project = place.copy(commands[0])
-        processes = [
-            subprocess.Popen(
-                command.words,
-                cwd=project.path,
-                env=project.env,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-            for command in commands
-        ]
+        processes = [start(project, one.words, err=subprocess.PIPE) for one in commands]
         said = []
         for process in processes:
             _, err = process.communicate(timeout=LIMIT)
