@@ -181,7 +181,8 @@ def read_all(
 
     A picture that depends on how all of them are read is read a second time.
     """
-    reading = Reading(options.size, options.mode, options.style, parse_range(options.range))
+    given = parse_range(options.range)
+    reading = Reading(options.size, options.mode, options.style, given)
     images = np.zeros((len(source.examples), *options.shape), np.uint8)
     reads: list[Read] = [Read()] * len(source.examples)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -208,8 +209,7 @@ def read_all(
         again = [
             number
             for number, one in enumerate(reads)
-            if (one.values and not parse_range(options.range))
-            or (one.transparent and reading.background == "black")
+            if (one.values and not given) or (one.transparent and reading.background == "black")
         ]
         read(again)
     return images, reads, reading, remarks
@@ -280,11 +280,10 @@ def said_of_range(
 ) -> str:
     low, high = ends
     beyond = sum(least < low or greatest > high for _, least, greatest in deep)
+    others = f"; {beyond:,} have others beyond" if beyond else ""
     return (
         f"{len(deep):,} pictures are deeper than 8 bits: values from {low:g} (black) to {high:g} "
-        f"(white) are taken, by {options.prefix}range"
-        + f"; {beyond:,} have others beyond"
-        * bool(beyond)
+        f"(white) are taken, by {options.prefix}range{others}"
     )
 
 

@@ -5,7 +5,6 @@ or arrays; a file may be such a table or such an array itself.
 """
 
 import stat
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -49,8 +48,8 @@ class One:
 def open_source(path: Path, options: Options, opened: ExitStack) -> Source:
     """Return the labelled pictures of a source.
 
-    opened: closes what pictures are read from. Raises
-    `PicturesError` if the source is not what it seems to be, or is nothing known.
+    opened: closes what pictures are read from. Raises `PicturesError` if the source is not what it
+    seems to be, or is nothing known.
     """
     container = open_container(path, opened)
     if isinstance(container, Zip) and container.names and is_npz(container):
@@ -66,20 +65,17 @@ def open_source(path: Path, options: Options, opened: ExitStack) -> Source:
 
         place = str(path.parent if isinstance(container, One) else path)
         source = read_tables(place, container, names, tables, options)
-        if source is None and not has_classes(str(path), container, names):
-            # The table is meant, and this says what it lacks.
-            read_tables(place, container, names, tables, options, is_required=True)
     if source is None:
-        source = read_folders(str(path), container, names)
+        try:
+            source = read_folders(str(path), container, names)
+        except PicturesError:
+            if not tables:
+                raise
+        if tables and (source is None or len({one.label for one in source.examples}) < 2):
+            # No folders of classes: a table is meant, and this says what it lacks.
+            source = read_tables(place, container, names, tables, options, is_required=True)
+    assert source is not None
     return source._replace(remarks=[*container.remarks, *remarks, *source.remarks])
-
-
-def has_classes(place: str, container: Container, names: Sequence[str]) -> bool:
-    """Return whether pictures are in the folders of several classes."""
-    try:
-        return len({one.label for one in read_folders(place, container, names).examples}) > 1
-    except PicturesError:
-        return False
 
 
 def is_npz(container: Zip) -> bool:

@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -187,15 +187,11 @@ def read_table(
     None, or `PicturesError` if `is_required`, if it has no labels or no pictures.
     """
     if content.startswith(b"PAR1"):
-        frame, classes = open_parquet(place, content)
-        pixels = None
+        frame, pixels, classes = open_parquet(place, content, options)
     else:
         frame, pixels = open_csv(place, content, options)
         classes = []
     columns = find_columns(place, list(frame.columns), options)
-    of_pixels = pixel_columns([str(name) for name in frame.columns], [*columns.values()])
-    if pixels is None and "picture" not in columns and of_pixels:
-        pixels = as_pixels(place, frame[of_pixels].to_numpy(), 0)
     if "picture" not in columns and pixels is None:
         for name in frame.columns if len(frame) else ():
             if str(name).strip().lower() in NAMES and found.knows(as_text(frame[name].iloc[0])):
@@ -249,8 +245,7 @@ def open_csv(place: str, content: bytes, options: Options) -> tuple[pd.DataFrame
         if all(re.fullmatch(r"[\d.]+", name) for name in names):  # there is no header
             names = ["label", *(f"pixel{i}" for i in range(len(names) - 1))]
             reading |= {"header": None, "names": names}
-        columns = find_columns(place, names, options)
-        pixels = [] if "picture" in columns else pixel_columns(names, [*columns.values()])
+        pixels = pixel_columns(names, find_columns(place, names, options))
         kinds = {name: "str" for name in names if name not in set(pixels)}
         if not pixels:
             return pd.read_csv(io.BytesIO(content), dtype=kinds, **reading), None
@@ -267,8 +262,14 @@ def open_csv(place: str, content: bytes, options: Options) -> tuple[pd.DataFrame
     return pd.concat(texts), np.concatenate(arrays)
 
 
-def pixel_columns(names: list[str], others: list[str]) -> list[str]:
-    """Return the columns that have a pixel each: their number is a square."""
+def pixel_columns(names: list[str], columns: Mapping[str, str]) -> list[str]:
+    """Return the columns that have a pixel each: their number is a square.
+
+    columns: the others, by their roles; with one of pictures there are none of pixels.
+    """
+    if "picture" in columns:
+        return []
+    others = set(columns.values())
     rest = [name for name in names if re.search(r"\d", name) and name not in others]
     return rest if len(rest) >= MIN_PIXELS and round(len(rest) ** 0.5) ** 2 == len(rest) else []
 
@@ -309,8 +310,13 @@ def as_pixels(place: str, values: Array, row: int) -> Array:
     return values.astype(np.uint8)
 
 
-def open_parquet(place: str, content: bytes) -> tuple[pd.DataFrame, list[str]]:
-    """Return a Parquet file, and the names of its labels if they are numbers that have names."""
+def open_parquet(
+    place: str, content: bytes, options: Options
+) -> tuple[pd.DataFrame, Array | None, list[str]]:
+    """Return a Parquet file, and its columns of pixels as an array (N, P).
+
+    And the names of its labels, if these are numbers that have names.
+    """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -326,4 +332,7 @@ def open_parquet(place: str, content: bytes) -> tuple[pd.DataFrame, list[str]]:
         names = [one["names"] for one in features.values() if "names" in one]
     except (ArrowException, OSError, ValueError, AttributeError, TypeError) as error:
         raise PicturesError(f"{place}: a broken Parquet file ({error}); copy it again") from None
-    return frame, names[0] if len(names) == 1 else []
+    of_file = [str(name) for name in frame.columns]
+    of_pixels = pixel_columns(of_file, find_columns(place, of_file, options))
+    pixels = as_pixels(place, frame[of_pixels].to_numpy(), 0) if of_pixels else None
+    return frame, pixels, names[0] if len(names) == 1 else []
